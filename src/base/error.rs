@@ -1,0 +1,166 @@
+//! The one error a user sees: a stable code, what happened and where, and the way out.
+
+use std::fmt;
+
+/// Result with the user-facing [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+macro_rules! codes {
+    ($($(#[doc = $doc:expr])+ $name:ident = $text:literal,)+) => {
+        /// Stable error codes. Scripts match their text; a code is never given a new meaning.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[non_exhaustive]
+        pub enum Code { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Code {
+            /// Every code, in the order of the manual.
+            pub const ALL: &[Code] = &[$(Code::$name),+];
+
+            /// The text users see and scripts match.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The command line or an option file is wrong.
+    Usage = "usage",
+    /// The server can't be reached or refused the login.
+    Connect = "connect",
+    /// A privilege is missing.
+    Privilege = "privilege",
+    /// The server (version, family, setting) is one that can't be backed up.
+    Unsupported = "unsupported-server",
+    /// A statement failed, or the session was lost.
+    Sql = "sql",
+    /// A lock was not granted in time.
+    LockTimeout = "lock-timeout",
+    /// A file of the source can't be read.
+    SourceIo = "source-io",
+    /// The server knows of a tablespace whose file was not found, or files changed in a way redo does not explain.
+    SourceIncomplete = "source-incomplete",
+    /// A page stayed corrupt.
+    CorruptPage = "corrupt-page",
+    /// Redo was overwritten before it was read.
+    RedoOverrun = "redo-overrun",
+    /// Redo logging is or was disabled.
+    RedoDisabled = "redo-disabled",
+    /// The redo log can't be understood.
+    CorruptRedo = "corrupt-redo",
+    /// The other side of the pipe went away.
+    BrokenPipe = "broken-pipe",
+    /// The stream can't be written or read.
+    StreamIo = "stream-io",
+    /// The stream ended before its manifest.
+    StreamTruncated = "stream-truncated",
+    /// The stream breaks the format.
+    StreamCorrupt = "stream-corrupt",
+    /// The stream holds something that must not be let in (paths, sizes, unknown members).
+    StreamRefused = "stream-refused",
+    /// The stream has no manifest.
+    NoManifest = "no-manifest",
+    /// The manifest does not match what was received.
+    ManifestMismatch = "manifest-mismatch",
+    /// The target folder can't be used.
+    Target = "target",
+    /// A file of the target can't be written.
+    TargetIo = "target-io",
+    /// The target is full.
+    DiskFull = "disk-full",
+    /// A file that lay outside the source's datadir needs `--map`.
+    Unmapped = "unmapped",
+    /// Prepare failed.
+    Prepare = "prepare",
+    /// No server binary was found to prepare with.
+    NoServerBinary = "no-mysqld",
+    /// Stopped by a signal.
+    Interrupted = "interrupted",
+    /// A defect in xbpipe itself.
+    Internal = "internal",
+}
+
+/// What went wrong, for a person and for a script.
+///
+/// `Display` gives one line, `message: cause`. The code and the hint are shown by the command line beside it.
+#[derive(Debug)]
+pub struct Error {
+    /// Stable code.
+    pub code: Code,
+    /// What happened and where: file, page, LSN, offset.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// What lies under it.
+    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// A new error; `message` starts in lower case and has no full stop.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Error { code, message: message.into(), hint: None, cause: None }
+    }
+
+    /// Adds the way out.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds what lies under it.
+    pub fn cause(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// A failed read or write of `what` (a path or the name of a stream) under `code`; a full disk gets its own code.
+    pub fn io(code: Code, what: impl fmt::Display, cause: std::io::Error) -> Self {
+        let full = matches!(
+            cause.kind(),
+            std::io::ErrorKind::StorageFull
+                | std::io::ErrorKind::QuotaExceeded
+                | std::io::ErrorKind::FileTooLarge
+        );
+        if full && code == Code::TargetIo {
+            Error::new(Code::DiskFull, format!("no room to write {what}"))
+                .hint("free space or choose another target; the target is as it was before")
+                .cause(cause)
+        } else {
+            Error::new(code, what.to_string()).cause(cause)
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause = self.cause.as_ref().map(|c| &**c as &dyn std::error::Error);
+        while let Some(e) = cause {
+            write!(f, ": {e}")?;
+            cause = e.source();
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique() {
+        let mut texts: Vec<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn full_disk_has_its_own_code() {
+        let full = std::io::Error::from_raw_os_error(28);
+        assert_eq!(Error::io(Code::TargetIo, "t.ibd", full).code, Code::DiskFull);
+    }
+}

@@ -1,0 +1,2 @@
+//! InnoDB's on-disk structures: pages and redo. Pure: bytes in, values out.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]

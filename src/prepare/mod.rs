@@ -1,0 +1,2 @@
+//! From received files to a datadir that a server starts on.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
