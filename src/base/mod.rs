@@ -1,9 +1,11 @@
-//! What every layer shares: typed ids, the user-facing error, the server format in hand, progress counters.
+//! What every layer shares: typed ids, the user-facing error, the server format in hand, progress counters, the stop request.
 
 pub mod error;
 pub mod format;
 pub mod ids;
 pub mod progress;
+pub mod stop;
 
 pub use error::{Code, Error, Result};
 pub use ids::{Lsn, PageNo, SpaceId};
+pub use stop::Stop;
