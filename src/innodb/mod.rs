@@ -1,2 +1,5 @@
 //! InnoDB's on-disk structures: pages and redo. Pure: bytes in, values out.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod bytes;
+pub mod page;
