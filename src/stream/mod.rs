@@ -1,4 +1,24 @@
-//! The stream: xbstream frames, member names, manifest and metadata members. Pure: bytes in, events out.
+//! The stream: xbstream frames, member names, digests, manifest and metadata members. Pure: bytes in, events out.
 //!
 //! The written specification is `proto/stream.md`.
+//!
+//! * Writing: [`frame`] makes the headers that go before payload bytes; nothing is copied.
+//! * Reading: [`demux::Demux`] turns bytes into [`chunk::Chunk`]s and ends of members, and refuses what breaks the
+//!   format. It reads payload straight into the buffer that the chunk then owns.
+//! * Proving: [`digest`] gives every member a digest that can be computed block by block, in any order; a manifest,
+//!   last in the stream, lists them.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod chunk;
+pub mod demux;
+pub mod digest;
+pub mod error;
+pub mod frame;
+mod header;
+pub mod name;
+
+pub use chunk::{Chunk, Event, Piece};
+pub use demux::{Demux, Limits};
+pub use error::{DemuxError, Fault};
+pub use frame::Extent;
+pub use name::{MemberName, NameError};

@@ -1,0 +1,194 @@
+//! What the demuxer gives out: chunks of members, and their ends.
+
+use super::digest::{self, BLOCK, BlockDigest, Leaf};
+use super::error::{DemuxError, Fault};
+use super::frame::{Extent, payload_crc, sparse_crc};
+use super::name::MemberName;
+
+/// One step of the stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A member goes on.
+    Chunk(Chunk),
+    /// A member is complete.
+    End {
+        /// Which.
+        member: MemberName,
+        /// Its size, holes included.
+        size: u64,
+    },
+}
+
+/// A piece of a member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chunk {
+    /// Which member.
+    pub member: MemberName,
+    /// Where in the member it begins.
+    pub offset: u64,
+    /// Where its holes are; empty if it has none. The lengths add up to that of the payload.
+    pub map: Vec<Extent>,
+    /// Its bytes, without holes. [`Demux::recycle`](super::Demux::recycle) takes the buffer back.
+    pub payload: Vec<u8>,
+    /// What [`Chunk::verify`] must find.
+    pub crc: u32,
+    /// Whether it came as a sparse frame (whose map may be empty).
+    pub sparse: bool,
+    /// Where in the stream its frame began.
+    pub at: u64,
+}
+
+/// A part of a chunk in the order of the member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Piece<'a> {
+    /// Reads as that many zeros.
+    Hole(u64),
+    /// Bytes.
+    Data(&'a [u8]),
+}
+
+impl Piece<'_> {
+    /// Bytes of the member it covers.
+    pub fn logical_len(&self) -> u64 {
+        match self {
+            Piece::Hole(n) => *n,
+            Piece::Data(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+impl Chunk {
+    /// Compares the checksum.
+    pub fn verify(&self) -> Result<(), DemuxError> {
+        let found = match self.sparse {
+            true => sparse_crc(&self.map, [&*self.payload]),
+            false => payload_crc(&self.payload),
+        };
+        if found == self.crc {
+            return Ok(());
+        }
+        let fault = Fault::Crc { offset: self.offset, expected: self.crc, found };
+        Err(DemuxError { at: self.at, member: Some(self.member.clone()), fault })
+    }
+
+    /// Bytes of the member it covers, holes included.
+    pub fn logical_len(&self) -> u64 {
+        match self.sparse {
+            true => self.map.iter().map(|e| e.logical_len()).sum(),
+            false => self.payload.len() as u64,
+        }
+    }
+
+    /// Where in the member it ends.
+    pub fn end(&self) -> u64 {
+        self.offset + self.logical_len()
+    }
+
+    /// Holes and data in order, each with its offset in the member; empty ones are left out.
+    pub fn pieces(&self) -> impl Iterator<Item = (u64, Piece<'_>)> {
+        let whole = (!self.sparse).then_some(Piece::Data(&self.payload));
+        let mut rest = &*self.payload;
+        let mapped = self.map.iter().flat_map(move |extent| {
+            // The demuxer has checked that the lengths add up.
+            let (data, after) = rest.split_at(rest.len().min(extent.len as usize));
+            rest = after;
+            [Piece::Hole(extent.skip.into()), Piece::Data(data)]
+        });
+        let mut offset = self.offset;
+        whole.into_iter().chain(mapped).filter(|piece| piece.logical_len() > 0).map(move |piece| {
+            let at = offset;
+            offset += piece.logical_len();
+            (at, piece)
+        })
+    }
+
+    /// The index of the digest block that this chunk lies in, if it begins where the block does and does not reach
+    /// beyond it: then [`Chunk::leaf`] can be computed in any order. In streams of xbpipe all chunks of datafiles are so.
+    pub fn block(&self) -> Option<u64> {
+        let block = BLOCK as u64;
+        (self.offset.is_multiple_of(block) && (1..=block).contains(&self.logical_len()))
+            .then_some(self.offset / block)
+    }
+
+    /// The digest's leaf of a chunk that is a block.
+    pub fn leaf(&self) -> Leaf {
+        match self.sparse {
+            true => digest::sparse_leaf(&self.map, &self.payload),
+            false => digest::leaf(&self.payload),
+        }
+    }
+
+    /// Continues a digest with this chunk, whatever its borders; chunks are given in order.
+    pub fn update(&self, digest: &mut BlockDigest) {
+        for (_, piece) in self.pieces() {
+            match piece {
+                Piece::Hole(n) => digest.update_zeros(n),
+                Piece::Data(bytes) => digest.update(bytes),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sparse(offset: u64, map: &[(u32, u32)], payload: &[u8]) -> Chunk {
+        let map: Vec<_> = map.iter().map(|&(skip, len)| Extent { skip, len }).collect();
+        let crc = sparse_crc(&map, [payload]);
+        let member = MemberName::parse("t").unwrap();
+        Chunk { member, offset, map, payload: payload.to_vec(), crc, sparse: true, at: 0 }
+    }
+
+    #[test]
+    fn pieces_follow_the_map() {
+        let chunk = sparse(100, &[(0, 2), (3, 0), (4, 1), (5, 0)], b"abc");
+        let pieces: Vec<_> = chunk.pieces().collect();
+        assert_eq!(
+            pieces,
+            [
+                (100, Piece::Data(b"ab")),
+                (102, Piece::Hole(3)),
+                (105, Piece::Hole(4)),
+                (109, Piece::Data(b"c")),
+                (110, Piece::Hole(5))
+            ]
+        );
+        assert_eq!((chunk.logical_len(), chunk.end()), (15, 115));
+    }
+
+    #[test]
+    fn map_and_payload_are_under_the_crc() {
+        let chunk = sparse(0, &[(1, 2)], b"ab");
+        chunk.verify().unwrap();
+        let mut other = chunk.clone();
+        other.map[0].skip = 2;
+        assert!(matches!(other.verify().unwrap_err().fault, Fault::Crc { .. }));
+        let mut other = chunk.clone();
+        other.payload[1] ^= 1;
+        assert!(matches!(other.verify().unwrap_err().fault, Fault::Crc { .. }));
+    }
+
+    #[test]
+    fn blocks_are_told_from_other_chunks() {
+        let block = BLOCK as u32;
+        assert_eq!(sparse(0, &[(block - 2, 2)], b"ab").block(), Some(0));
+        assert_eq!(sparse(3 * BLOCK as u64, &[(1, 2)], b"ab").block(), Some(3));
+        assert_eq!(sparse(0, &[(block, 2)], b"ab").block(), None);
+        assert_eq!(sparse(1, &[(1, 2)], b"ab").block(), None);
+        assert_eq!(sparse(0, &[], b"").block(), None);
+    }
+
+    #[test]
+    fn leaf_and_update_agree_with_the_bytes() {
+        let chunk = sparse(0, &[(70_000, 2), (3, 1), (9, 0)], b"abc");
+        let mut bytes = vec![0; 70_000];
+        bytes.extend_from_slice(b"ab\0\0\0c\0\0\0\0\0\0\0\0\0");
+        assert_eq!(chunk.leaf(), digest::leaf(&bytes));
+        let mut by_chunk = BlockDigest::new();
+        chunk.update(&mut by_chunk);
+        let mut by_bytes = BlockDigest::new();
+        by_bytes.update(&bytes);
+        assert_eq!(by_chunk.finish(chunk.end()), by_bytes.finish(bytes.len() as u64));
+    }
+}

@@ -1,0 +1,409 @@
+//! Takes a stream apart. Feed/poll: bytes in, [`Event`]s out.
+//!
+//! The caller asks for [`space`](Demux::space), reads into it, says how much came ([`filled`](Demux::filled)), and
+//! [`poll`](Demux::poll)s until there is nothing more. While headers are due, the space is a small scratch buffer;
+//! while a payload is due, it is the very buffer that the [`Chunk`] will own, so that payload is not copied (except for
+//! what came into the scratch buffer behind a header, at most [`SCRATCH_LEN`] bytes a chunk).
+//!
+//! Enforced here: magic, known types, no flags, valid names, every length within its limit, chunks of a member in order
+//! without gap or overlap, nothing of a member after its end, and the [`Limits`]. The peers check the crc, and that the
+//! offset is the one expected (`xb_stream_read_chunk` and `extract_worker_thread_func` in xbstream); the rest is what a receiver
+//! needs that does not trust its sender. A buffer grows only as its bytes arrive.
+
+use std::collections::HashMap;
+
+use super::chunk::{Chunk, Event};
+use super::error::{DemuxError, Fault};
+use super::frame::{EXTENT_LEN, Extent};
+use super::header::{self, Body, HEADER_MAX, PayloadFields};
+use super::name::MemberName;
+
+/// Bytes of the buffer for headers. Small, as payload that comes into it is copied; large enough that a run of small
+/// members takes few reads.
+pub const SCRATCH_LEN: usize = 16 << 10;
+/// How many bytes a payload buffer has before any of its bytes have come.
+const PAYLOAD_FIRST: usize = 1 << 20;
+/// Smallest and largest capacity of a buffer that is kept for reuse, and how many are.
+const SPARE_LEN: std::ops::RangeInclusive<usize> = (64 << 10)..=(16 << 20);
+const SPARES_MAX: usize = 16;
+
+/// Bounds of a stream, against one that never ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Most members.
+    pub members: u64,
+    /// Most bytes of all their names together, which are kept in memory.
+    pub names: u64,
+    /// Largest member, holes included.
+    pub member_size: u64,
+    /// All members together, holes included.
+    pub total_size: u64,
+}
+
+impl Default for Limits {
+    /// Ten million members with 1 GiB of names, 256 TiB (the largest tablespace with pages of 64 KiB) each, 8 PiB together.
+    fn default() -> Self {
+        Limits { members: 10_000_000, names: 1 << 30, member_size: 1 << 48, total_size: 1 << 53 }
+    }
+}
+
+/// The demuxer.
+pub struct Demux {
+    limits: Limits,
+    checking: bool,
+    scratch: Box<[u8]>,
+    /// What of `scratch` is read but not parsed.
+    unread: std::ops::Range<usize>,
+    state: State,
+    members: HashMap<MemberName, Member>,
+    /// How many of them have ended.
+    ended: usize,
+    names_len: u64,
+    total_size: u64,
+    /// Stream offset of `scratch[unread.start]`, or of the next byte of the payload in hand.
+    position: u64,
+    /// Stream offset of the frame in hand.
+    frame_at: u64,
+    spares: Vec<Vec<u8>>,
+    failed: Option<DemuxError>,
+}
+
+#[derive(Clone, Copy)]
+struct Member {
+    size: u64,
+    ended: bool,
+}
+
+enum State {
+    Header,
+    Map { member: MemberName, fields: PayloadFields, raw: Filling },
+    Payload { member: MemberName, fields: PayloadFields, map: Option<Vec<Extent>>, payload: Filling },
+}
+
+impl Demux {
+    /// A demuxer at the start of a stream.
+    pub fn new(limits: Limits) -> Self {
+        Demux {
+            limits,
+            checking: false,
+            scratch: vec![0; SCRATCH_LEN].into(),
+            unread: 0..0,
+            state: State::Header,
+            members: HashMap::new(),
+            ended: 0,
+            names_len: 0,
+            total_size: 0,
+            position: 0,
+            frame_at: 0,
+            spares: Vec::new(),
+            failed: None,
+        }
+    }
+
+    /// Verifies the crc of every chunk before it is given out; else [`Chunk::verify`] is the caller's to call.
+    pub fn checking(mut self) -> Self {
+        self.checking = true;
+        self
+    }
+
+    /// Where to read into next. Empty only if [`poll`](Self::poll) has to be called first, or has failed.
+    pub fn space(&mut self) -> &mut [u8] {
+        if self.failed.is_some() {
+            return &mut [];
+        }
+        match &mut self.state {
+            State::Header => {
+                if self.unread.is_empty() {
+                    self.unread = 0..0;
+                } else if self.scratch.len() - self.unread.start < HEADER_MAX {
+                    self.scratch.copy_within(self.unread.clone(), 0);
+                    self.unread = 0..self.unread.len();
+                }
+                &mut self.scratch[self.unread.end..]
+            }
+            State::Map { raw: filling, .. } | State::Payload { payload: filling, .. } => filling.space(),
+        }
+    }
+
+    /// Says that `n` bytes were read into [`space`](Self::space).
+    ///
+    /// # Panics
+    /// If that is more than there was space for.
+    pub fn filled(&mut self, n: usize) {
+        match &mut self.state {
+            State::Header => {
+                assert!(n <= self.scratch.len() - self.unread.end, "more bytes than there was space for");
+                self.unread.end += n;
+            }
+            State::Map { raw: filling, .. } | State::Payload { payload: filling, .. } => {
+                filling.filled(n);
+                self.position += n as u64;
+            }
+        }
+    }
+
+    /// Takes bytes that are already in memory; says how many. The rest is given again after [`poll`](Self::poll).
+    pub fn feed(&mut self, bytes: &[u8]) -> usize {
+        let space = self.space();
+        let n = space.len().min(bytes.len());
+        space[..n].copy_from_slice(&bytes[..n]);
+        self.filled(n);
+        n
+    }
+
+    /// The next event, or `None` if more bytes are needed. An error stays: every further call gives it again.
+    pub fn poll(&mut self) -> Result<Option<Event>, DemuxError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let result = self.advance();
+        if let Err(error) = &result {
+            self.failed = Some(error.clone());
+        }
+        result
+    }
+
+    /// Whether the stream may end here: not inside a frame, and with every member ended.
+    pub fn finish(&self) -> Result<(), DemuxError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let at = self.position + self.unread.len() as u64;
+        match &self.state {
+            State::Header if self.unread.is_empty() => {}
+            State::Header => return Err(DemuxError { at, member: None, fault: Fault::CutFrame }),
+            State::Map { member, .. } | State::Payload { member, .. } => {
+                return Err(DemuxError { at, member: Some(member.clone()), fault: Fault::CutFrame });
+            }
+        }
+        let open = self.members.len() - self.ended;
+        if open == 0 {
+            return Ok(());
+        }
+        let first = self.members.iter().filter(|(_, m)| !m.ended).map(|(name, _)| name).min().cloned();
+        Err(DemuxError { at, member: first, fault: Fault::CutMembers { open } })
+    }
+
+    /// Takes a payload buffer back, to be used for another chunk. It need not be cleared, and better is not: bytes that
+    /// are there need not be zeroed again.
+    pub fn recycle(&mut self, payload: Vec<u8>) {
+        if self.spares.len() < SPARES_MAX && SPARE_LEN.contains(&payload.capacity()) {
+            self.spares.push(payload);
+        }
+    }
+
+    /// How many bytes of the stream were taken in.
+    pub fn position(&self) -> u64 {
+        self.position + self.unread.len() as u64
+    }
+
+    /// How many members there were so far, ended or not.
+    pub fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    fn advance(&mut self) -> Result<Option<Event>, DemuxError> {
+        loop {
+            match &mut self.state {
+                State::Header => match self.header()? {
+                    Step::Wait => return Ok(None),
+                    Step::Go => {}
+                    Step::Give(event) => return Ok(Some(event)),
+                },
+                State::Map { raw: filling, .. } | State::Payload { payload: filling, .. } => {
+                    // What came behind the header moves into the buffer it belongs to.
+                    let moved = filling.top_up(&self.scratch[self.unread.clone()]);
+                    self.unread.start += moved;
+                    self.position += moved as u64;
+                    if !filling.is_full() {
+                        match moved {
+                            0 => return Ok(None),
+                            _ => continue,
+                        }
+                    }
+                    match std::mem::replace(&mut self.state, State::Header) {
+                        State::Map { member, fields, raw } => self.map(member, fields, &raw.buf)?,
+                        State::Payload { member, fields, map, payload } => {
+                            return self.chunk(member, fields, map, payload.buf).map(Some);
+                        }
+                        State::Header => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads a header, admits its frame, and moves to what follows it.
+    fn header(&mut self) -> Result<Step, DemuxError> {
+        self.frame_at = self.position;
+        let at = self.frame_at;
+        let anonymous = |fault| DemuxError { at, member: None, fault };
+        let Some(header) = header::parse(&self.scratch[self.unread.clone()]).map_err(anonymous)? else {
+            return Ok(Step::Wait);
+        };
+        let name = match self.members.get_key_value(header.name) {
+            Some((known, _)) => known.clone(),
+            None => MemberName::of_checked(header.name),
+        };
+        let body = header.body;
+        self.unread.start += header.len;
+        self.position += header.len as u64;
+        let at_member = |fault| DemuxError { at, member: Some(name.clone()), fault };
+        let member = self.admit(&name).map_err(at_member)?;
+        if let Body::Payload(fields) | Body::Sparse { fields, .. } = body
+            && fields.offset != member.size
+        {
+            return Err(at_member(Fault::Offset { expected: member.size, found: fields.offset }));
+        }
+        match body {
+            Body::End => return Ok(Step::Give(self.end(name))),
+            Body::Payload(fields) => {
+                self.grow(&name, fields.len as u64).map_err(at_member)?;
+                let payload = self.payload_buffer(fields.len);
+                self.state = State::Payload { member: name, fields, map: None, payload };
+            }
+            Body::Sparse { extents, fields } => {
+                let raw = Filling::new(Vec::new(), extents * EXTENT_LEN);
+                self.state = State::Map { member: name, fields, raw };
+            }
+        }
+        Ok(Step::Go)
+    }
+
+    /// Lets a frame of `name` in: a new member within the limits, or one that has not ended.
+    fn admit(&mut self, name: &MemberName) -> Result<Member, Fault> {
+        if let Some(member) = self.members.get(name) {
+            return if member.ended { Err(Fault::AfterEnd) } else { Ok(*member) };
+        }
+        if self.members.len() as u64 >= self.limits.members {
+            return Err(Fault::Members(self.limits.members));
+        }
+        self.names_len += name.as_str().len() as u64;
+        if self.names_len > self.limits.names {
+            return Err(Fault::Names(self.limits.names));
+        }
+        let member = Member { size: 0, ended: false };
+        self.members.insert(name.clone(), member);
+        Ok(member)
+    }
+
+    /// Adds to the size of a member, within the limits.
+    fn grow(&mut self, name: &MemberName, by: u64) -> Result<(), Fault> {
+        let Some(member) = self.members.get_mut(name) else { return Ok(()) };
+        member.size = member
+            .size
+            .checked_add(by)
+            .filter(|size| *size <= self.limits.member_size)
+            .ok_or(Fault::MemberSize(self.limits.member_size))?;
+        self.total_size = self
+            .total_size
+            .checked_add(by)
+            .filter(|size| *size <= self.limits.total_size)
+            .ok_or(Fault::TotalSize(self.limits.total_size))?;
+        Ok(())
+    }
+
+    fn end(&mut self, name: MemberName) -> Event {
+        let mut size = 0;
+        if let Some(member) = self.members.get_mut(&name) {
+            member.ended = true;
+            size = member.size;
+            self.ended += 1;
+        }
+        Event::End { member: name, size }
+    }
+
+    /// Takes a map that has arrived, and moves to its payload.
+    fn map(&mut self, member: MemberName, fields: PayloadFields, raw: &[u8]) -> Result<(), DemuxError> {
+        let map = header::parse_map(raw);
+        let at = self.frame_at;
+        let at_member = |fault| DemuxError { at, member: Some(member.clone()), fault };
+        // At most EXTENTS_MAX times 2^33: no overflow.
+        let mapped = map.iter().map(|e| u64::from(e.len)).sum();
+        if mapped != fields.len as u64 {
+            return Err(at_member(Fault::MapSum { mapped, payload_len: fields.len as u64 }));
+        }
+        self.grow(&member, map.iter().map(|e| e.logical_len()).sum()).map_err(at_member)?;
+        let payload = self.payload_buffer(fields.len);
+        self.state = State::Payload { member, fields, map: Some(map), payload };
+        Ok(())
+    }
+
+    fn chunk(
+        &self,
+        member: MemberName,
+        fields: PayloadFields,
+        map: Option<Vec<Extent>>,
+        payload: Vec<u8>,
+    ) -> Result<Event, DemuxError> {
+        let sparse = map.is_some();
+        let map = map.unwrap_or_default();
+        let PayloadFields { offset, crc, .. } = fields;
+        let chunk = Chunk { member, offset, map, payload, crc, sparse, at: self.frame_at };
+        if self.checking {
+            chunk.verify()?;
+        }
+        Ok(Event::Chunk(chunk))
+    }
+
+    fn payload_buffer(&mut self, wanted: usize) -> Filling {
+        // Small payloads leave the large buffers to large ones.
+        let spare = if wanted < *SPARE_LEN.start() { None } else { self.spares.pop() };
+        Filling::new(spare.unwrap_or_default(), wanted)
+    }
+}
+
+enum Step {
+    Wait,
+    Go,
+    Give(Event),
+}
+
+/// A buffer on its way to `wanted` bytes.
+struct Filling {
+    /// Grows as bytes arrive; a promised length alone takes no more than [`PAYLOAD_FIRST`] bytes, or what the buffer
+    /// had before.
+    buf: Vec<u8>,
+    filled: usize,
+    wanted: usize,
+}
+
+impl Filling {
+    fn new(mut buf: Vec<u8>, wanted: usize) -> Self {
+        let first = wanted.min(buf.capacity().max(PAYLOAD_FIRST));
+        if buf.capacity() == 0 {
+            // The allocator may have zeroed memory at hand.
+            buf = vec![0; first];
+        } else {
+            buf.resize(first, 0);
+        }
+        Filling { buf, filled: 0, wanted }
+    }
+
+    fn is_full(&self) -> bool {
+        self.filled == self.wanted
+    }
+
+    fn space(&mut self) -> &mut [u8] {
+        if self.filled == self.buf.len() && self.filled < self.wanted {
+            self.buf.resize(self.wanted.min(self.filled * 2), 0);
+        }
+        &mut self.buf[self.filled..]
+    }
+
+    fn filled(&mut self, n: usize) {
+        assert!(n <= self.buf.len() - self.filled, "more bytes than there was space for");
+        self.filled += n;
+    }
+
+    fn top_up(&mut self, bytes: &[u8]) -> usize {
+        let space = self.space();
+        let n = space.len().min(bytes.len());
+        space[..n].copy_from_slice(&bytes[..n]);
+        self.filled += n;
+        n
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! What can be wrong with a stream.
+
+use std::fmt;
+
+use super::frame::{EXTENTS_MAX, PAYLOAD_MAX};
+use super::name::{MemberName, NameError};
+use crate::base::{self, Code};
+
+/// Why a stream was not taken, and where.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DemuxError {
+    /// Where in the stream: the first byte of the frame in question; for a cut stream its length.
+    pub at: u64,
+    /// The member in question, where one is known.
+    pub member: Option<MemberName>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+/// What is wrong with a stream.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The stream ends inside a frame.
+    #[error("the stream ends inside a frame")]
+    CutFrame,
+    /// The stream ends before some members did.
+    #[error("the stream ends with {open} unfinished member(s)")]
+    CutMembers {
+        /// How many.
+        open: usize,
+    },
+    /// There is no frame where one should begin.
+    #[error("no frame begins here (found '{}')", found.escape_ascii())]
+    Magic {
+        /// The bytes in its place.
+        found: Vec<u8>,
+    },
+    /// Flags are set; none are defined for the known types.
+    #[error("unknown flags {0:#04x}")]
+    Flags(u8),
+    /// A type that is not known.
+    #[error("unknown frame type {0:#04x}")]
+    Type(u8),
+    /// The name of the member is not one that is let in.
+    #[error("{error} ('{}')", name.escape_ascii())]
+    Name {
+        /// Why.
+        error: NameError,
+        /// As much of it as has a place in a message.
+        name: Vec<u8>,
+    },
+    /// The name is longer than any name that is let in; it was not read.
+    #[error("the name is {0} bytes long")]
+    NameLength(u32),
+    /// The payload is too long.
+    #[error("the payload is {0} bytes long, more than {PAYLOAD_MAX}")]
+    PayloadLength(u64),
+    /// The sparse map is too long.
+    #[error("the sparse map has {0} entries, more than {EXTENTS_MAX}")]
+    MapLength(u32),
+    /// The sparse map and the payload have different lengths.
+    #[error("the sparse map describes {mapped} bytes, the payload has {payload_len}")]
+    MapSum {
+        /// By the map.
+        mapped: u64,
+        /// By the header.
+        payload_len: u64,
+    },
+    /// A chunk does not begin where the one before it ended.
+    #[error("{} at offset {expected}: the chunk begins at {found}", if found > expected { "gap" } else { "overlap" })]
+    Offset {
+        /// Where the member ended so far.
+        expected: u64,
+        /// Where the chunk begins.
+        found: u64,
+    },
+    /// A frame of a member that has ended.
+    #[error("the member goes on after its end, or comes twice")]
+    AfterEnd,
+    /// The checksum of a chunk is wrong.
+    #[error("checksum mismatch in the chunk at offset {offset}: {found:08x} instead of {expected:08x}")]
+    Crc {
+        /// Where in the member.
+        offset: u64,
+        /// By the header.
+        expected: u32,
+        /// By the bytes.
+        found: u32,
+    },
+    /// A member grows beyond the limit.
+    #[error("the member is larger than {0} bytes")]
+    MemberSize(u64),
+    /// All members together grow beyond the limit.
+    #[error("the members are larger than {0} bytes together")]
+    TotalSize(u64),
+    /// Too many members.
+    #[error("there are more than {0} members")]
+    Members(u64),
+    /// The names of all members together take too much memory.
+    #[error("the names of the members take more than {0} bytes")]
+    Names(u64),
+}
+
+impl Fault {
+    /// The code a user sees.
+    pub fn code(&self) -> Code {
+        match self {
+            Fault::CutFrame | Fault::CutMembers { .. } => Code::StreamTruncated,
+            Fault::Magic { .. }
+            | Fault::Flags(_)
+            | Fault::Type(_)
+            | Fault::MapSum { .. }
+            | Fault::Offset { .. }
+            | Fault::Crc { .. } => Code::StreamCorrupt,
+            Fault::Name { .. }
+            | Fault::NameLength(_)
+            | Fault::PayloadLength(_)
+            | Fault::MapLength(_)
+            | Fault::AfterEnd
+            | Fault::MemberSize(_)
+            | Fault::TotalSize(_)
+            | Fault::Members(_)
+            | Fault::Names(_) => Code::StreamRefused,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self.code() {
+            Code::StreamTruncated => Some(
+                "the sender failed or the line was cut: look at the sender's messages, then run it again",
+            ),
+            Code::StreamCorrupt => Some(
+                "the stream was damaged on its way, or is not an xbstream: compressed or encrypted ones go through \
+                 their own tool first",
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for DemuxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stream offset {}", self.at)?;
+        if let Some(member) = &self.member {
+            write!(f, ", member {member}")?;
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
+
+impl std::error::Error for DemuxError {}
+
+impl From<DemuxError> for base::Error {
+    fn from(e: DemuxError) -> Self {
+        let error = base::Error::new(e.fault.code(), e.to_string());
+        match e.fault.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
