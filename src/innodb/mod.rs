@@ -3,4 +3,3 @@
 
 mod bytes;
 pub mod page;
-pub mod redo;

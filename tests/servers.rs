@@ -1,0 +1,79 @@
+//! The servers that all other integration tests stand on do what those tests take for granted.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod support;
+
+use std::process::Command;
+
+use support::{Kind, Server, Zoo, assert_same, check_tables, checksums, definitions, gtid_executed};
+
+#[test]
+fn zoo_survives_a_restart() {
+    let outside = tempfile::tempdir().unwrap();
+    let zoo = Zoo::new(outside.path());
+    let mut server = Server::start(Kind::Mysql97, &zoo.options());
+    zoo.load(&server);
+    check_tables(&server);
+    let (before, gtids, shape) = (checksums(&server), gtid_executed(&server), definitions(&server));
+    assert!(before.len() > 40, "{before:?}");
+
+    server.stop();
+    server.restart();
+    // First, since opening a MEMORY table that was lost with the old server logs a TRUNCATE.
+    assert_eq!(gtid_executed(&server), gtids);
+    check_tables(&server);
+    assert_same(&checksums(&server), &before);
+    assert_same(&definitions(&server), &shape);
+
+    server.kill();
+    server.restart();
+    check_tables(&server);
+    assert_same(&checksums(&server), &before);
+}
+
+#[test]
+fn zoo_fits_every_page_size() {
+    for page_size in [4096, 8192, 32768, 65536] {
+        let outside = tempfile::tempdir().unwrap();
+        let mut zoo = Zoo::with_page_size(outside.path(), page_size);
+        zoo.rows = 200;
+        let server = Server::start(Kind::Mysql97, &zoo.options());
+        zoo.load(&server);
+        check_tables(&server);
+        assert_eq!(server.value("SELECT @@innodb_page_size"), page_size.to_string());
+    }
+}
+
+#[test]
+fn older_and_other_servers_start_and_answer() {
+    for (kind, version) in [(Kind::Mysql56, "5.6.24"), (Kind::Mariadb1011, "10.11.")] {
+        let mut server = Server::start(kind, &[]);
+        assert!(server.value("SELECT VERSION()").starts_with(version));
+        server.execute("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY) ENGINE = InnoDB; INSERT INTO d.t VALUES (1)");
+        server.kill();
+        server.restart();
+        check_tables(&server);
+        assert_eq!(server.query("SELECT * FROM d.t"), [["1"]]);
+    }
+}
+
+#[test]
+fn a_copied_datadir_starts_as_it_is() {
+    let mut server = Server::start(Kind::Mysql97, &[]);
+    server
+        .execute("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); INSERT INTO d.t VALUES (1), (2)");
+    let before = checksums(&server);
+    server.stop();
+    let copy = tempfile::tempdir().unwrap();
+    let datadir = copy.path().join("datadir");
+    assert!(Command::new("cp").arg("-a").args([server.datadir(), &datadir]).status().unwrap().success());
+    {
+        let second = Server::start_on(Kind::Mysql97, &datadir, &[]);
+        assert_same(&checksums(&second), &before);
+    }
+    assert!(datadir.join("ibdata1").exists(), "a datadir that was given is not removed");
+
+    std::fs::remove_file(datadir.join("ibdata1")).unwrap();
+    let words = Server::try_start_on(Kind::Mysql97, &datadir, &[]).err().expect("no start without ibdata1");
+    assert!(words.contains("InnoDB"), "{words}");
+}
