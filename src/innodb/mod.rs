@@ -3,3 +3,4 @@
 
 mod bytes;
 pub mod page;
+pub mod redo;

@@ -5,8 +5,9 @@
 //! * Writing: [`frame`] makes the headers that go before payload bytes; nothing is copied.
 //! * Reading: [`demux::Demux`] turns bytes into [`chunk::Chunk`]s and ends of members, and refuses what breaks the
 //!   format. It reads payload straight into the buffer that the chunk then owns.
-//! * Proving: [`digest`] gives every member a digest that can be computed block by block, in any order; a manifest,
-//!   last in the stream, lists them.
+//! * Proving: [`digest`] gives every member a digest that can be computed block by block, in any order; the
+//!   [`manifest`], last in the stream, lists them.
+//! * [`metadata`] has the members that XtraBackup users' scripts read.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod chunk;
@@ -15,10 +16,13 @@ pub mod digest;
 pub mod error;
 pub mod frame;
 mod header;
+pub mod manifest;
+pub mod metadata;
 pub mod name;
 
 pub use chunk::{Chunk, Event, Piece};
 pub use demux::{Demux, Limits};
 pub use error::{DemuxError, Fault};
 pub use frame::Extent;
+pub use manifest::{Manifest, ManifestError, ManifestMember, Received};
 pub use name::{MemberName, NameError};

@@ -1,0 +1,117 @@
+//! The metadata members: small text members with the names and keys that XtraBackup users' scripts read.
+//!
+//! Every one is rendered and parsed here. Parsers take what the peers write, ignore keys that they do not know, and
+//! refuse what can't be: they read what came over the wire.
+
+mod binlog_info;
+mod checkpoints;
+mod cnf;
+mod info;
+mod slave_info;
+mod tablespaces;
+
+pub use binlog_info::{BINLOG_INFO, BinlogInfo, BinlogPosition, one_line};
+pub use checkpoints::{BackupType, CHECKPOINTS, Checkpoints};
+pub use cnf::{BACKUP_CNF, BackupCnf};
+pub use info::{INFO, Info};
+pub use slave_info::{Channel, SLAVE_INFO, SlaveInfo};
+pub use tablespaces::{ExternalTablespace, TABLESPACES, TablespaceType, Tablespaces};
+
+use crate::base::{self, Code};
+
+/// Redo: the header blocks of a redo file, then log blocks from the one that holds the checkpoint on.
+pub const LOGFILE: &str = "xtrabackup_logfile";
+/// Largest metadata member that is taken. A list of tablespaces, or a GTID set, may have megabytes.
+pub const METADATA_MAX: usize = 64 << 20;
+
+/// Why a metadata member was not understood.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("member {member}: {what}")]
+pub struct MetadataError {
+    /// Which.
+    pub member: &'static str,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl MetadataError {
+    fn new(member: &'static str, what: impl Into<String>) -> Self {
+        MetadataError { member, what: what.into() }
+    }
+}
+
+impl From<MetadataError> for base::Error {
+    fn from(e: MetadataError) -> Self {
+        base::Error::new(Code::StreamCorrupt, e.to_string())
+    }
+}
+
+/// The text of `member`, if it is one and not too long.
+fn text<'a>(member: &'static str, content: &'a [u8]) -> Result<&'a str, MetadataError> {
+    if content.len() > METADATA_MAX {
+        return Err(MetadataError::new(
+            member,
+            format!("{} bytes long, more than {METADATA_MAX}", content.len()),
+        ));
+    }
+    let text = std::str::from_utf8(content).map_err(|_| MetadataError::new(member, "not UTF-8"))?;
+    match text.contains('\0') {
+        true => Err(MetadataError::new(member, "has a NUL")),
+        false => Ok(text),
+    }
+}
+
+/// `key = value` lines, as in `xtrabackup_checkpoints` and `xtrabackup_info`.
+struct KeyValues<'a> {
+    member: &'static str,
+    pairs: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> KeyValues<'a> {
+    fn parse(member: &'static str, content: &'a [u8]) -> Result<Self, MetadataError> {
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
+        for line in text(member, content)?.lines().filter(|line| !line.trim().is_empty()) {
+            let Some((key, value)) = line.split_once('=') else {
+                return Err(MetadataError::new(
+                    member,
+                    format!("no key and value in '{}'", line.escape_debug()),
+                ));
+            };
+            let key = key.trim();
+            if pairs.len() == Self::KEYS_MAX {
+                return Err(MetadataError::new(member, format!("more than {} keys", Self::KEYS_MAX)));
+            }
+            if pairs.iter().any(|(other, _)| *other == key) {
+                return Err(MetadataError::new(member, format!("'{}' comes twice", key.escape_debug())));
+            }
+            pairs.push((key, value.trim()));
+        }
+        Ok(KeyValues { member, pairs })
+    }
+
+    /// The peers write about twenty.
+    const KEYS_MAX: usize = 1000;
+
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.pairs.iter().find(|(k, _)| *k == key).map(|(_, value)| *value)
+    }
+
+    fn need(&self, key: &str) -> Result<&'a str, MetadataError> {
+        self.get(key).ok_or_else(|| MetadataError::new(self.member, format!("'{key}' is missing")))
+    }
+
+    fn number(&self, key: &str) -> Result<u64, MetadataError> {
+        let value = self.need(key)?;
+        value.parse().map_err(|_| {
+            MetadataError::new(self.member, format!("'{key}' is no number: '{}'", value.escape_debug()))
+        })
+    }
+}
+
+/// A value for a line of its own: control characters, line breaks among them, become spaces.
+fn line_value(value: &str) -> String {
+    value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests;
