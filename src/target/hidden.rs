@@ -1,0 +1,167 @@
+//! A hidden folder that belongs to one run: locked while the run lives, gone when it fails, recognised and
+//! removed by a later run when it was killed.
+//!
+//! The lock is `flock` on the folder itself, so nothing foreign lies in it, and the kernel drops the lock with
+//! the last descriptor however the process ends.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use super::owner::{DIR_MODE, Owner};
+use crate::base::{Code, Error, Result};
+
+/// Hex digits that end a hidden folder's name.
+const TOKEN_LEN: usize = 16;
+/// Another run may take a new folder for a leftover between `mkdir` and `flock`; then the next name is tried.
+const CREATE_ATTEMPTS: usize = 8;
+
+/// A locked hidden folder. Dropping it removes it with all that lies in it, unless [`Hidden::keep`] was called.
+#[derive(Debug)]
+pub struct Hidden {
+    path: PathBuf,
+    /// Holds the lock; also the descriptor for `syncfs`, open since before the first write, so that it reports
+    /// every write-back error of the run.
+    dir: File,
+    remove: bool,
+}
+
+impl Hidden {
+    /// Makes `<parent>/<prefix><random>`, after removing what killed runs left under that prefix.
+    pub fn create(parent: &Path, prefix: &str, owner: Option<Owner>) -> Result<Hidden> {
+        let failed = |path: &Path, e: io::Error| {
+            Error::io(Code::Target, format!("can't make the staging folder {}", path.display()), e)
+                .hint("the folder that holds the target must be writable, or the target be an existing empty folder")
+        };
+        for _ in 0..CREATE_ATTEMPTS {
+            let token = uuid::Uuid::new_v4().simple().to_string();
+            let path = parent.join(format!("{prefix}{}", &token[..TOKEN_LEN]));
+            DirBuilder::new().mode(DIR_MODE).create(&path).map_err(|e| failed(&path, e))?;
+            match lock(&path).map_err(|e| failed(&path, e))? {
+                Some(dir) => {
+                    let hidden = Hidden { path, dir, remove: true };
+                    if let Some(owner) = owner {
+                        owner.give(&hidden.dir).map_err(|e| failed(&hidden.path, e))?;
+                    }
+                    return Ok(hidden);
+                }
+                None => continue,
+            }
+        }
+        Err(Error::new(
+            Code::Target,
+            format!("can't make a staging folder in {}: others keep taking it", parent.display()),
+        ))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder, open.
+    pub fn dir(&self) -> &File {
+        &self.dir
+    }
+
+    /// Leaves the folder alone from now on (it was renamed into its place).
+    pub fn keep(mut self) {
+        self.remove = false;
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        if self.remove {
+            // What can't be removed now is removed by the next run: the lock ends here.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// The folders in `parent` that killed runs left under `prefix`, each locked by us now.
+pub fn leftovers(parent: &Path, prefix: &str) -> Vec<Hidden> {
+    let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
+    entries
+        .flatten()
+        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+        .filter(|e| e.file_name().to_str().is_some_and(|n| is_hidden_name(n, prefix)))
+        .filter_map(|e| {
+            let dir = lock(&e.path()).ok()??;
+            Some(Hidden { path: e.path(), dir, remove: true })
+        })
+        .collect()
+}
+
+/// Whether `name` is one that [`Hidden::create`] gives under `prefix`.
+pub fn is_hidden_name(name: &str, prefix: &str) -> bool {
+    name.strip_prefix(prefix).is_some_and(|token| {
+        token.len() == TOKEN_LEN && token.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    })
+}
+
+/// Opens and locks a folder; `None` where another run holds it or it is no longer the folder of that name.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    }
+    let (held, named) = (dir.metadata()?, std::fs::symlink_metadata(path));
+    Ok(named.is_ok_and(|n| (n.dev(), n.ino()) == (held.dev(), held.ino())).then_some(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_folder_is_left_alone_and_a_dead_one_found() {
+        let parent = tempfile::tempdir().unwrap();
+        let live = Hidden::create(parent.path(), ".t.xbrecv-", None).unwrap();
+        assert!(leftovers(parent.path(), ".t.xbrecv-").is_empty());
+        let path = live.path().to_owned();
+        std::fs::write(path.join("x"), b"x").unwrap();
+        live.keep();
+        assert!(path.exists());
+        let found = leftovers(parent.path(), ".t.xbrecv-");
+        assert_eq!(found.len(), 1);
+        drop(found);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_our_names_are_taken_for_ours() {
+        let parent = tempfile::tempdir().unwrap();
+        let ours = ".t.xbrecv-0123456789abcdef";
+        for name in
+            [".t.xbrecv-", ".t.xbrecv-backup", ".t.xbrecv-0123456789abcdeF", ".u.xbrecv-0123456789abcdef"]
+        {
+            std::fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        std::fs::create_dir(parent.path().join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", parent.path().join(".t.xbrecv-fedcba9876543210")).unwrap();
+        std::fs::write(parent.path().join(".t.xbrecv-ffffffffffffffff"), b"a file").unwrap();
+        assert!(leftovers(parent.path(), ".t.xbrecv-").is_empty());
+        std::fs::create_dir(parent.path().join(ours)).unwrap();
+        assert_eq!(leftovers(parent.path(), ".t.xbrecv-").len(), 1);
+    }
+
+    #[test]
+    fn dropping_removes() {
+        let parent = tempfile::tempdir().unwrap();
+        let hidden = Hidden::create(parent.path(), ".x-", None).unwrap();
+        std::fs::create_dir(hidden.path().join("d")).unwrap();
+        drop(hidden);
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,135 @@
+//! Putting a datadir in place where the target itself can't be replaced: its entries are renamed one by one.
+//!
+//! Before the first rename a journal is written into the hidden folder: the names of the entries in the order they
+//! move, each closed by a NUL. The last ones are those without which no server starts. A run that finds a dead hidden
+//! folder whose journal is not done (its last entry still waits inside) removes what had moved: it came from there,
+//! and no server can have used it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::hidden::{self, Hidden};
+use super::staging::sync_dir;
+use crate::base::Result;
+
+/// Hidden folders inside a target.
+pub const PREFIX: &str = ".xbrecv-";
+/// Which entries move, in the order they move.
+const JOURNAL: &str = "moving";
+/// A journal larger than this is not one of ours.
+const JOURNAL_MAX: u64 = 64 << 20;
+/// The datadir inside the hidden folder.
+const DATA: &str = "data";
+
+/// Renames the entries of `data` into `target`; on failure they are moved back.
+pub fn publish(target: &Path, hidden: &Hidden, data: &Path) -> io::Result<()> {
+    let names = in_moving_order(data)?;
+    write_journal(hidden.path(), &names)?;
+    let mut moved = Vec::new();
+    for name in &names {
+        match rename_new(&data.join(name), &target.join(name)) {
+            Ok(()) => moved.push(name),
+            Err(e) => {
+                for name in moved.iter().rev() {
+                    let _ = rename_new(&target.join(name), &data.join(name));
+                }
+                return Err(e);
+            }
+        }
+    }
+    sync_dir(target)?;
+    std::fs::remove_file(hidden.path().join(JOURNAL))
+}
+
+/// Removes what killed runs left in `target`, entries included that had moved already.
+pub fn sweep(target: &Path) -> Result<()> {
+    for leftover in hidden::leftovers(target, PREFIX) {
+        for name in moved_of(target, leftover.path()) {
+            let path = target.join(name);
+            let _ = match path.is_dir() {
+                true => std::fs::remove_dir_all(path),
+                false => std::fs::remove_file(path),
+            };
+        }
+    }
+    Ok(())
+}
+
+/// Whether an entry of `target` was moved there by a run that was killed before it was done.
+pub fn belongs_to_leftover(target: &Path, name: &str) -> bool {
+    hidden::leftovers(target, PREFIX).into_iter().any(|leftover| {
+        let found = moved_of(target, leftover.path()).contains(name);
+        leftover.keep();
+        found
+    })
+}
+
+/// The entries that an unfinished journal has moved; none if it was finished.
+fn moved_of(target: &Path, hidden: &Path) -> BTreeSet<String> {
+    let names = read_journal(hidden);
+    let data = hidden.join(DATA);
+    let waits = |name: &String| std::fs::symlink_metadata(data.join(name)).is_ok();
+    let arrived = |name: &String| std::fs::symlink_metadata(target.join(name)).is_ok();
+    match names.last() {
+        Some(last) if waits(last) => names.into_iter().filter(|n| !waits(n) && arrived(n)).collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+/// Entries without which no server starts come last, the system tablespace at the very end.
+fn in_moving_order(data: &Path) -> io::Result<Vec<String>> {
+    let rank = |name: &str| match name {
+        "#innodb_redo" => 1,
+        "mysql.ibd" => 2,
+        n if n.starts_with("ibdata") => 3,
+        _ => 0,
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(data)? {
+        let name = entry?.file_name();
+        // Members have UTF-8 names, and so have the files of a server's datadir.
+        names.push(name.into_string().map_err(|n| io::Error::other(format!("unexpected file {n:?}")))?);
+    }
+    names.sort_by(|a, b| (rank(a), a).cmp(&(rank(b), b)));
+    Ok(names)
+}
+
+fn write_journal(hidden: &Path, names: &[String]) -> io::Result<()> {
+    let mut file = File::create_new(hidden.join(JOURNAL))?;
+    for name in names {
+        file.write_all(name.as_bytes())?;
+        file.write_all(b"\0")?;
+    }
+    file.sync_all()?;
+    sync_dir(hidden)
+}
+
+fn read_journal(hidden: &Path) -> Vec<String> {
+    let path = hidden.join(JOURNAL);
+    if !std::fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= JOURNAL_MAX) {
+        return Vec::new();
+    }
+    let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };
+    text.split_terminator('\0')
+        .filter(|n| !n.is_empty() && !n.contains('/') && !matches!(*n, "." | ".."))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Renames without ever replacing anything.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some file systems don't know the flag; nobody else writes here, so looking first is enough.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            if std::fs::symlink_metadata(to).is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(from, to)
+        }
+        other => Ok(other?),
+    }
+}

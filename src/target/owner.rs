@@ -1,0 +1,39 @@
+//! Who owns what lands, and with which permissions.
+
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Gid, Uid};
+
+/// Permissions of folders as mysqld makes them (`UMASK_DIR`'s default).
+pub const DIR_MODE: u32 = 0o750;
+/// Permissions of files as mysqld makes them (`UMASK`'s default).
+pub const FILE_MODE: u32 = 0o640;
+
+/// The user and group that files are given to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// The owner of an existing folder, where we are root and it is someone else's; else there is nothing to give.
+    pub fn of_target(dir: &Path) -> Option<Owner> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let meta = std::fs::metadata(dir).ok()?;
+        let owner = Owner { uid: meta.uid(), gid: meta.gid() };
+        (owner != Owner { uid: 0, gid: 0 }).then_some(owner)
+    }
+
+    /// Gives an open file or folder to this owner.
+    pub fn give(self, file: impl AsFd) -> std::io::Result<()> {
+        rustix::fs::fchown(file, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! The datadir while it grows: in a hidden folder beside the target, or, where the target can't be replaced by a
+//! rename, inside it. Nothing that is not complete ever carries the target's name.
+//!
+//! * Beside: `<parent>/.<name>.xbrecv-<random>/data`, renamed over the absent or empty target: one atomic step.
+//! * Inside: `<target>/.xbrecv-<random>/data`, for a target that is a mount point, whose parent can't be written, or
+//!   that is the working directory. At the end its entries are renamed one by one, those without which no server
+//!   starts last. A journal beside `data` lets a later run undo this when it was cut short by a kill.
+//!
+//! The datadir is never the hidden folder itself: InnoDB does not scan a directory whose name begins with a dot
+//! (`Fil_path::is_hidden` in fil0fil.cc), so a server that prepares it would find no tablespaces.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::hidden::{self, Hidden};
+use super::inside;
+use super::owner::{DIR_MODE, Owner};
+use crate::base::{Code, Error, Result};
+
+/// The datadir inside the hidden folder.
+const DATA: &str = "data";
+/// What an empty file system has at its root on some systems.
+const LOST_AND_FOUND: &str = "lost+found";
+
+/// A target folder that can be used: absent or empty.
+#[derive(Clone, Debug)]
+pub struct Target {
+    dir: PathBuf,
+    exists: bool,
+    inside: bool,
+}
+
+impl Target {
+    /// Looks at `dir` and decides how it can be filled. Changes nothing.
+    pub fn check(dir: &Path) -> Result<Target> {
+        let failed =
+            |e: io::Error| Error::io(Code::Target, format!("can't use the target {}", dir.display()), e);
+        match std::fs::metadata(dir) {
+            Ok(meta) if !meta.is_dir() => {
+                Err(Error::new(Code::Target, format!("the target {} is not a folder", dir.display())))
+            }
+            Ok(_) => {
+                let dir = dir.canonicalize().map_err(failed)?;
+                let mount = is_mount_point(&dir).map_err(failed)?;
+                refuse_entries(&dir, mount)?;
+                let inside = mount || std::env::current_dir().is_ok_and(|cwd| cwd == dir) || is_sticky(&dir);
+                Ok(Target { dir, exists: true, inside })
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Self::absent(dir),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    fn absent(dir: &Path) -> Result<Target> {
+        let unusable = |why: &str| {
+            Error::new(Code::Target, format!("can't use the target {}: {why}", dir.display()))
+                .hint("give an absent or empty folder in a folder that exists")
+        };
+        let name = dir.file_name().ok_or_else(|| unusable("it has no name"))?;
+        if std::fs::symlink_metadata(dir).is_ok() {
+            return Err(unusable("it is a symbolic link that leads nowhere"));
+        }
+        let parent = match dir.parent() {
+            Some(p) if !p.as_os_str().is_empty() => p,
+            _ => Path::new("."),
+        };
+        let parent = parent.canonicalize().map_err(|e| unusable(&format!("{}: {e}", parent.display())))?;
+        if !parent.is_dir() {
+            return Err(unusable("what should hold it is not a folder"));
+        }
+        Ok(Target { dir: parent.join(name), exists: false, inside: false })
+    }
+
+    /// Where the datadir will be.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes the staging folder, and removes what killed runs left of theirs.
+    pub fn stage(&self) -> Result<Staging> {
+        let owner = self.exists.then(|| Owner::of_target(&self.dir)).flatten();
+        if self.exists {
+            inside::sweep(&self.dir)?;
+        }
+        if !self.inside {
+            let (parent, prefix) = self.beside()?;
+            drop(hidden::leftovers(parent, &prefix));
+            match Hidden::create(parent, &prefix, owner) {
+                Ok(hidden) => return Staging::new(self.clone(), hidden, owner),
+                Err(e) if !(self.exists && is_forbidden(&e)) => return Err(e),
+                Err(_) => {}
+            }
+        }
+        let hidden = Hidden::create(&self.dir, inside::PREFIX, owner)?;
+        Staging::new(Target { inside: true, ..self.clone() }, hidden, owner)
+    }
+
+    fn beside(&self) -> Result<(&Path, String)> {
+        match (self.dir.parent(), self.dir.file_name()) {
+            (Some(parent), Some(name)) => Ok((parent, format!(".{}.xbrecv-", name.to_string_lossy()))),
+            _ => Err(Error::new(
+                Code::Target,
+                format!("the target {} has no parent folder", self.dir.display()),
+            )),
+        }
+    }
+}
+
+/// The datadir in its hidden place. Dropping it removes it.
+#[derive(Debug)]
+pub struct Staging {
+    target: Target,
+    hidden: Hidden,
+    data: PathBuf,
+    owner: Option<Owner>,
+}
+
+impl Staging {
+    fn new(target: Target, hidden: Hidden, owner: Option<Owner>) -> Result<Staging> {
+        let data = hidden.path().join(DATA);
+        let mode = match target.exists && !target.inside {
+            true => {
+                std::fs::metadata(&target.dir).map(|m| m.permissions().mode() & 0o7777).unwrap_or(DIR_MODE)
+            }
+            false => DIR_MODE,
+        };
+        let made = (|| {
+            DirBuilder::new().mode(DIR_MODE).create(&data)?;
+            // Apart from the creation, so that the umask has no say.
+            std::fs::set_permissions(&data, Permissions::from_mode(mode | 0o700))?;
+            owner.map_or(Ok(()), |o| o.give(File::open(&data)?))
+        })();
+        made.map_err(|e| Error::io(Code::Target, format!("can't make {}", data.display()), e))?;
+        Ok(Staging { target, hidden, data, owner })
+    }
+
+    /// The datadir to fill.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target.dir
+    }
+
+    /// Whom files are given to.
+    pub fn owner(&self) -> Option<Owner> {
+        self.owner
+    }
+
+    /// A descriptor on the file system of the staging folder, open since before the first write.
+    pub fn fs(&self) -> &File {
+        self.hidden.dir()
+    }
+
+    /// Puts the datadir in its place. All in it must be synced before.
+    pub fn publish(self) -> Result<()> {
+        let dir = self.target.dir.clone();
+        let failed = |e: io::Error| {
+            let occupied =
+                matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists);
+            let error =
+                Error::io(Code::Target, format!("can't put the datadir in its place {}", dir.display()), e);
+            if occupied { error.hint("something else was put there meanwhile") } else { error }
+        };
+        if self.target.inside {
+            refuse_entries(&dir, true)?;
+            return inside::publish(&dir, &self.hidden, &self.data).map_err(failed);
+        }
+        std::fs::rename(&self.data, &dir).map_err(failed)?;
+        // The entry must survive a power cut before success is announced.
+        dir.parent().map_or(Ok(()), sync_dir).map_err(failed)
+    }
+}
+
+/// Makes the entries of a folder durable.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Refuses a target that holds anything: a backup never mixes with other files.
+fn refuse_entries(dir: &Path, mount: bool) -> Result<()> {
+    let failed = |e| Error::io(Code::Target, format!("can't read the target {}", dir.display()), e);
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if (mount && name == LOST_AND_FOUND) || hidden::is_hidden_name(&name, inside::PREFIX) {
+            continue;
+        }
+        if inside::belongs_to_leftover(dir, &name) {
+            continue;
+        }
+        return Err(Error::new(
+            Code::Target,
+            format!("the target {} is not empty (it holds '{}')", dir.display(), name.escape_debug()),
+        )
+        .hint("give an absent or empty folder; a server that runs there must be stopped first"));
+    }
+    Ok(())
+}
+
+/// A mount point can't be replaced by a rename.
+fn is_mount_point(dir: &Path) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    // The root of a bind mount has its parent's device; only statx tells (Linux 5.8).
+    if let Ok(found) = statx(CWD, dir, AtFlags::empty(), StatxFlags::BASIC_STATS)
+        && found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT)
+    {
+        return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    let Some(parent) = dir.parent() else { return Ok(true) };
+    Ok(std::fs::metadata(dir)?.dev() != std::fs::metadata(parent)?.dev())
+}
+
+/// In a folder with the sticky bit (`/tmp`), only its owner and that of the entry may rename over the entry.
+fn is_sticky(dir: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    let owned = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.uid() == me);
+    let sticky = |path: &Path| std::fs::metadata(path).is_ok_and(|m| m.mode() & 0o1000 != 0);
+    me != 0 && dir.parent().is_some_and(|p| sticky(p) && !owned(p) && !owned(dir))
+}
+
+/// Whether creating failed for want of permission.
+fn is_forbidden(e: &Error) -> bool {
+    let cause = e.cause.as_ref().and_then(|c| c.downcast_ref::<io::Error>());
+    cause.is_some_and(|c| {
+        matches!(c.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+    })
+}

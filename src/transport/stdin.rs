@@ -1,0 +1,122 @@
+//! The stream on standard input: a pipe, a socket or a file.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::pipe::fcntl_setpipe_size;
+
+use crate::base::{Code, Error, Result, Stop};
+
+/// A default pipe holds 64 KiB and moves half as much per second as one of this size.
+const PIPE_BYTES: usize = 1 << 20;
+
+/// Standard input as the source of a stream. A stop request ends a wait for bytes.
+pub struct Stdin {
+    file: File,
+    /// Files are always ready; everything else is waited for together with the stop request.
+    waits: bool,
+    stop: Arc<Stop>,
+}
+
+impl Stdin {
+    /// Takes standard input, unbuffered.
+    ///
+    /// # Errors
+    /// [`Code::Usage`] where it is a terminal.
+    pub fn open(stop: Arc<Stop>) -> Result<Stdin> {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            return Err(Error::new(Code::Usage, "standard input is a terminal: there is no stream to read")
+                .hint("pipe it (xbsend | xbrecv DIR) or redirect it (xbrecv DIR < full.xb)"));
+        }
+        let fd = stdin.as_fd().try_clone_to_owned().map_err(failed)?;
+        Self::of(fd, stop)
+    }
+
+    fn of(fd: OwnedFd, stop: Arc<Stop>) -> Result<Stdin> {
+        let kind = FileType::from_raw_mode(fstat(&fd).map_err(|e| failed(e.into()))?.st_mode);
+        if kind == FileType::Fifo {
+            // Only a matter of speed: an unprivileged user may be over the system's limit for pipes.
+            if let Err(e) = fcntl_setpipe_size(&fd, PIPE_BYTES) {
+                tracing::debug!("the pipe keeps its size: {e}");
+            }
+        }
+        Ok(Stdin { file: File::from(fd), waits: kind != FileType::RegularFile, stop })
+    }
+
+    /// Reads some bytes; 0 is the end.
+    ///
+    /// # Errors
+    /// [`Code::StreamIo`]; [`Code::Interrupted`] once a stop was asked for.
+    pub fn read(&mut self, into: &mut [u8]) -> Result<usize> {
+        loop {
+            if self.waits {
+                self.wait()?;
+            }
+            self.stop.check()?;
+            match self.file.read(into) {
+                Ok(n) => return Ok(n),
+                Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
+    }
+
+    /// Waits until there is something to read, or a stop was asked for.
+    fn wait(&self) -> Result<()> {
+        let mut fds = [
+            PollFd::new(&self.file, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.stop.wake_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(e) => Err(failed(e.into())),
+        }
+    }
+}
+
+fn failed(e: io::Error) -> Error {
+    Error::io(Code::StreamIo, "can't read the stream from standard input", e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn pipe() -> (Stdin, File, Arc<Stop>) {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let stop = Arc::new(Stop::new().unwrap());
+        (Stdin::of(read, stop.clone()).unwrap(), File::from(write), stop)
+    }
+
+    #[test]
+    fn bytes_and_the_end_are_read() {
+        let (mut stdin, mut writer, _stop) = pipe();
+        let mut buffer = [0; 16];
+        writer.write_all(b"abc").unwrap();
+        assert_eq!(stdin.read(&mut buffer).unwrap(), 3);
+        drop(writer);
+        assert_eq!(stdin.read(&mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_stop_request_ends_the_wait() {
+        let (mut stdin, _writer, stop) = pipe();
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| stdin.read(&mut [0; 16]));
+            stop.request("SIGTERM");
+            assert_eq!(reading.join().unwrap().unwrap_err().code, Code::Interrupted);
+        });
+    }
+
+    #[test]
+    fn pipes_are_enlarged() {
+        let (_stdin, writer, _stop) = pipe();
+        assert!(rustix::pipe::fcntl_getpipe_size(&writer).unwrap() >= PIPE_BYTES);
+    }
+}
