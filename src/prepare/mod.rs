@@ -1,2 +1,67 @@
 //! From received files to a datadir that a server starts on.
+//!
+//! Every way begins with [`redo`], which makes the streamed redo a redo log again, and [`replay`], which brings the
+//! files to what that redo says of their creation, renaming and removal. Then:
+//!
+//! * [`Prepare::None`]: nothing more. The user's server recovers the copy at its first start, as after a crash.
+//! * [`Prepare::Server`]: a private mysqld does that now ([`server`]).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod gtid;
+pub mod launch;
+pub mod mysqld;
+pub mod options;
+pub mod server;
+
+use std::path::{Path, PathBuf};
+
+use crate::base::Result;
+use crate::stream::metadata::BackupCnf;
+
+pub use mysqld::Mysqld;
+
+/// How a copy is made ready.
+#[derive(Clone, Debug)]
+pub enum Prepare {
+    /// The user's server recovers it.
+    None,
+    /// This server binary recovers it before it is put in place.
+    Server(Mysqld),
+}
+
+/// A received datadir, not in its place yet.
+#[derive(Debug)]
+pub struct Datadir<'a> {
+    /// The datadir.
+    pub root: &'a Path,
+    /// A folder beside it that may be made and filled, and that goes away with the staging folder.
+    pub run: &'a Path,
+    /// Tablespace files that lay outside the source's datadir: their path there, and where they are now.
+    pub external: &'a [(PathBuf, PathBuf)],
+    /// User and group that own it, where that is not us.
+    pub owner: Option<(u32, u32)>,
+    /// The source's options.
+    pub cnf: &'a BackupCnf,
+    /// The GTID set that the copy must have.
+    pub gtid_executed: Option<&'a str>,
+}
+
+/// What preparing found.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Prepared {
+    /// Words for the user: what is not an error but should be known.
+    pub notes: Vec<String>,
+}
+
+impl Prepare {
+    /// One word for summaries.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Prepare::None => "none",
+            Prepare::Server(_) => "server",
+        }
+    }
+}
+
+/// Result of a step.
+pub type Outcome = Result<Prepared>;

@@ -1,2 +1,20 @@
 //! The folder that a backup lands in: staged beside its place, renamed at the very end.
+//!
+//! * [`staging`]: the hidden folder, locked while its run lives, and how it takes the target's place.
+//! * [`places`]: which file a member becomes. [`landing`]: chunks become files, in parallel.
+//! * [`sync`]: durable before it is announced.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod handles;
+pub mod hidden;
+pub mod inside;
+pub mod landing;
+pub mod owner;
+pub mod places;
+pub mod staging;
+pub mod sync;
+
+pub use landing::{Landing, Received};
+pub use owner::Owner;
+pub use places::Places;
+pub use staging::{Staging, Target};

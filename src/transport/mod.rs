@@ -1,2 +1,4 @@
 //! What carries the stream: pipes now, TCP and QUIC later.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod stdin;
