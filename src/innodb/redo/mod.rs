@@ -2,16 +2,32 @@
 //!
 //! The log is a set of files `#ib_redoN` in `#innodb_redo/`. Each starts with four header blocks ([`file`]); the
 //! rest is a run of 512-byte [`block`]s, each with 496 bytes of payload. Payloads strung together are a
-//! stream of records in mini-transaction groups. An LSN counts block headers and trailers too ([`lsn`]).
+//! stream of records in mini-transaction groups, which the [`Scanner`] gives out. An LSN counts block headers
+//! and trailers too ([`lsn`]).
 
 pub mod block;
+mod cursor;
+mod dump;
+mod dynamic_meta;
 pub mod file;
+mod file_events;
+pub mod index_info;
 pub mod lsn;
+mod parse;
+pub mod record;
+mod scanner;
 
 pub use block::{Block, BlockState, BlockWriter};
+pub use dynamic_meta::auto_increment_group;
 pub use file::{
     CHECKPOINT_BLOCKS, FileName, HEAD_LEN, HeadError, RedoFile, RedoFlags, RedoHead, newest_checkpoint,
 };
+pub use file_events::{FileChange, FileEvent, file_events};
+pub use record::{Body, Kind, Record};
+pub use scanner::{Fed, GROUP_MAX, Group, ScanError, Scanner};
+
+use crate::base::{PageNo, SpaceId};
+use cursor::{Cursor, Stop};
 
 /// Bytes of a log block (`OS_FILE_LOG_BLOCK_SIZE`).
 pub const BLOCK_LEN: usize = 512;
@@ -21,3 +37,16 @@ pub const BLOCK_HEADER: usize = 12;
 pub const BLOCK_TRAILER: usize = 4;
 /// Bytes of payload in a full block.
 pub const BLOCK_PAYLOAD: usize = BLOCK_LEN - BLOCK_HEADER - BLOCK_TRAILER;
+
+/// Reads the body of a record that was kept as [`Record::kind`] and [`Record::bytes`]; an error says what is
+/// wrong with it.
+pub fn parse_body(kind: Kind, space: SpaceId, bytes: &[u8]) -> Result<Body<'_>, &'static str> {
+    let head = parse::Head { kind, single: false, space, page: PageNo(0) };
+    let mut cursor = Cursor::new(bytes);
+    match parse::body(&head, &mut cursor) {
+        Ok(_) if !cursor.is_empty() => Err("the record is followed by something"),
+        Ok(body) => Ok(body),
+        Err(Stop::More) => Err("the record is cut"),
+        Err(Stop::Bad(what)) => Err(what),
+    }
+}

@@ -1,0 +1,193 @@
+//! Reading record bytes: plain and compressed integers (mach0data.cc, `mach_parse_compressed`,
+//! `mach_parse_u64_much_compressed`).
+//!
+//! A compressed 32-bit integer takes 1 to 5 bytes; the first byte tells how many:
+//!
+//! | first byte | bytes | value |
+//! |---|---|---|
+//! | `00`–`7F` | 1 | 7 bits |
+//! | `80`–`BF` | 2 | 14 bits |
+//! | `C0`–`DF` | 3 | 21 bits |
+//! | `E0`–`EF` | 4 | 28 bits |
+//! | `F0`–`F7` | 5 | the four bytes that follow |
+//! | `F8`–`FB` | 2 | 10 bits below `0xFFFFFC00` |
+//! | `FC`–`FD` | 3 | 17 bits below `0xFFFE0000` |
+//! | `FE` | 4 | 24 bits below `0xFF000000` |
+//!
+//! A "compressed" 64-bit integer is its high half compressed and its low half plain; a "much compressed" one is
+//! its low half compressed or, where the high half is not 0, `FF` and both halves compressed.
+
+/// Why reading stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stop {
+    /// The bytes at hand end inside the record.
+    More,
+    /// No server writes this.
+    Bad(&'static str),
+}
+
+pub(super) type Read<T> = Result<T, Stop>;
+
+/// A position in the bytes of a record.
+#[derive(Clone)]
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Cursor { rest: bytes }
+    }
+
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(super) fn bytes(&mut self, n: usize) -> Read<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(n).ok_or(Stop::More)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Read<&'a [u8; N]> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(Stop::More)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    pub(super) fn array_ref<const N: usize>(&mut self) -> Read<&'a [u8; N]> {
+        self.array()
+    }
+
+    pub(super) fn u8(&mut self) -> Read<u8> {
+        self.array().map(|[b]: &[u8; 1]| *b)
+    }
+
+    pub(super) fn u16(&mut self) -> Read<u16> {
+        self.array().map(|b| u16::from_be_bytes(*b))
+    }
+
+    pub(super) fn u32(&mut self) -> Read<u32> {
+        self.array().map(|b| u32::from_be_bytes(*b))
+    }
+
+    pub(super) fn u64(&mut self) -> Read<u64> {
+        self.array().map(|b| u64::from_be_bytes(*b))
+    }
+
+    pub(super) fn compressed(&mut self) -> Read<u32> {
+        let first = *self.rest.first().ok_or(Stop::More)?;
+        let (len, mask, base) = match first {
+            0x00..=0x7F => (1, 0x7F, 0),
+            0x80..=0xBF => (2, 0x3FFF, 0),
+            0xC0..=0xDF => (3, 0x1F_FFFF, 0),
+            0xE0..=0xEF => (4, 0x0FFF_FFFF, 0),
+            0xF0..=0xF7 => {
+                self.u8()?;
+                return self.u32();
+            }
+            0xF8..=0xFB => (2, 0x3FF, 0xFFFF_FC00),
+            0xFC..=0xFD => (3, 0x1_FFFF, 0xFFFE_0000),
+            0xFE => (4, 0xFF_FFFF, 0xFF00_0000),
+            0xFF => return Err(Stop::Bad("compressed integer starts with FF")),
+        };
+        let value = self.bytes(len)?.iter().fold(0u32, |v, b| v << 8 | u32::from(*b));
+        Ok(value & mask | base)
+    }
+
+    pub(super) fn u64_compressed(&mut self) -> Read<u64> {
+        let high = self.compressed()?;
+        Ok(u64::from(high) << 32 | u64::from(self.u32()?))
+    }
+
+    pub(super) fn u64_much_compressed(&mut self) -> Read<u64> {
+        if self.rest.first() != Some(&0xFF) {
+            return self.compressed().map(u64::from);
+        }
+        self.u8()?;
+        let high = self.compressed()?;
+        Ok(u64::from(high) << 32 | u64::from(self.compressed()?))
+    }
+}
+
+/// Writes a "much compressed" 64-bit integer (`mach_u64_write_much_compressed`).
+pub(super) fn put_u64_much_compressed(out: &mut Vec<u8>, value: u64) {
+    let (high, low) = ((value >> 32) as u32, value as u32);
+    if high != 0 {
+        out.push(0xFF);
+        put_compressed(out, high);
+    }
+    put_compressed(out, low);
+}
+
+/// Writes a compressed 32-bit integer (`mach_write_compressed`).
+pub(super) fn put_compressed(out: &mut Vec<u8>, value: u32) {
+    let (len, bits) = match value {
+        0..0x80 => (1, value),
+        0x80..0x4000 => (2, value | 0x8000),
+        0x4000..0x20_0000 => (3, value | 0xC0_0000),
+        0x20_0000..0x1000_0000 => (4, value | 0xE000_0000),
+        0xFFFF_FC00.. => (2, value & 0x3FF | 0xF800),
+        0xFFFE_0000.. => (3, value & 0x1_FFFF | 0xFC_0000),
+        0xFF00_0000.. => (4, value & 0xFF_FFFF | 0xFE00_0000),
+        _ => {
+            out.push(0xF0);
+            (4, value)
+        }
+    };
+    out.extend_from_slice(&bits.to_be_bytes()[4 - len..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compressed(bytes: &[u8]) -> Read<u32> {
+        Cursor::new(bytes).compressed()
+    }
+
+    #[test]
+    fn forms_seen_on_servers() {
+        assert_eq!(compressed(&[0x00]), Ok(0));
+        assert_eq!(compressed(&[0xFB, 0xFE]), Ok(0xFFFF_FFFE));
+        assert_eq!(compressed(&[0xFB, 0xFF]), Ok(0xFFFF_FFFF));
+        assert_eq!(compressed(&[0x80, 0x80]), Ok(128));
+        assert_eq!(compressed(&[0xF0, 0x80, 0, 0, 1]), Ok(0x8000_0001));
+        assert_eq!(compressed(&[0xFE, 1, 2, 3]), Ok(0xFF01_0203));
+        assert_eq!(compressed(&[0xFF, 1, 2, 3, 4]), Err(Stop::Bad("compressed integer starts with FF")));
+    }
+
+    #[test]
+    fn short_input_asks_for_more() {
+        for bytes in [&[][..], &[0x80], &[0xC0, 1], &[0xE0, 1, 1], &[0xF0, 1, 1, 1], &[0xF8], &[0xFE, 0, 0]] {
+            assert_eq!(compressed(bytes), Err(Stop::More), "{bytes:x?}");
+        }
+        assert_eq!(Cursor::new(&[0xFF, 1]).u64_much_compressed(), Err(Stop::More));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn compressed_integers_are_read_as_written(value: u32, shift in 0..32u32, high: u32) {
+            for value in [value, value >> shift, !(value >> shift)] {
+                let mut bytes = Vec::new();
+                put_compressed(&mut bytes, value);
+                let mut cursor = Cursor::new(&bytes);
+                proptest::prop_assert_eq!(cursor.compressed(), Ok(value));
+                proptest::prop_assert!(cursor.is_empty());
+                for high in [0, high] {
+                    let wide = u64::from(high) << 32 | u64::from(value);
+                    let mut bytes = Vec::new();
+                    put_u64_much_compressed(&mut bytes, wide);
+                    let mut cursor = Cursor::new(&bytes);
+                    proptest::prop_assert_eq!(cursor.u64_much_compressed(), Ok(wide));
+                    proptest::prop_assert!(cursor.is_empty());
+                }
+            }
+        }
+    }
+}

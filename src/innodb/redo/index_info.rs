@@ -1,0 +1,228 @@
+//! The description of an index that precedes the body of record-level redo (mtr0log.cc, `mlog_parse_index`).
+//!
+//! Version (1 byte, 1), flags (1 byte: 1 COMPACT, 2 VERSIONED, 4 INSTANT). Without COMPACT and VERSIONED that is
+//! all: REDUNDANT records describe themselves. Otherwise: number of fields (2). With COMPACT: with INSTANT the
+//! number of fields before the first instant ADD COLUMN (2); number of unique fields (2); for each field two
+//! bytes, bit 15 NOT NULL, below it the fixed length, 0 for variable up to 255 bytes, `7FFF` for variable
+//! beyond. With VERSIONED: number of entries (2), each: logical position (2), physical position (2; `8000`:
+//! added, `4000`: dropped), and in that order the row version of the addition and of the drop, a byte each.
+//!
+//! Fewer unique fields than fields means a clustered leaf: DB_TRX_ID and DB_ROLL_PTR follow the unique ones.
+
+use super::cursor::{Cursor, Read, Stop};
+
+/// Most fields of an index record (`REC_MAX_N_FIELDS`).
+pub const FIELDS_MAX: usize = 1023;
+
+const VERSION: u8 = 1;
+const COMPACT: u8 = 1;
+const VERSIONED: u8 = 2;
+const INSTANT: u8 = 4;
+
+const TRX_ID_LEN: u16 = 6;
+const ROLL_PTR_LEN: u16 = 7;
+
+/// An index as redo describes it. Borrows from the record; every position and count was checked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IndexInfo<'a> {
+    flags: u8,
+    /// Number of fields, dropped ones included. 0: REDUNDANT, the record tells.
+    pub fields: u16,
+    /// Number of fields that make an entry unique in the tree. 0 where it is not known (REDUNDANT).
+    pub unique: u16,
+    /// For a table with instant columns of before 8.0.29: its fields before the first of them.
+    pub instant_fields: Option<u16>,
+    lengths: &'a [u8],
+    versions: &'a [u8],
+}
+
+/// One field of an index, in logical order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FieldInfo(pub u16);
+
+impl FieldInfo {
+    const BIG: u16 = 0x7FFF;
+
+    /// Whether it can be NULL.
+    pub fn is_nullable(self) -> bool {
+        self.0 & 0x8000 == 0
+    }
+
+    /// Its length, if it is fixed.
+    pub fn fixed_len(self) -> Option<u16> {
+        match self.0 & 0x7FFF {
+            0 | Self::BIG => None,
+            len => Some(len),
+        }
+    }
+
+    /// Of variable length, and one that may exceed 255 bytes: its length takes one or two bytes.
+    pub fn is_big(self) -> bool {
+        self.0 & 0x7FFF == Self::BIG
+    }
+}
+
+/// A field that an instant ADD or DROP COLUMN touched, or whose place they changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VersionedField {
+    /// Its place in the list of fields.
+    pub logical: u16,
+    /// Its place in a record.
+    pub physical: u16,
+    /// The row version that added it.
+    pub added: Option<u8>,
+    /// The row version that dropped it.
+    pub dropped: Option<u8>,
+}
+
+impl VersionedField {
+    const ADDED: u16 = 0x8000;
+    const DROPPED: u16 = 0x4000;
+
+    fn read(c: &mut Cursor<'_>) -> Read<Self> {
+        let (logical, place) = (c.u16()?, c.u16()?);
+        let added = if place & Self::ADDED != 0 { Some(c.u8()?) } else { None };
+        let dropped = if place & Self::DROPPED != 0 { Some(c.u8()?) } else { None };
+        Ok(VersionedField { logical, physical: place & !(Self::ADDED | Self::DROPPED), added, dropped })
+    }
+}
+
+impl<'a> IndexInfo<'a> {
+    /// Records are in COMPACT, DYNAMIC or COMPRESSED format.
+    pub fn is_compact(&self) -> bool {
+        self.flags & COMPACT != 0
+    }
+
+    /// The table has row versions: instant ADD or DROP COLUMN since 8.0.29.
+    pub fn is_versioned(&self) -> bool {
+        self.flags & VERSIONED != 0
+    }
+
+    /// The fields in logical order; none for REDUNDANT.
+    pub fn field_infos(&self) -> impl ExactSizeIterator<Item = FieldInfo> + use<'a> {
+        self.lengths.chunks_exact(2).map(|b| FieldInfo(u16::from_be_bytes([b[0], b[1]])))
+    }
+
+    /// The fields with a version or a changed place.
+    pub fn versioned_fields(&self) -> impl Iterator<Item = VersionedField> + use<'a> {
+        let mut cursor = Cursor::new(self.versions);
+        std::iter::from_fn(move || VersionedField::read(&mut cursor).ok())
+    }
+
+    pub(super) fn read(c: &mut Cursor<'a>) -> Read<Self> {
+        if c.u8()? != VERSION {
+            return Err(Stop::Bad("unknown version of index description"));
+        }
+        let flags = c.u8()?;
+        if flags & !(COMPACT | VERSIONED | INSTANT) != 0 {
+            return Err(Stop::Bad("unknown flag in index description"));
+        }
+        let mut info =
+            IndexInfo { flags, fields: 0, unique: 0, instant_fields: None, lengths: &[], versions: &[] };
+        if info.is_compact() || info.is_versioned() {
+            info.fields = c.u16()?;
+        }
+        if info.is_compact() {
+            info.read_compact(c)?;
+        }
+        if info.is_versioned() {
+            info.read_versions(c)?;
+        }
+        Ok(info)
+    }
+
+    fn read_compact(&mut self, c: &mut Cursor<'a>) -> Read<()> {
+        if self.flags & INSTANT != 0 {
+            self.instant_fields = Some(c.u16()?).filter(|n| *n != 0);
+        }
+        self.unique = c.u16()?;
+        let clustered = self.unique != self.fields;
+        if usize::from(self.fields) > FIELDS_MAX
+            || self.instant_fields > Some(self.fields)
+            || self.unique > self.fields
+            || (clustered && self.unique + 2 > self.fields)
+        {
+            return Err(Stop::Bad("impossible number of fields in index description"));
+        }
+        self.lengths = c.bytes(2 * usize::from(self.fields))?;
+        let mut system = self.field_infos().skip(usize::from(self.unique)).map(FieldInfo::fixed_len);
+        if clustered && (system.next() != Some(Some(TRX_ID_LEN)) || system.next() != Some(Some(ROLL_PTR_LEN)))
+        {
+            return Err(Stop::Bad("no DB_TRX_ID and DB_ROLL_PTR in the description of a clustered index"));
+        }
+        Ok(())
+    }
+
+    fn read_versions(&mut self, c: &mut Cursor<'a>) -> Read<()> {
+        let count = c.u16()?;
+        let all = c.rest();
+        for _ in 0..count {
+            let field = VersionedField::read(c)?;
+            if field.logical >= self.fields || field.physical >= self.fields {
+                return Err(Stop::Bad("impossible position in index description"));
+            }
+        }
+        self.versions = &all[..all.len() - c.rest().len()];
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Read<IndexInfo<'_>> {
+        IndexInfo::read(&mut Cursor::new(bytes))
+    }
+
+    /// id INT, DB_TRX_ID, DB_ROLL_PTR, name VARCHAR(1000).
+    const CLUSTERED: [u8; 14] = [1, 1, 0, 4, 0, 1, 0x80, 4, 0x80, 6, 0x80, 7, 0x7F, 0xFF];
+
+    #[test]
+    fn a_clustered_leaf() {
+        let info = read(&CLUSTERED).unwrap();
+        assert!(info.is_compact() && !info.is_versioned());
+        let fields: Vec<_> = info.field_infos().collect();
+        assert_eq!(fields[0].fixed_len(), Some(4));
+        assert!(!fields[0].is_nullable() && fields[3].is_nullable() && fields[3].is_big());
+        for short in 0..CLUSTERED.len() {
+            assert_eq!(read(&CLUSTERED[..short]), Err(Stop::More));
+        }
+    }
+
+    #[test]
+    fn redundant_is_two_bytes() {
+        let mut cursor = Cursor::new(&[1, 0, 99]);
+        assert_eq!(IndexInfo::read(&mut cursor).unwrap().fields, 0);
+        assert_eq!(cursor.rest(), [99]);
+    }
+
+    #[test]
+    fn versions_are_read_in_order() {
+        let mut bytes = CLUSTERED.to_vec();
+        bytes[1] = 3;
+        bytes.extend([0, 2, 0, 3, 0xC0, 3, 1, 2, 0, 1, 0, 1]);
+        let info = read(&bytes).unwrap();
+        let versions: Vec<_> = info.versioned_fields().collect();
+        let added = VersionedField { logical: 3, physical: 3, added: Some(1), dropped: Some(2) };
+        let moved = VersionedField { logical: 1, physical: 1, added: None, dropped: None };
+        assert_eq!(versions, [added, moved]);
+        bytes[19] = 4;
+        assert_eq!(read(&bytes), Err(Stop::Bad("impossible position in index description")));
+    }
+
+    #[test]
+    fn impossible_descriptions() {
+        let with = |at: usize, byte: u8| {
+            let mut bytes = CLUSTERED;
+            bytes[at] = byte;
+            read(&bytes).err()
+        };
+        assert_eq!(with(0, 2), Some(Stop::Bad("unknown version of index description")));
+        assert_eq!(with(1, 9), Some(Stop::Bad("unknown flag in index description")));
+        assert_eq!(with(5, 3), Some(Stop::Bad("impossible number of fields in index description")));
+        assert_eq!(with(5, 5), Some(Stop::Bad("impossible number of fields in index description")));
+        let no_trx_id = "no DB_TRX_ID and DB_ROLL_PTR in the description of a clustered index";
+        assert_eq!(with(9, 5), Some(Stop::Bad(no_trx_id)));
+    }
+}

@@ -1,0 +1,327 @@
+//! Blocks in, groups of records out (`recv_scan_log_recs`, `recv_parse_log_recs`).
+//!
+//! A group (mini-transaction) is one record marked as a group of its own, or several records and a group end, or
+//! one dummy. It is applied as a whole or not at all, so it comes out when its last byte has come in.
+//!
+//! Reading starts at the block of the checkpoint, at the first group that starts there (or in a later block).
+//! Groups of that block may lie before the checkpoint: they are read to find the next one, and marked as not to
+//! be applied. Every block also names the first group that starts in it. Where that is not where this reader has a
+//! group start, one of the two is wrong, and reading stops with an error.
+//!
+//! ```text
+//! scanner.feed(block) … while let Some(group) = scanner.poll()? { for record in group.records() { … } }
+//! ```
+
+use std::collections::VecDeque;
+
+use super::cursor::{Cursor, Stop};
+use super::parse::{Head, body};
+use super::record::{Kind, Record};
+use super::{BLOCK_HEADER, BLOCK_LEN, Block, BlockState, lsn};
+use crate::base::{Lsn, PageNo, SpaceId};
+
+/// Most bytes of one group. The largest seen have some 100 KB; a group that does not end below this is none.
+pub const GROUP_MAX: usize = 256 << 20;
+
+/// Why redo can't be understood.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ScanError {
+    /// A block that no server writes.
+    #[error("redo block at LSN {lsn} is malformed")]
+    Block {
+        /// Start of the block.
+        lsn: Lsn,
+    },
+    /// An encrypted block: its key would be needed.
+    #[error("redo block at LSN {lsn} is encrypted")]
+    Encrypted {
+        /// Start of the block.
+        lsn: Lsn,
+    },
+    /// The last block was read again and holds less than before.
+    #[error("redo block at LSN {lsn} shrank")]
+    Shrunk {
+        /// Start of the block.
+        lsn: Lsn,
+    },
+    /// A record that no server writes.
+    #[error("redo record of type {kind} at LSN {lsn}: {what}")]
+    Record {
+        /// First byte of the record.
+        lsn: Lsn,
+        /// The first byte: type and mark.
+        kind: u8,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A group that does not end.
+    #[error("redo group at LSN {lsn} has more than {} bytes", GROUP_MAX)]
+    GroupTooLong {
+        /// First byte of the group.
+        lsn: Lsn,
+    },
+    /// The blocks and the records disagree about where groups start.
+    #[error(
+        "redo block says that a group starts at LSN {expected}, but a record there is part of another group"
+    )]
+    Desync {
+        /// What the block says.
+        expected: Lsn,
+    },
+}
+
+/// What became of a block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fed {
+    /// Taken; the next one is wanted.
+    Full,
+    /// Taken as far as it goes; it is wanted again when it holds more.
+    Partial,
+    /// Not taken: not written yet, or being written. The log ends here, for now or for good.
+    End(BlockState),
+}
+
+/// A record inside the pending bytes.
+#[derive(Clone, Copy)]
+struct Span {
+    at: usize,
+    body: usize,
+    end: usize,
+    head: Head,
+}
+
+/// Takes blocks, gives groups.
+pub struct Scanner {
+    checkpoint: Lsn,
+    /// The block to be fed next.
+    next_block: Lsn,
+    /// Payload bytes of that block that were taken already.
+    taken: usize,
+    /// Payload that was not given out yet; empty until a group start was found.
+    pending: Vec<u8>,
+    /// Position in the payload of all the log of `pending[0]`; `None`: no group start was found yet.
+    base: Option<u64>,
+    /// Bytes at the head of `pending` that were given out.
+    done: usize,
+    /// Bytes of `pending` that were parsed; from `done` on these are `spans`.
+    parsed: usize,
+    spans: Vec<Span>,
+    /// Where blocks say that groups start, in payload positions.
+    starts: VecDeque<u64>,
+    /// The last of them, also when it was compared already.
+    last_start: Option<u64>,
+}
+
+/// A group of records, all of them there.
+pub struct Group<'a> {
+    bytes: &'a [u8],
+    spans: &'a [Span],
+    base: u64,
+    checkpoint: Lsn,
+    /// LSN of its first byte.
+    pub start_lsn: Lsn,
+    /// LSN after its last byte.
+    pub end_lsn: Lsn,
+}
+
+impl Scanner {
+    /// Starts at a checkpoint. The first block to feed is [`Scanner::next_block`].
+    pub fn new(checkpoint: Lsn) -> Self {
+        Scanner {
+            checkpoint,
+            next_block: checkpoint.block_start(),
+            taken: 0,
+            pending: Vec::new(),
+            base: None,
+            done: 0,
+            parsed: 0,
+            spans: Vec::new(),
+            starts: VecDeque::new(),
+            last_start: None,
+        }
+    }
+
+    /// LSN of the block that is wanted next.
+    pub fn next_block(&self) -> Lsn {
+        self.next_block
+    }
+
+    /// LSN up to which all bytes were taken.
+    pub fn scanned_lsn(&self) -> Lsn {
+        lsn::advance(self.next_block, self.taken as u64)
+    }
+
+    /// LSN up to which all groups were given out: the end of the last whole one. `None` until a group start was
+    /// found.
+    pub fn recovered_lsn(&self) -> Option<Lsn> {
+        self.base.map(|base| lsn::from_payload(base + self.done as u64))
+    }
+
+    /// Takes the block at [`Scanner::next_block`].
+    pub fn feed(&mut self, bytes: &[u8; BLOCK_LEN]) -> Result<Fed, ScanError> {
+        let lsn = self.next_block;
+        let block = Block::of(bytes);
+        let state = block.check(lsn);
+        match state {
+            BlockState::NotWritten | BlockState::BadChecksum => return Ok(Fed::End(state)),
+            BlockState::Encrypted(_) => return Err(ScanError::Encrypted { lsn }),
+            BlockState::Malformed => return Err(ScanError::Block { lsn }),
+            BlockState::Full | BlockState::Partial(_) => {}
+        }
+        let payload = block.payload();
+        let new = payload.get(self.taken..).ok_or(ScanError::Shrunk { lsn })?;
+        self.note_start(block);
+        if self.base.is_some() {
+            self.pending.extend_from_slice(new);
+        } else if let Some(&first) = self.starts.front() {
+            // The first group start of all: what lies before it belongs to a group whose head is not here.
+            self.base = Some(first);
+            let skip = (first - lsn::to_payload(lsn)) as usize;
+            self.pending.extend_from_slice(&payload[skip..]);
+        }
+        if state == BlockState::Full {
+            self.next_block = lsn.plus(BLOCK_LEN as u64);
+            self.taken = 0;
+            return Ok(Fed::Full);
+        }
+        self.taken = payload.len();
+        Ok(Fed::Partial)
+    }
+
+    /// The next group, if all of it has come in.
+    pub fn poll(&mut self) -> Result<Option<Group<'_>>, ScanError> {
+        self.drop_done();
+        let Some(base) = self.base else { return Ok(None) };
+        if !self.parse_group(base)? {
+            return Ok(None);
+        }
+        let (from, to) = (self.done, self.parsed);
+        self.done = to;
+        // A group that ends with its block ends for the server only when the next block is there too, since the
+        // LSN of its end lies in that one. The bytes are whole, so there is nothing to wait for here.
+        Ok(Some(Group {
+            bytes: &self.pending,
+            spans: &self.spans,
+            base,
+            checkpoint: self.checkpoint,
+            start_lsn: lsn::from_payload(base + from as u64),
+            end_lsn: lsn::from_payload(base + to as u64),
+        }))
+    }
+
+    /// Keeps where the block says that a group starts. A block that is fed again may say so only now.
+    fn note_start(&mut self, block: Block<'_>) {
+        let Some(at) = block.first_group() else { return };
+        let start = lsn::to_payload(self.next_block) + (usize::from(at) - BLOCK_HEADER) as u64;
+        if self.last_start < Some(start) {
+            self.last_start = Some(start);
+            self.starts.push_back(start);
+        }
+    }
+
+    /// Forgets what was given out, once that is worth moving the rest.
+    fn drop_done(&mut self) {
+        const WORTH_IT: usize = 1 << 16;
+        if self.parsed == self.done {
+            self.spans.clear();
+        }
+        if self.done > WORTH_IT && self.done > self.pending.len() / 2 {
+            self.pending.drain(..self.done);
+            self.base = self.base.map(|base| base + self.done as u64);
+            for span in &mut self.spans {
+                span.at -= self.done;
+                span.body -= self.done;
+                span.end -= self.done;
+            }
+            self.parsed -= self.done;
+            self.done = 0;
+        }
+    }
+
+    /// Parses on until the group is whole (true) or the bytes end. What was parsed is not parsed again.
+    fn parse_group(&mut self, base: u64) -> Result<bool, ScanError> {
+        let bad = |at: usize, kind: u8, what| {
+            let lsn = lsn::from_payload(base + at as u64);
+            Err(ScanError::Record { lsn, kind, what })
+        };
+        loop {
+            let at = self.parsed;
+            let opens = at == self.done;
+            self.check_start(base + at as u64, opens)?;
+            let Some(&first) = self.pending.get(at) else { return Ok(false) };
+            let span = match self.parse_record(at) {
+                Ok(span) => span,
+                Err(Stop::Bad(what)) => return bad(at, first, what),
+                Err(Stop::More) if self.pending.len() - self.done > GROUP_MAX => {
+                    let lsn = lsn::from_payload(base + self.done as u64);
+                    return Err(ScanError::GroupTooLong { lsn });
+                }
+                Err(Stop::More) => return Ok(false),
+            };
+            let alone = span.head.single || span.head.kind == Kind::Dummy;
+            if alone && !opens {
+                return bad(at, first, "a group of its own inside another");
+            }
+            if opens && span.head.kind == Kind::MultiRecEnd {
+                return bad(at, first, "a group end without a group");
+            }
+            self.parsed = span.end;
+            self.spans.push(span);
+            if alone || span.head.kind == Kind::MultiRecEnd {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn parse_record(&self, at: usize) -> Result<Span, Stop> {
+        let mut cursor = Cursor::new(&self.pending[at..]);
+        let position = |c: &Cursor<'_>| self.pending.len() - c.rest().len();
+        let head = Head::read(&mut cursor)?;
+        let body_at = position(&cursor);
+        body(&head, &mut cursor)?;
+        Ok(Span { at, body: body_at, end: position(&cursor), head })
+    }
+
+    /// A record starts at `position`: does that agree with what the blocks say?
+    fn check_start(&mut self, position: u64, opens_group: bool) -> Result<(), ScanError> {
+        while let Some(&start) = self.starts.front() {
+            if start > position {
+                return Ok(());
+            }
+            if start < position || !opens_group {
+                return Err(ScanError::Desync { expected: lsn::from_payload(start) });
+            }
+            self.starts.pop_front();
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Group<'a> {
+    /// The records that start at the checkpoint or after it; the group end is not one of them.
+    pub fn records(&self) -> impl Iterator<Item = Record<'a>> + '_ {
+        self.all_records().filter(|r| r.start_lsn >= self.checkpoint)
+    }
+
+    /// The records, those before the checkpoint too, which are not to be applied.
+    pub fn all_records(&self) -> impl Iterator<Item = Record<'a>> + '_ {
+        self.spans.iter().filter(|s| s.head.kind != Kind::MultiRecEnd).map(|s| self.record(s))
+    }
+
+    /// Type, space and page of each record without its body: cheaper than [`Group::records`].
+    pub fn outline(&self) -> impl Iterator<Item = (Kind, SpaceId, PageNo)> + '_ {
+        self.spans.iter().map(|s| (s.head.kind, s.head.space, s.head.page))
+    }
+
+    fn record(&self, span: &Span) -> Record<'a> {
+        let bytes = &self.bytes[span.body..span.end];
+        let body = body(&span.head, &mut Cursor::new(bytes)).expect("it was parsed when it came in");
+        let start_lsn = lsn::from_payload(self.base + span.at as u64);
+        let Head { kind, space, page, .. } = span.head;
+        Record { start_lsn, end_lsn: self.end_lsn, space, page, kind, bytes, body }
+    }
+}
+
+#[cfg(test)]
+#[path = "scanner_tests.rs"]
+mod tests;
