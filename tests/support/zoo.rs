@@ -34,7 +34,7 @@ impl Zoo {
             format!("--innodb-page-size={page_size}"),
             "--innodb-data-file-path=ibdata1:12M;ibdata2:8M:autoextend".to_owned(),
         ];
-        Zoo { outside, page_size, rows: 2000, seed: 1, options }
+        Zoo { outside, page_size, rows: 1000, seed: 1, options }
     }
 
     /// What its server must be started with. The system tablespace has two files.
