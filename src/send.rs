@@ -1,2 +1,333 @@
 //! The way of the data on the sending side, top to bottom.
+//!
+//! Facts and privileges, the backup lock, the redo tailer, what there is, the datafiles with the redo between them,
+//! the other engines' files under their short lock, the consistent cut, the rest of the redo, positions, manifest.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod datafiles;
+mod ending;
+mod failure;
+mod outbox;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::base::progress::{Phase, Progress};
+use crate::base::{Code, Error, Lsn, Result, Stop};
+use crate::innodb::page::PageLayout;
+use crate::source::consumer::RedoConsumer;
+use crate::source::discovery::Inventory;
+use crate::source::facts::ServerFacts;
+use crate::source::locks::{BackupLock, LockTimes, TableLock};
+use crate::source::position::Cut;
+use crate::source::privileges::Privileges;
+use crate::source::session::{ConnectOptions, Session};
+use crate::source::spool::Spool;
+use crate::source::tailer::{self, Tailer};
+use crate::source::undo;
+use crate::transport::Outlet;
+use crate::transport::outlet::Sink;
+
+use failure::Failure;
+use outbox::Outbox;
+
+/// How often the server hears how far redo was read, and is asked whether it still is there.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How long the end of the backup waits for an undo tablespace that the server is truncating.
+const UNDO_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Servers before 8.0 kept a schema's defaults in a file of this name; later ones ignore it, and remove it with the schema.
+const EMPTY_SCHEMA_FILE: &str = "db.opt";
+
+/// What a backup is asked to do.
+#[derive(Clone, Debug)]
+pub struct SendOptions {
+    /// The server.
+    pub connect: ConnectOptions,
+    /// Its datadir as this machine sees it, where that differs from what the server says.
+    pub datadir: Option<PathBuf>,
+    /// Threads that read datafiles.
+    pub parallel: usize,
+    /// How long to wait for a lock.
+    pub lock_timeout: Duration,
+    /// Whether to register as a redo consumer.
+    pub redo_consumer: bool,
+    /// Whether holes are sent as zeros.
+    pub dense: bool,
+    /// Where redo is spooled that the line is too slow for.
+    pub tmpdir: PathBuf,
+    /// The command line, with nothing secret in it.
+    pub command: String,
+}
+
+/// What was sent.
+#[derive(Debug, Default)]
+pub struct SendSummary {
+    /// Bytes of members; holes count.
+    pub bytes: u64,
+    /// Bytes written to the transport.
+    pub wire_bytes: u64,
+    /// Number of members.
+    pub members: usize,
+    /// From connecting to the last byte.
+    pub time: Duration,
+    /// Bytes of redo.
+    pub redo_bytes: u64,
+    /// Where redo begins to matter.
+    pub checkpoint_lsn: Lsn,
+    /// The consistent cut.
+    pub end_lsn: Lsn,
+    /// Binlog file and position at the cut.
+    pub binlog: Option<(String, u64)>,
+    /// GTID set at the cut.
+    pub gtid_executed: String,
+    /// `LOCK INSTANCE FOR BACKUP`.
+    pub backup_lock: Option<LockTimes>,
+    /// The read lock on non-InnoDB tables, where there are any.
+    pub table_lock: Option<LockTimes>,
+    /// Pages read again because they were torn.
+    pub torn_retries: u64,
+    /// What was left out, and why.
+    pub notes: Vec<String>,
+}
+
+/// Sends a backup of the server into `sink`.
+///
+/// # Errors
+/// Whatever goes wrong, the stream then has no manifest and so is no backup to anybody.
+pub fn run(
+    options: &SendOptions,
+    sink: Box<dyn Sink>,
+    progress: &Progress,
+    stop: &Stop,
+) -> Result<SendSummary> {
+    let started = Instant::now();
+    let started_text = now_text();
+    progress.enter(Phase::Starting);
+    let mut session = Session::connect(&options.connect)?;
+    let facts = ServerFacts::gather(&mut session, options.datadir.as_deref())?;
+    Privileges::of_session(&mut session)?.check()?;
+    facts.check_same_server()?;
+    check_redo_enabled(&mut session)?;
+
+    let lock = BackupLock::take(&mut session, facts.format, options.lock_timeout)?;
+    stop.check()?;
+    let mut notes = Vec::new();
+    let consumer = register(&mut session, options.redo_consumer, &mut notes)?;
+    let spool = Arc::new(Spool::new(&options.tmpdir));
+    let tailer = Tailer::start(&facts.redo_dir(), facts.format, spool.clone())?;
+    let inventory = Inventory::take(&mut session, &facts)?;
+    notes.extend(inventory.notes.iter().cloned());
+    Progress::set(&progress.bytes_total, inventory.bytes());
+    let files = inventory.datafiles.len() + inventory.plain.len() + inventory.locked.len();
+    Progress::set(&progress.files_total, files as u64);
+
+    let outlet = Outlet::new(sink);
+    let outbox = Outbox::new(&outlet, progress, options.dense);
+    let failure = Failure::new(&outlet, &spool);
+    let backup = Backup {
+        options,
+        facts: &facts,
+        inventory: &inventory,
+        outbox: &outbox,
+        failure: &failure,
+        progress,
+        stop,
+        plain_layout: PageLayout::plain(facts.page_size()? as usize)
+            .ok_or_else(|| Error::new(Code::Unsupported, "innodb_page_size is no page size"))?,
+        started_text,
+    };
+    let mut live = Live { session, consumer, tailer, beat: Instant::now() };
+    let head = live.tailer.head;
+    let summary = thread::scope(|scope| {
+        let pump = scope.spawn(|| failure.watch(|| outbox.send_redo(&head, &spool)));
+        let done = backup.send(&mut live, Some(lock));
+        if let Err(e) = &done {
+            failure.set(Error::new(e.code, "the backup failed"));
+        }
+        let summary = done?;
+        pump.join().map_err(|_| Error::new(Code::Internal, "the redo pump panicked"))?;
+        failure.check()?;
+        backup.end(summary, live)
+    });
+    let mut summary = summary.map_err(|e| failure.first().unwrap_or(e))?;
+    summary.notes = notes;
+    summary.time = started.elapsed();
+    summary.wire_bytes = outlet.written();
+    progress.enter(Phase::Done);
+    Ok(summary)
+}
+
+/// Everything of a run that stays as it is.
+struct Backup<'a> {
+    options: &'a SendOptions,
+    facts: &'a ServerFacts,
+    inventory: &'a Inventory,
+    outbox: &'a Outbox<'a>,
+    failure: &'a Failure<'a>,
+    progress: &'a Progress,
+    stop: &'a Stop,
+    plain_layout: PageLayout,
+    started_text: String,
+}
+
+/// What lives as long as the session does.
+struct Live {
+    session: Session,
+    consumer: Option<RedoConsumer>,
+    tailer: Tailer,
+    beat: Instant,
+}
+
+impl Backup<'_> {
+    /// From the first member to the consistent cut; the redo pump works beside it.
+    fn send(&self, live: &mut Live, lock: Option<BackupLock>) -> Result<SendSummary> {
+        self.send_head()?;
+        self.progress.enter(Phase::Copying);
+        self.send_datafiles(live)?;
+        for file in &self.inventory.plain {
+            self.outbox.send_file(&file.member, &file.path)?;
+        }
+        for schema in &self.inventory.empty_schemas {
+            // A stream has no folders; an empty file of a name that servers know as theirs makes one.
+            self.outbox.send_bytes(&format!("{schema}/{}", EMPTY_SCHEMA_FILE), b"")?;
+        }
+
+        self.progress.enter(Phase::Finishing);
+        let table_lock = self.lock_tables(live)?;
+        for file in &self.inventory.locked {
+            self.outbox.send_file(&file.member, &file.path)?;
+        }
+        let cut = self.cut(live)?;
+        let binlog = self.open_binlog(&cut)?;
+        let table_lock = table_lock.map(|l| l.release(&mut live.session)).transpose()?;
+        check_redo_enabled(&mut live.session)?;
+        let backup_lock = lock.map(|l| l.release(&mut live.session)).transpose()?;
+
+        live.tailer.finish_at(cut.lsn);
+        while !live.tailer.is_over() {
+            self.heartbeat(live)?;
+            thread::sleep(Duration::from_millis(2));
+        }
+        live.tailer.check()?;
+        if let Some(binlog) = binlog {
+            self.send_binlog(binlog)?;
+        }
+        Ok(SendSummary {
+            checkpoint_lsn: live.tailer.checkpoint,
+            end_lsn: cut.lsn,
+            binlog: cut.binlog,
+            gtid_executed: cut.gtid_executed,
+            backup_lock,
+            table_lock,
+            ..SendSummary::default()
+        })
+    }
+
+    /// The datafiles, by several threads, while this one talks to the server.
+    fn send_datafiles(&self, live: &mut Live) -> Result<()> {
+        let work = datafiles::Work::new(&self.inventory.datafiles, self.plain_layout);
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..self.options.parallel)
+                .map(|_| scope.spawn(|| self.failure.watch(|| work.run(self.outbox, self.progress))))
+                .collect();
+            while readers.iter().any(|r| !r.is_finished()) {
+                if let Err(e) = self.heartbeat(live) {
+                    // The readers wait for their turns, and must not.
+                    self.failure.set(e);
+                    break;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        self.failure.check()
+    }
+
+    /// Looks whether all is well, and every now and then tells the server how far redo was read.
+    fn heartbeat(&self, live: &mut Live) -> Result<()> {
+        self.stop.check()?;
+        self.failure.check()?;
+        live.tailer.check()?;
+        let copied = live.tailer.copied();
+        Progress::set(&self.progress.redo_bytes, copied.since(live.tailer.checkpoint));
+        if live.beat.elapsed() < HEARTBEAT {
+            return Ok(());
+        }
+        live.beat = Instant::now();
+        match &live.consumer {
+            Some(consumer) => consumer.advance(&mut live.session, copied)?,
+            None => live.session.ping()?,
+        }
+        if let Some(current) = redo_status(&mut live.session, "Innodb_redo_log_current_lsn")? {
+            Progress::set(&self.progress.redo_lag, Lsn(current).since(copied));
+        }
+        Ok(())
+    }
+
+    fn lock_tables(&self, live: &mut Live) -> Result<Option<TableLock>> {
+        let tables = &self.inventory.locked_tables;
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        TableLock::take(&mut live.session, tables, self.options.lock_timeout).map(Some)
+    }
+
+    /// The consistent cut: behind everything that was passed on, and not in the middle of an undo truncation.
+    fn cut(&self, live: &mut Live) -> Result<Cut> {
+        let begun = Instant::now();
+        while begun.elapsed() < UNDO_PATIENCE {
+            let before = undo::ids(&mut live.session)?;
+            if !undo::truncation_runs(self.facts)? {
+                live.tailer.pause()?;
+                let cut = Cut::take(&mut live.session)?;
+                if !undo::truncation_runs(self.facts)? && undo::ids(&mut live.session)? == before {
+                    return Ok(cut);
+                }
+                live.tailer.resume();
+            }
+            self.heartbeat(live)?;
+            thread::sleep(Duration::from_millis(50));
+        }
+        Err(Error::new(Code::SourceIncomplete, "the server did not stop truncating undo tablespaces")
+            .hint("SET GLOBAL innodb_undo_log_truncate=OFF, then run the backup again"))
+    }
+}
+
+fn register(session: &mut Session, wanted: bool, notes: &mut Vec<String>) -> Result<Option<RedoConsumer>> {
+    if !wanted {
+        return Ok(None);
+    }
+    let reason = match RedoConsumer::register(session) {
+        Ok(Some(consumer)) => return Ok(Some(consumer)),
+        Ok(None) => "another session is the server's redo consumer".to_owned(),
+        Err(e) if e.message.contains("was lost") => return Err(e),
+        Err(e) => e.to_string(),
+    };
+    tracing::warn!(
+        "not registered as redo consumer ({reason}): if the server overwrites redo too early, the backup fails"
+    );
+    notes.push(format!("without redo consumer: {reason}"));
+    Ok(None)
+}
+
+fn check_redo_enabled(session: &mut Session) -> Result<()> {
+    let value = session.scalar(
+        "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
+         WHERE VARIABLE_NAME = 'Innodb_redo_log_enabled'",
+    )?;
+    if value.as_deref() == Some("OFF") { Err(tailer::redo_disabled()) } else { Ok(()) }
+}
+
+fn redo_status(session: &mut Session, name: &str) -> Result<Option<u64>> {
+    let value = session.scalar(&format!(
+        "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = '{name}'"
+    ))?;
+    Ok(value.and_then(|v| v.parse().ok()))
+}
+
+/// Now, in the manner of RFC 3339, in UTC.
+fn now_text() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,2 +1,9 @@
 //! Command lines, option files, words and progress.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod option_files;
+pub mod password;
+pub mod progress;
+pub mod report;
+pub mod signals;
+pub mod xbsend;

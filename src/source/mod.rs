@@ -1,2 +1,14 @@
 //! The running server: SQL session, discovery, page readers, redo tailer, locks, positions.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod consumer;
+pub mod discovery;
+pub mod facts;
+pub mod locks;
+pub mod pages;
+pub mod position;
+pub mod privileges;
+pub mod session;
+pub mod spool;
+pub mod tailer;
+pub mod undo;

@@ -6,6 +6,7 @@
 
 pub mod checksum;
 pub mod compressed;
+pub mod doublewrite;
 mod flags;
 pub mod header;
 mod page0;

@@ -122,6 +122,25 @@ impl<'a> Block<'a> {
     }
 }
 
+/// A block that ends after `used` bytes (header included), whatever came later in it: the end of a log that is cut at
+/// that LSN. A block that is encrypted stays as it is, since its payload and checksum can't be read.
+pub fn cut(bytes: &[u8; BLOCK_LEN], used: usize) -> [u8; BLOCK_LEN] {
+    let mut block = *bytes;
+    if Block::of(bytes).is_encrypted() || !(BLOCK_HEADER..CHECKSUM).contains(&used) {
+        return block;
+    }
+    block[used..CHECKSUM].fill(0);
+    put16(&mut block, DATA_LEN, used as u16);
+    if Block::of(bytes).first_group().is_some_and(|at| usize::from(at) > used) {
+        put16(&mut block, FIRST_GROUP, 0);
+    }
+    if be32(bytes, CHECKSUM) != NO_CHECKSUM {
+        let crc = crc32c::crc32c(&block[..CHECKSUM]);
+        put32(&mut block, CHECKSUM, crc);
+    }
+    block
+}
+
 /// Packs groups of records into blocks.
 pub struct BlockWriter {
     next: Lsn,
@@ -181,6 +200,20 @@ impl BlockWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cut_block_ends_where_it_was_cut() {
+        let start = Lsn(1 << 20);
+        let mut writer = BlockWriter::new(start);
+        writer.push_group(&[1; 100]);
+        writer.push_group(&[2; 100]);
+        let (blocks, _) = writer.finish();
+        let shorter = cut(&blocks[0], BLOCK_HEADER + 100);
+        assert_eq!(Block::of(&shorter).check(start), BlockState::Partial(112));
+        assert_eq!(Block::of(&shorter).payload(), [1; 100]);
+        assert_eq!(Block::of(&shorter).first_group(), Some(12));
+        assert_eq!(cut(&blocks[0], BLOCK_LEN), blocks[0]);
+    }
 
     #[test]
     fn written_blocks_check_and_hold_the_payload() {

@@ -1,0 +1,104 @@
+//! Passwords: asked for on the terminal, or taken off the command line before anybody can read it there.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+
+use crate::base::{Code, Error, Result};
+
+/// Longest password that is read from a descriptor.
+const PASSWORD_MAX: u64 = 64 << 10;
+const PREFIXES: [&str; 2] = ["--password=", "-p"];
+
+/// Starts this program again without the password in its arguments: the process list shows arguments to everybody,
+/// and a process can't change its own without unsafe code. The password goes through a pipe.
+///
+/// # Errors
+/// Only returns where the program could not be started again.
+pub fn wipe(typed: &[OsString], password: &str) -> Result<()> {
+    let failed =
+        |e: std::io::Error| Error::io(Code::Internal, "can't hide the password from the process list", e);
+    let (read, write) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+    if password.len() as u64 > 4096 {
+        return Err(Error::new(Code::Usage, "the password is too long"));
+    }
+    File::from(write).write_all(password.as_bytes()).map_err(failed)?;
+    fcntl_setfd(&read, FdFlags::empty()).map_err(|e| failed(e.into()))?;
+    let mut rest: Vec<OsString> = typed.iter().skip(1).filter(|a| !is_password(a)).cloned().collect();
+    rest.push(format!("--password-fd={}", read.as_raw_fd()).into());
+    let program = std::env::current_exe().map_err(failed)?;
+    let name = typed.first().cloned().unwrap_or_else(|| "xbsend".into());
+    Err(failed(std::process::Command::new(program).arg0(name).args(rest).exec()))
+}
+
+/// Reads what [`wipe`] put into its pipe.
+pub fn from_fd(fd: i32) -> Result<String> {
+    let failed = |e: std::io::Error| {
+        Error::io(Code::Usage, format!("can't read the password from descriptor {fd}"), e)
+    };
+    let mut text = String::new();
+    let file = File::open(format!("/proc/self/fd/{fd}")).map_err(failed)?;
+    // The writing end was closed before the program was started again, so this ends.
+    file.take(PASSWORD_MAX).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
+/// Asks on the terminal, without echo.
+pub fn ask() -> Result<String> {
+    let failed = |e: std::io::Error| Error::io(Code::Usage, "can't ask for the password", e);
+    let tty = File::options().read(true).write(true).open("/dev/tty").map_err(failed)?;
+    if !tty.is_terminal() {
+        return Err(Error::new(Code::Usage, "there is no terminal to ask for the password on")
+            .hint("put it into the [xbsend] group of an option file"));
+    }
+    let before = tcgetattr(&tty).map_err(|e| failed(e.into()))?;
+    let mut quiet = before.clone();
+    quiet.local_modes.remove(LocalModes::ECHO);
+    (&tty).write_all(b"Enter password: ").map_err(failed)?;
+    tcsetattr(&tty, OptionalActions::Flush, &quiet).map_err(|e| failed(e.into()))?;
+    let mut line = String::new();
+    let read = std::io::BufRead::read_line(&mut std::io::BufReader::new(&tty), &mut line);
+    tcsetattr(&tty, OptionalActions::Flush, &before).map_err(|e| failed(e.into()))?;
+    (&tty).write_all(b"\n").map_err(failed)?;
+    read.map_err(failed)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// The command line as text, with nothing secret in it.
+pub fn without(typed: &[OsString]) -> String {
+    let shown = typed.iter().filter(|a| !is_password(a) && !a.to_string_lossy().starts_with("--password-fd"));
+    shown.map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+fn is_password(argument: &OsString) -> bool {
+    let text = argument.to_string_lossy();
+    PREFIXES.iter().any(|p| text.starts_with(p))
+        && !text.starts_with("--pa") | text.starts_with("--password=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_secret_is_shown() {
+        let typed: Vec<OsString> = [
+            "xbsend",
+            "--user=u",
+            "--password=secret",
+            "-p=secret",
+            "--password-fd=7",
+            "--parallel=2",
+            "--port=3",
+        ]
+        .map(OsString::from)
+        .into();
+        assert_eq!(without(&typed), "xbsend --user=u --parallel=2 --port=3");
+    }
+}

@@ -1,0 +1,112 @@
+//! How errors and summaries reach a person: on standard error, as plain lines.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::base::{Code, Error};
+
+/// Exit status of a command line that was not understood.
+pub const EXIT_USAGE: u8 = 2;
+/// Exit status of everything else that failed.
+pub const EXIT_FAILED: u8 = 1;
+
+/// Sends the library's own words to standard error: warnings, and with `-v`, `-vv` more.
+pub fn start_log(verbose: u8) {
+    let level = ["warn", "info", "debug"].get(usize::from(verbose)).unwrap_or(&"trace");
+    let filter = tracing_subscriber::EnvFilter::try_from_env("XBPIPE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("xbpipe={level}")));
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Only a test that starts two programs in one process finds it set already.
+    let _ = format.without_time().with_target(false).try_init();
+}
+
+/// Renders an error: what and where, its stable code, and the way out.
+pub fn render_error(program: &str, error: &Error) -> String {
+    let mut text = format!("{program}: error[{}]: {error}\n", error.code.as_str());
+    if let Some(hint) = &error.hint {
+        let _ = writeln!(text, "{program}: hint: {hint}");
+    }
+    text
+}
+
+/// The exit status for an error.
+pub fn exit_status(error: &Error) -> u8 {
+    if error.code == Code::Usage { EXIT_USAGE } else { EXIT_FAILED }
+}
+
+/// Bytes for people: three digits and a binary unit.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit < UNITS.len() - 1 {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match (unit, value) {
+        (0, _) => format!("{n} B"),
+        (_, v) if v < 10.0 => format!("{v:.2} {}", UNITS[unit]),
+        (_, v) if v < 100.0 => format!("{v:.1} {}", UNITS[unit]),
+        (_, v) => format!("{v:.0} {}", UNITS[unit]),
+    }
+}
+
+/// A rate in bytes a second.
+pub fn rate(n: u64, time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds <= 0.0 { "–".into() } else { format!("{}/s", bytes((n as f64 / seconds) as u64)) }
+}
+
+/// A duration for people.
+pub fn duration(d: Duration) -> String {
+    let s = d.as_secs();
+    match s {
+        0 if d.as_millis() < 1 => format!("{} µs", d.as_micros()),
+        0 => format!("{} ms", d.as_millis()),
+        1..=59 => format!("{:.1} s", d.as_secs_f64()),
+        60..=3599 => format!("{} min {:02} s", s / 60, s % 60),
+        _ => format!("{} h {:02} min", s / 3600, s % 3600 / 60),
+    }
+}
+
+/// A summary of `label: value` lines under a headline; values without text are left out.
+pub fn summary(program: &str, headline: &str, lines: &[(&str, String)]) -> String {
+    let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let mut text = format!("{program}: {headline}\n");
+    for (label, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        let _ = writeln!(text, "{program}:   {label:<width$}  {value}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_has_code_and_hint() {
+        let e = Error::new(Code::RedoOverrun, "redo from LSN 7 on was overwritten")
+            .hint("make it larger")
+            .cause("gone");
+        assert_eq!(
+            render_error("xbsend", &e),
+            "xbsend: error[redo-overrun]: redo from LSN 7 on was overwritten: gone\nxbsend: hint: make it larger\n"
+        );
+    }
+
+    #[test]
+    fn amounts_are_short() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1536), "1.50 KiB");
+        assert_eq!(bytes(2 << 30), "2.00 GiB");
+        assert_eq!(rate(1 << 20, Duration::from_millis(500)), "2.00 MiB/s");
+        assert_eq!(duration(Duration::from_millis(42)), "42 ms");
+        assert_eq!(duration(Duration::from_secs(3700)), "1 h 01 min");
+    }
+
+    #[test]
+    fn a_summary_leaves_out_what_is_not_known() {
+        let text = summary("xbrecv", "done", &[("size", "1 B".into()), ("gtid", String::new())]);
+        assert_eq!(text, "xbrecv: done\nxbrecv:   size  1 B\n");
+    }
+}

@@ -1,0 +1,325 @@
+//! The command line of `xbsend`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+use crate::base::progress::Progress;
+use crate::base::{Code, Error, Result, Stop};
+use crate::send::{self, SendOptions, SendSummary};
+use crate::source::session::{ConnectOptions, SslMode};
+use crate::transport::stdout::Stdout;
+
+use super::option_files::{self, Choice, Options};
+use super::progress::{Display, Mode};
+use super::{password, report, signals};
+
+const PROGRAM: &str = "xbsend";
+/// More readers than this only take turns.
+const PARALLEL_MAX: usize = 64;
+
+const EXAMPLES: &str = "\
+Examples:
+  xbsend | xbrecv /restore                               a copy on this machine
+  xbsend | ssh replica xbrecv /var/lib/mysql             a new replica, over ssh
+  xbsend --user backup --password > full.xb              a backup file (asks for the password)
+  xbsend | mbstream -x -C /restore                       read with MariaDB's or Percona's extractor
+
+Options also come from the [client] and [xbsend] groups of my.cnf.
+The account needs: GRANT BACKUP_ADMIN, PROCESS, RELOAD, SELECT, LOCK TABLES ON *.* TO 'backup'@'localhost';
+Data goes to standard output, words to standard error. Exit status 0 means that the whole stream was written.";
+
+/// What was typed.
+#[derive(Parser, Debug)]
+#[command(name = PROGRAM, version, about = "Sends a hot backup of a running MySQL server as one stream", after_help = EXAMPLES)]
+struct Args {
+    /// Read options only from this file
+    #[arg(long, value_name = "FILE", help_heading = "Option files")]
+    defaults_file: Option<PathBuf>,
+    /// Read this file after the usual option files
+    #[arg(long, value_name = "FILE", help_heading = "Option files")]
+    defaults_extra_file: Option<PathBuf>,
+    /// Also read groups with this suffix
+    #[arg(long, value_name = "TEXT", help_heading = "Option files")]
+    defaults_group_suffix: Option<String>,
+    /// Read no option files
+    #[arg(long, help_heading = "Option files")]
+    no_defaults: bool,
+
+    /// Unix socket of the server
+    #[arg(short = 'S', long, value_name = "PATH", help_heading = "Server")]
+    socket: Option<PathBuf>,
+    /// Host of the server; it must be this machine, since the datafiles are read here
+    #[arg(short = 'H', long, value_name = "NAME", help_heading = "Server")]
+    host: Option<String>,
+    /// Port of the server
+    #[arg(short = 'P', long, value_name = "NUMBER", help_heading = "Server")]
+    port: Option<u16>,
+    /// Account
+    #[arg(short, long, value_name = "NAME", help_heading = "Server")]
+    user: Option<String>,
+    /// Password; without a value it is asked for. Wiped from the process list at once
+    #[arg(short, long, value_name = "TEXT", num_args = 0..=1, require_equals = true, default_missing_value = "", help_heading = "Server")]
+    password: Option<String>,
+    #[arg(long, hide = true)]
+    password_fd: Option<i32>,
+    /// TLS on TCP connections
+    #[arg(long, value_enum, ignore_case = true, value_name = "MODE", help_heading = "Server")]
+    ssl_mode: Option<SslModeArg>,
+    /// Certificate authority for TLS (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    ssl_ca: Option<PathBuf>,
+    /// Client certificate for TLS (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    ssl_cert: Option<PathBuf>,
+    /// Key of the client certificate (PEM)
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    ssl_key: Option<PathBuf>,
+    /// Seconds that connecting may take [default: 10]
+    #[arg(long, value_name = "SECONDS", help_heading = "Server")]
+    connect_timeout: Option<u64>,
+    /// The server's datadir, where this machine sees it under another path than the server says
+    #[arg(long, value_name = "DIR", help_heading = "Server")]
+    datadir: Option<PathBuf>,
+
+    /// Threads that read datafiles [default: number of cores, at most 4]
+    #[arg(long, value_name = "N", help_heading = "Backup")]
+    parallel: Option<usize>,
+    /// Seconds to wait for the backup lock and for the read lock on non-InnoDB tables [default: 60]
+    #[arg(long, value_name = "SECONDS", help_heading = "Backup")]
+    lock_timeout: Option<u64>,
+    /// Don't register as a redo consumer: the server may then overwrite redo before it is read (the backup fails
+    /// if it does)
+    #[arg(long, help_heading = "Backup")]
+    no_redo_consumer: bool,
+    /// Send holes as zeros, for extractors that don't know sparse chunks (mbstream)
+    #[arg(long, help_heading = "Backup")]
+    dense: bool,
+    /// Folder for redo that the line is too slow for [default: the system's]
+    #[arg(long, value_name = "DIR", help_heading = "Backup")]
+    tmpdir: Option<PathBuf>,
+    /// Where the stream goes; only `-`, standard output, is there yet
+    #[arg(long, value_name = "PLACE", default_value = "-", help_heading = "Backup")]
+    to: String,
+
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Words")]
+    progress: Mode,
+    /// Say more
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Words")]
+    verbose: u8,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum SslModeArg {
+    Disabled,
+    Preferred,
+    Required,
+    VerifyCa,
+    VerifyIdentity,
+}
+
+impl From<SslModeArg> for SslMode {
+    fn from(mode: SslModeArg) -> SslMode {
+        match mode {
+            SslModeArg::Disabled => SslMode::Disabled,
+            SslModeArg::Preferred => SslMode::Preferred,
+            SslModeArg::Required => SslMode::Required,
+            SslModeArg::VerifyCa => SslMode::VerifyCa,
+            SslModeArg::VerifyIdentity => SslMode::VerifyIdentity,
+        }
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let args = match Args::command().try_get_matches_from(&typed).and_then(|m| Args::from_arg_matches(&m)) {
+        Ok(args) => args,
+        Err(e) => {
+            // Help and version are no errors; nothing can be done where even the words can't be written.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { report::EXIT_USAGE } else { 0 });
+        }
+    };
+    report::start_log(args.verbose);
+    match run(args, &typed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprint!("{}", report::render_error(PROGRAM, &e));
+            ExitCode::from(report::exit_status(&e))
+        }
+    }
+}
+
+fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
+    if args.to != "-" {
+        return Err(Error::new(Code::Usage, format!("--to {} is not there yet", args.to))
+            .hint("use a pipe: xbsend | ssh HOST xbrecv DIR"));
+    }
+    match (args.password_fd, args.password.as_deref()) {
+        (Some(fd), _) => args.password = Some(password::from_fd(fd)?),
+        (None, Some("")) => args.password = Some(password::ask()?),
+        (None, Some(typed_password)) => password::wipe(typed, typed_password)?,
+        (None, None) => {}
+    }
+    let sink = Stdout::open()?;
+    let mode = args.progress;
+    let options = options(args, typed)?;
+    let stop = Arc::new(Stop::new()?);
+    signals::watch(stop.clone())?;
+    let progress = Arc::new(Progress::new());
+    let display = Display::start(PROGRAM, mode, progress.clone());
+    let summary = send::run(&options, Box::new(sink), &progress, &stop)?;
+    display.finish();
+    eprint!("{}", render(&summary));
+    Ok(())
+}
+
+/// What it means: the command line over the option files over the environment.
+fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
+    let choice = Choice {
+        only: args.defaults_file.clone(),
+        extra: args.defaults_extra_file.clone(),
+        none: args.no_defaults,
+        group_suffix: args.defaults_group_suffix.clone(),
+    };
+    let files = option_files::read(&choice, &["client", "xbsend"])?;
+    let connect = connect_options(&args, &files)?;
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let parallel = match args.parallel.or(number(&files, "parallel")?) {
+        Some(0) => return Err(Error::new(Code::Usage, "--parallel must be at least 1")),
+        Some(n) => n.min(PARALLEL_MAX),
+        None => cores.min(4),
+    };
+    let lock_timeout = args.lock_timeout.or(number(&files, "lock-timeout")?).unwrap_or(60);
+    Ok(SendOptions {
+        connect,
+        datadir: args.datadir.or_else(|| path(&files, "datadir")),
+        parallel,
+        lock_timeout: Duration::from_secs(lock_timeout),
+        redo_consumer: !(args.no_redo_consumer || files.contains_key("no-redo-consumer")),
+        dense: args.dense || files.contains_key("dense"),
+        tmpdir: args.tmpdir.or_else(|| path(&files, "tmpdir")).unwrap_or_else(std::env::temp_dir),
+        command: password::without(typed),
+    })
+}
+
+fn connect_options(args: &Args, files: &Options) -> Result<ConnectOptions> {
+    let ssl_mode = match (args.ssl_mode, text(files, "ssl-mode")) {
+        (Some(mode), _) => mode.into(),
+        (None, Some(name)) => SslModeArg::from_str(&name.to_lowercase(), true)
+            .map_err(|_| {
+                Error::new(Code::Usage, format!("ssl-mode={name} in an option file is not understood"))
+            })?
+            .into(),
+        (None, None) => SslMode::default(),
+    };
+    // A host given on the command line is meant, even where an option file names a socket.
+    let host_typed = args.host.is_some() && args.socket.is_none();
+    let seconds = args.connect_timeout.or(number(files, "connect-timeout")?);
+    Ok(ConnectOptions {
+        socket: args.socket.clone().or_else(|| path(files, "socket").filter(|_| !host_typed)),
+        host: args.host.clone().or_else(|| text(files, "host")),
+        port: match args.port {
+            Some(port) => Some(port),
+            None => number(files, "port")?,
+        },
+        user: args.user.clone().or_else(|| text(files, "user")).or_else(|| std::env::var("USER").ok()),
+        password: args
+            .password
+            .clone()
+            .or_else(|| text(files, "password"))
+            .or_else(|| std::env::var("MYSQL_PWD").ok()),
+        ssl_mode,
+        ssl_ca: args.ssl_ca.clone().or_else(|| path(files, "ssl-ca")),
+        ssl_cert: args.ssl_cert.clone().or_else(|| path(files, "ssl-cert")),
+        ssl_key: args.ssl_key.clone().or_else(|| path(files, "ssl-key")),
+        timeout: seconds.map(Duration::from_secs),
+    })
+}
+
+fn text(files: &Options, key: &str) -> Option<String> {
+    files.get(key).cloned().flatten()
+}
+
+fn path(files: &Options, key: &str) -> Option<PathBuf> {
+    text(files, key).map(PathBuf::from)
+}
+
+fn number<T: std::str::FromStr>(files: &Options, key: &str) -> Result<Option<T>> {
+    text(files, key)
+        .map(|t| {
+            t.parse()
+                .map_err(|_| Error::new(Code::Usage, format!("{key}={t} in an option file is no number")))
+        })
+        .transpose()
+}
+
+fn render(s: &SendSummary) -> String {
+    let lock = |l: &Option<crate::source::locks::LockTimes>| {
+        l.map_or(String::new(), |l| {
+            format!("{} (waited {})", report::duration(l.held), report::duration(l.waited))
+        })
+    };
+    let lines = [
+        (
+            "size",
+            format!(
+                "{} in {} members, {} sent",
+                report::bytes(s.bytes),
+                s.members,
+                report::bytes(s.wire_bytes)
+            ),
+        ),
+        ("time", format!("{}, {}", report::duration(s.time), report::rate(s.bytes, s.time))),
+        ("redo", format!("{}, LSN {} to {}", report::bytes(s.redo_bytes), s.checkpoint_lsn, s.end_lsn)),
+        ("binlog", s.binlog.as_ref().map_or(String::new(), |(file, at)| format!("{file} position {at}"))),
+        ("gtid", s.gtid_executed.clone()),
+        ("backup lock", lock(&s.backup_lock)),
+        ("table lock", lock(&s.table_lock)),
+        (
+            "torn pages",
+            if s.torn_retries > 0 { format!("{} read again", s.torn_retries) } else { String::new() },
+        ),
+        ("notes", s.notes.join("; ")),
+    ];
+    report::summary(PROGRAM, "the whole backup was sent", &lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Args {
+        Args::try_parse_from([&[PROGRAM], words].concat()).unwrap()
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_line_wins_over_files() {
+        let files: Options = [("user", "u"), ("socket", "/s"), ("port", "7"), ("ssl-mode", "REQUIRED")]
+            .map(|(k, v)| (k.to_owned(), Some(v.to_owned())))
+            .into();
+        let c = connect_options(&parsed(&["--user", "me"]), &files).unwrap();
+        assert_eq!((c.user.as_deref(), c.port, c.ssl_mode), (Some("me"), Some(7), SslMode::Required));
+        assert_eq!(c.socket, Some("/s".into()));
+        let c = connect_options(&parsed(&["--host", "h", "-p=x"]), &files).unwrap();
+        assert_eq!((c.socket, c.host, c.password), (None, Some("h".into()), Some("x".into())));
+    }
+
+    #[test]
+    fn an_option_file_with_a_strange_number_is_refused() {
+        let files: Options = [("port".to_owned(), Some("x".to_owned()))].into();
+        assert_eq!(connect_options(&parsed(&[]), &files).unwrap_err().code, Code::Usage);
+    }
+}

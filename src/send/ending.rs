@@ -1,0 +1,202 @@
+//! What stands at both ends of the stream: the options and outside files first, the binlog's tail, the metadata and
+//! the manifest last.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::base::{Code, Error, Result};
+use crate::source::position::Cut;
+use crate::stream::manifest::{self, MANIFEST, Manifest};
+use crate::stream::metadata::{
+    BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints,
+    ExternalTablespace, INFO, Info, TABLESPACES, TablespaceType, Tablespaces,
+};
+
+use super::outbox::member_name;
+use super::{Backup, Live, SendSummary, now_text, redo_status};
+
+/// Options that the copy's server must have like the source's, where the source has them.
+const COPIED_OPTIONS: &[&str] = &[
+    "innodb_checksum_algorithm",
+    "innodb_page_size",
+    "innodb_data_file_path",
+    "innodb_undo_log_encrypt",
+    "lower_case_table_names",
+    "server_id",
+];
+/// Options that name a folder: relative where it is inside the datadir.
+const COPIED_FOLDERS: &[&str] = &["innodb_data_home_dir", "innodb_undo_directory"];
+
+/// The binlog file of the cut, kept open: the server may purge it, but not take it away from us.
+pub(super) struct OpenBinlog {
+    file: File,
+    path: PathBuf,
+    name: String,
+    bytes: u64,
+    basename: String,
+}
+
+impl Backup<'_> {
+    /// The members that the receiver needs before any other.
+    pub(super) fn send_head(&self) -> Result<()> {
+        self.outbox.send_bytes(BACKUP_CNF, self.backup_cnf().render().as_bytes())?;
+        let mut external = Vec::new();
+        for file in &self.inventory.external {
+            let kind = if file.kind == "undo" { TablespaceType::Undo } else { TablespaceType::Tables };
+            let path = file.path.to_string_lossy();
+            external.push(ExternalTablespace::new(path, &file.tablespace, kind, member_name(&file.member)?));
+        }
+        self.outbox.send_bytes(TABLESPACES, Tablespaces { external }.render().as_bytes())
+    }
+
+    fn backup_cnf(&self) -> BackupCnf {
+        let mut cnf = BackupCnf::new();
+        for name in COPIED_OPTIONS {
+            let value = self.facts.variable(name);
+            if !value.is_empty() {
+                cnf.set(name, value);
+            }
+        }
+        for name in COPIED_FOLDERS {
+            let value = self.facts.variable(name);
+            let folder = self.facts.resolve(value);
+            if !value.is_empty() && folder != self.facts.datadir {
+                let inside = folder.strip_prefix(&self.facts.datadir).map(Path::to_path_buf);
+                cnf.set(name, inside.unwrap_or(folder).display());
+            }
+        }
+        if self.facts.has_binlog() {
+            cnf.set("log_bin", self.binlog_basename());
+        }
+        cnf
+    }
+
+    fn binlog_basename(&self) -> String {
+        let basename = Path::new(self.facts.variable("log_bin_basename"));
+        basename.file_name().map_or_else(|| "binlog".into(), |n| n.to_string_lossy().into_owned())
+    }
+
+    /// Opens the binlog file that the cut names.
+    ///
+    /// Transactions that are in it, but only prepared in InnoDB at the cut, are committed by the server that
+    /// recovers the copy, because it finds them there; those that are not in it are rolled back. Only the last file
+    /// can hold such transactions: the server rotates when none is left in between (`MYSQL_BIN_LOG::rotate`).
+    pub(super) fn open_binlog(&self, cut: &Cut) -> Result<Option<OpenBinlog>> {
+        let Some((name, bytes)) = &cut.binlog else { return Ok(None) };
+        let dir = Path::new(self.facts.variable("log_bin_basename")).parent().map(Path::to_path_buf);
+        let path = self.facts.resolve(&dir.unwrap_or_default().to_string_lossy()).join(name);
+        let file = File::open(&path).map_err(|e| {
+            Error::io(Code::SourceIo, format!("can't read the binlog {}", path.display()), e)
+                .hint("its tail settles prepared transactions: run xbsend as the server's user or root")
+        })?;
+        Ok(Some(OpenBinlog {
+            file,
+            path,
+            name: name.clone(),
+            bytes: *bytes,
+            basename: self.binlog_basename(),
+        }))
+    }
+
+    pub(super) fn send_binlog(&self, mut binlog: OpenBinlog) -> Result<()> {
+        let what = binlog.path.display().to_string();
+        self.outbox.send_reader(&binlog.name, &mut binlog.file, binlog.bytes, &what)?;
+        self.outbox
+            .send_bytes(&format!("{}.index", binlog.basename), format!("./{}\n", binlog.name).as_bytes())
+    }
+
+    /// All members but metadata and manifest are out; says what they are.
+    pub(super) fn end(&self, mut summary: SendSummary, mut live: Live) -> Result<SendSummary> {
+        // The last look at the server: a session that was lost released the locks some time before.
+        let checkpoint = redo_status(&mut live.session, "Innodb_redo_log_checkpoint_lsn")?;
+        let flushed = redo_status(&mut live.session, "Innodb_redo_log_flushed_to_disk_lsn")?;
+        if let Some(consumer) = live.consumer.take() {
+            consumer.unregister(&mut live.session)?;
+        }
+        live.session.close();
+        let lsn =
+            |known: Option<u64>| known.map_or(summary.end_lsn, |n| crate::base::Lsn(n).min(summary.end_lsn));
+        let checkpoints = Checkpoints {
+            backup_type: BackupType::FullBackuped,
+            from_lsn: crate::base::Lsn(0),
+            to_lsn: lsn(checkpoint),
+            last_lsn: summary.end_lsn,
+            flushed_lsn: lsn(flushed),
+        };
+        self.send_positions(&summary)?;
+        self.outbox.send_bytes(CHECKPOINTS, checkpoints.render().as_bytes())?;
+        let ended = now_text();
+        self.outbox.send_bytes(INFO, self.info(&summary, &ended).render().as_bytes())?;
+        self.send_manifest(&mut summary, ended)?;
+        summary.redo_bytes = summary.end_lsn.since(summary.checkpoint_lsn);
+        summary.torn_retries = crate::base::progress::Progress::get(&self.progress.torn_retries);
+        self.outbox.outlet.finish()?;
+        Ok(summary)
+    }
+
+    fn send_positions(&self, summary: &SendSummary) -> Result<()> {
+        let Some(position) = position(summary) else { return Ok(()) };
+        let info = BinlogInfo { position, gtid_executed: gtid_set(summary) };
+        self.outbox.send_bytes(BINLOG_INFO, info.render().as_bytes())
+    }
+
+    fn info(&self, summary: &SendSummary, ended: &str) -> Info {
+        let gtid = gtid_set(summary);
+        let locked = summary.table_lock.unwrap_or_default().held;
+        Info {
+            uuid: uuid::Uuid::new_v4().to_string(),
+            name: String::new(),
+            tool_name: "xbpipe".into(),
+            tool_command: self.options.command.clone(),
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            server_version: self.facts.version.clone(),
+            server_flavor: self.facts.version_comment.clone(),
+            start_time: self.started_text.clone(),
+            end_time: ended.to_owned(),
+            lock_time: locked.as_secs(),
+            binlog_pos: summary
+                .binlog
+                .as_ref()
+                .map(|(file, at)| Info::binlog_pos(file, *at, gtid.as_deref()))
+                .unwrap_or_default(),
+            innodb_from_lsn: crate::base::Lsn(0),
+            innodb_to_lsn: summary.end_lsn,
+            partial: false,
+            incremental: false,
+            format: "xbstream".into(),
+            compressed: false,
+            encrypted: false,
+            backup_size: Some(self.inventory.bytes()),
+        }
+    }
+
+    fn send_manifest(&self, summary: &mut SendSummary, ended: String) -> Result<()> {
+        let members = self.outbox.take_members();
+        summary.members = members.len() + 1;
+        summary.bytes = members.iter().map(|m| m.size).sum();
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            tool: "xbpipe".into(),
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            server_version: self.facts.version.clone(),
+            server_uuid: self.facts.server_uuid.clone(),
+            page_size: self.facts.page_size()?,
+            started: self.started_text.clone(),
+            ended,
+            checkpoint_lsn: summary.checkpoint_lsn,
+            end_lsn: summary.end_lsn,
+            binlog: position(summary),
+            gtid_executed: gtid_set(summary),
+            members,
+        };
+        self.outbox.send_bytes(MANIFEST, &manifest.encode())
+    }
+}
+
+fn position(summary: &SendSummary) -> Option<BinlogPosition> {
+    summary.binlog.as_ref().map(|(file, position)| BinlogPosition { file: file.clone(), position: *position })
+}
+
+fn gtid_set(summary: &SendSummary) -> Option<String> {
+    (!summary.gtid_executed.is_empty()).then(|| summary.gtid_executed.clone())
+}

@@ -1,0 +1,36 @@
+//! Registration as a redo consumer: the server then keeps redo that was not read yet.
+
+use crate::base::{Lsn, Result};
+
+use super::session::Session;
+
+/// The server's one user consumer of redo, bound to the session that registered it.
+///
+/// A consumer that falls behind makes writers wait for space once the log is full, so it must be told often how far
+/// reading has come; it is never dropped for being slow.
+#[derive(Debug)]
+pub struct RedoConsumer(());
+
+impl RedoConsumer {
+    /// Registers; `None` where another session is the consumer.
+    ///
+    /// # Errors
+    /// [`crate::base::Code::Sql`] where the server has no such function.
+    pub fn register(session: &mut Session) -> Result<Option<RedoConsumer>> {
+        let refused = session.scalar("SELECT innodb_redo_log_consumer_register()")?;
+        Ok((refused.as_deref() == Some("0")).then_some(RedoConsumer(())))
+    }
+
+    /// Redo below `lsn` is no longer needed. `lsn` must not lie beyond what the server has written.
+    pub fn advance(&self, session: &mut Session, lsn: Lsn) -> Result<()> {
+        // 1 means that the consumer is there already, which it is after a second without new redo.
+        session.scalar(&format!("SELECT innodb_redo_log_consumer_advance({lsn})"))?;
+        Ok(())
+    }
+
+    /// Gives up: redo may be overwritten from now on.
+    pub fn unregister(self, session: &mut Session) -> Result<()> {
+        session.scalar("SELECT innodb_redo_log_consumer_unregister()")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,312 @@
+//! Datafiles, read a block at a time: every page is verified, and read again while a write of the server tears it.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::base::progress::Progress;
+use crate::base::{Code, Error, PageNo, Result, SpaceId};
+use crate::innodb::page::{
+    self, Expected, Page0, Page0Error, PageDefect, PageLayout, Scratch, Verdict, verify,
+};
+use crate::stream::Extent;
+use crate::stream::digest::BLOCK;
+
+use super::discovery::Datafile;
+
+/// How often a page is read again before it is called corrupt, and the longest pause between two reads: about
+/// three seconds in all, far longer than a server takes to write one page.
+const READS_MAX: u32 = 40;
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Holes of page compression are made in units of file system blocks.
+const HOLE_UNIT: usize = 4096;
+/// Page number of the transaction system header in the system tablespace (`TRX_SYS_PAGE_NO`).
+const TRX_SYS_PAGE: u64 = 5;
+
+/// A datafile that is being read.
+pub struct OpenDatafile {
+    path: PathBuf,
+    file: File,
+    layout: PageLayout,
+    space: SpaceId,
+    first_page: u64,
+    /// Bytes that are copied: whole pages, as many as there were when the file was opened.
+    pub bytes: u64,
+    /// Pages of a doublewrite buffer that an upgraded server left in the system tablespace: copies of pages of
+    /// other tablespaces, used by nobody.
+    foreign: Vec<Range<u64>>,
+}
+
+/// What a block of up to 1 MiB holds.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// Bytes of the file that the block stands for.
+    pub len: usize,
+    /// Holes and data, alternating; empty where there are no holes.
+    pub map: Vec<Extent>,
+}
+
+impl Block {
+    /// The parts of `buffer` that are data.
+    pub fn data<'a>(&self, buffer: &'a [u8]) -> Vec<&'a [u8]> {
+        if self.map.is_empty() {
+            return vec![&buffer[..self.len]];
+        }
+        let mut at = 0;
+        let mut parts = Vec::with_capacity(self.map.len());
+        for extent in &self.map {
+            at += extent.skip as usize;
+            parts.push(&buffer[at..at + extent.len as usize]);
+            at += extent.len as usize;
+        }
+        parts
+    }
+}
+
+/// What one reading thread keeps between blocks.
+pub struct PageReader<'a> {
+    scratch: Scratch,
+    torn_retries: &'a AtomicU64,
+}
+
+impl<'a> PageReader<'a> {
+    /// A reader that counts pages read again in `torn_retries`.
+    pub fn new(torn_retries: &'a AtomicU64) -> Self {
+        PageReader { scratch: Scratch::new(), torn_retries }
+    }
+}
+
+impl OpenDatafile {
+    /// Opens `datafile`. `plain` is the layout of tablespaces without a page 0 of their own; `first_page` is not 0
+    /// for the later files of the system tablespace.
+    pub fn open(datafile: &Datafile, plain: PageLayout, first_page: u64) -> Result<OpenDatafile> {
+        let path = datafile.path.clone();
+        let failed = |e| Error::io(Code::SourceIo, format!("can't read {}", path.display()), e);
+        let file = File::open(&path).map_err(failed)?;
+        let bytes = file.metadata().map_err(failed)?.len();
+        // Only a hint to the kernel.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
+        let mut open = OpenDatafile {
+            file,
+            layout: plain,
+            space: datafile.space,
+            first_page,
+            bytes,
+            foreign: Vec::new(),
+            path: path.clone(),
+        };
+        if datafile.part == 0 && bytes > 0 {
+            open.read_page0(datafile)?;
+        }
+        open.bytes -= open.bytes % open.layout.physical() as u64;
+        if datafile.space == SpaceId::SYSTEM && datafile.part == 0 {
+            open.foreign = open.legacy_doublewrite()?;
+        }
+        Ok(open)
+    }
+
+    /// The tablespace's own word about page size and id.
+    fn read_page0(&mut self, datafile: &Datafile) -> Result<()> {
+        let mut head = vec![0; self.bytes.min(64 << 10) as usize];
+        let mut last = None;
+        for read in 0..READS_MAX {
+            self.read_at(&mut head, 0)?;
+            match Page0::read(&head) {
+                Ok(page0) if page0.space == datafile.space || datafile.space.is_undo() => {
+                    self.layout = page0.layout;
+                    self.space = page0.space;
+                    return Ok(());
+                }
+                Ok(page0) => last = Some(format!("it says it is tablespace {}", page0.space)),
+                // The server made the file of an undo tablespace new and has not written to it yet: redo fills it.
+                Err(Page0Error::AllZero) if datafile.space.is_undo() => return Ok(()),
+                Err(e) => last = Some(e.to_string()),
+            }
+            pause(read);
+        }
+        Err(Error::new(
+            Code::CorruptPage,
+            format!("page 0 of {} (tablespace {}) is corrupt", self.path.display(), datafile.space),
+        )
+        .hint(CORRUPT_HINT)
+        .cause(last.unwrap_or_default()))
+    }
+
+    fn legacy_doublewrite(&self) -> Result<Vec<Range<u64>>> {
+        let size = self.layout.physical() as u64;
+        if self.bytes < (TRX_SYS_PAGE + 1) * size {
+            return Ok(Vec::new());
+        }
+        let mut trx_sys = vec![0; size as usize];
+        self.read_at(&mut trx_sys, TRX_SYS_PAGE * size)?;
+        Ok(page::doublewrite::legacy_extents(&trx_sys, self.layout))
+    }
+
+    /// How many blocks are to be read.
+    pub fn blocks(&self) -> u64 {
+        self.bytes.div_ceil(BLOCK as u64)
+    }
+
+    /// Reads block `index` into `buffer` (at least [`BLOCK`] bytes) and verifies its pages.
+    ///
+    /// # Errors
+    /// [`Code::CorruptPage`] names file and page; [`Code::SourceIo`].
+    pub fn read_block(&self, index: u64, buffer: &mut [u8], reader: &mut PageReader<'_>) -> Result<Block> {
+        let offset = index * BLOCK as u64;
+        let len = (self.bytes - offset).min(BLOCK as u64) as usize;
+        let buffer = &mut buffer[..len];
+        self.read_at(buffer, offset)?;
+        let size = self.layout.physical();
+        let mut shape = Shape::default();
+        for (i, page) in buffer.chunks_exact_mut(size).enumerate() {
+            let in_file = offset / size as u64 + i as u64;
+            match self.settle(page, in_file, reader)? {
+                Verdict::AllZero => shape.hole(size),
+                _ => shape.page(page),
+            }
+        }
+        Ok(Block { len, map: shape.into_map() })
+    }
+
+    /// Verifies one page, reading it again while it is torn.
+    fn settle(&self, page: &mut [u8], in_file: u64, reader: &mut PageReader<'_>) -> Result<Verdict> {
+        if self.foreign.iter().any(|r| r.contains(&in_file)) {
+            return Ok(if page::is_all_zero(page) { Verdict::AllZero } else { Verdict::Ok });
+        }
+        let number = PageNo((self.first_page + in_file) as u32);
+        let expected = Expected { space: self.space, page: number };
+        let mut read = 0;
+        loop {
+            let defect = match verify(page, &self.layout, expected, &mut reader.scratch) {
+                // Without the key only a second look tells whether a page was caught in the middle of a write.
+                Ok(Verdict::Encrypted) if !self.is_stable(page, in_file)? => None,
+                Ok(verdict) => return Ok(verdict),
+                Err(PageDefect::SpaceId { found, .. }) if found.is_undo() && self.space.is_undo() => {
+                    return Ok(Verdict::Ok);
+                }
+                Err(defect) => Some(defect),
+            };
+            read += 1;
+            if read >= READS_MAX {
+                return Err(self.corrupt(number, in_file, defect));
+            }
+            Progress::add(reader.torn_retries, 1);
+            pause(read);
+            self.read_at(page, in_file * page.len() as u64)?;
+        }
+    }
+
+    fn is_stable(&self, page: &mut [u8], in_file: u64) -> Result<bool> {
+        let mut again = vec![0; page.len()];
+        self.read_at(&mut again, in_file * page.len() as u64)?;
+        let stable = again == page;
+        page.copy_from_slice(&again);
+        Ok(stable)
+    }
+
+    fn corrupt(&self, number: PageNo, in_file: u64, defect: Option<PageDefect>) -> Error {
+        let offset = in_file * self.layout.physical() as u64;
+        let what = defect.map_or("it never stayed the same".into(), |d| d.to_string());
+        Error::new(
+            Code::CorruptPage,
+            format!(
+                "page {number} of {} (tablespace {}, offset {offset}) is corrupt on disk",
+                self.path.display(),
+                self.space
+            ),
+        )
+        .hint(CORRUPT_HINT)
+        .cause(what)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|e| {
+            let what = format!("can't read {} bytes at {offset} of {}", buffer.len(), self.path.display());
+            if e.kind() == io::ErrorKind::UnexpectedEof {
+                Error::new(Code::SourceIo, format!("{what}: the file became shorter"))
+            } else {
+                Error::io(Code::SourceIo, what, e)
+            }
+        })
+    }
+}
+
+const CORRUPT_HINT: &str = "a backup of it would be corrupt too: CHECK TABLE finds the table, \
+                            then restore it from an older backup or rebuild it from its readable rows";
+
+fn pause(read: u32) {
+    std::thread::sleep(PAUSE_MAX.min(Duration::from_millis(1 << read.min(10))));
+}
+
+/// Gathers the holes and data of a block.
+#[derive(Default)]
+struct Shape {
+    map: Vec<Extent>,
+    holes: bool,
+}
+
+impl Shape {
+    fn hole(&mut self, len: usize) {
+        self.holes = true;
+        match self.map.last_mut() {
+            Some(last) if last.len == 0 => last.skip += len as u32,
+            _ => self.map.push(Extent { skip: len as u32, len: 0 }),
+        }
+    }
+
+    fn data(&mut self, len: usize) {
+        match self.map.last_mut() {
+            Some(last) => last.len += len as u32,
+            None => self.map.push(Extent { skip: 0, len: len as u32 }),
+        }
+    }
+
+    /// A page with content; the punched tail of a transparently compressed one is a hole here too.
+    fn page(&mut self, page: &[u8]) {
+        let stored = page::compressed::stored_len(page).map_or(page.len(), |n| n.next_multiple_of(HOLE_UNIT));
+        let stored = stored.min(page.len());
+        if stored < page.len() && page::is_all_zero(&page[stored..]) {
+            self.data(stored);
+            self.hole(page.len() - stored);
+        } else {
+            self.data(page.len());
+        }
+    }
+
+    fn into_map(self) -> Vec<Extent> {
+        if self.holes { self.map } else { Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holes_and_data_alternate() {
+        let mut shape = Shape::default();
+        shape.data(16);
+        shape.data(16);
+        shape.hole(16);
+        shape.hole(16);
+        shape.data(16);
+        shape.hole(16);
+        let block = Block { len: 96, map: shape.into_map() };
+        let expected = [(0, 32), (32, 16), (16, 0)].map(|(skip, len)| Extent { skip, len });
+        assert_eq!(block.map, expected);
+        let buffer: Vec<u8> = (0..96).collect();
+        assert_eq!(block.data(&buffer), [&buffer[..32], &buffer[64..80], &buffer[96..]]);
+    }
+
+    #[test]
+    fn a_block_without_holes_has_no_map() {
+        let mut shape = Shape::default();
+        shape.data(16);
+        shape.data(16);
+        assert!(shape.into_map().is_empty());
+    }
+}
