@@ -1,0 +1,218 @@
+//! What `innodb` says of pages and redo that a real server wrote.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use support::{Kind, Server, Zoo};
+use xbpipe::base::format::Format;
+use xbpipe::base::{Lsn, PageNo, SpaceId};
+use xbpipe::innodb::page::{
+    Expected, FilHeader, Page0, PageType, Scratch, Verdict, compressed, is_all_zero, verify,
+};
+use xbpipe::innodb::redo::{self, BLOCK_LEN, Fed, RedoFile, RedoHead, Scanner};
+
+/// What the files of a datadir held.
+#[derive(Default, Debug)]
+struct Seen {
+    pages: usize,
+    empty: usize,
+    /// Page sizes on disk of ROW_FORMAT=COMPRESSED files.
+    zip_sizes: BTreeSet<usize>,
+    types: BTreeMap<u16, usize>,
+}
+
+fn files_under(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('#') {
+            files_under(&path, into);
+        } else if name.ends_with(".ibd")
+            || name.starts_with("undo_")
+            || name.ends_with(".ibu")
+            || name == "ibdata1"
+        {
+            into.push(path);
+        }
+    }
+}
+
+/// Verifies every page of every tablespace file under `dirs`.
+fn verify_all(dirs: &[&Path]) -> Seen {
+    let mut files = Vec::new();
+    dirs.iter().for_each(|dir| files_under(dir, &mut files));
+    let mut seen = Seen::default();
+    let mut scratch = Scratch::new();
+    for path in files {
+        let mut bytes = std::fs::read(&path).unwrap();
+        if path.ends_with("ibdata1") {
+            // The zoo's system tablespace has a second file; its pages are numbered on.
+            bytes.extend(std::fs::read(path.with_file_name("ibdata2")).unwrap());
+        }
+        let page0 = Page0::read(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(
+            bytes.len() >= page0.size as usize * page0.layout.physical(),
+            "{}: {page0:?}",
+            path.display()
+        );
+        assert_eq!(page0.server_version.unwrap().major, 9, "{}", path.display());
+        if page0.layout.is_zip() {
+            seen.zip_sizes.insert(page0.layout.physical());
+        }
+        for (i, page) in bytes.chunks_exact(page0.layout.physical()).enumerate() {
+            let expected = Expected { space: page0.space, page: PageNo(i as u32) };
+            let verdict = verify(page, &page0.layout, expected, &mut scratch)
+                .unwrap_or_else(|e| panic!("{} page {i}: {e}", path.display()));
+            check_page(page, verdict, &mut seen);
+        }
+    }
+    seen
+}
+
+fn check_page(page: &[u8], verdict: Verdict, seen: &mut Seen) {
+    seen.pages += 1;
+    if verdict == Verdict::AllZero {
+        seen.empty += 1;
+        return;
+    }
+    assert_eq!(verdict, Verdict::Ok);
+    let page_type = FilHeader::of(page).unwrap().page_type();
+    assert!(page_type.name().is_some(), "{page_type}");
+    *seen.types.entry(page_type.0).or_default() += 1;
+    let stored = compressed::stored_len(page);
+    assert_eq!(stored.is_some(), page_type == PageType::COMPRESSED);
+    assert!(is_all_zero(&page[stored.unwrap_or(page.len())..]));
+}
+
+#[test]
+fn every_page_of_the_zoo_is_sound() {
+    for page_size in [16384, 4096, 8192, 32768, 65536] {
+        let outside = tempfile::tempdir().unwrap();
+        let mut zoo = Zoo::with_page_size(outside.path(), page_size);
+        zoo.rows = 400;
+        let mut server = Server::start(Kind::Mysql97, &zoo.options());
+        zoo.load(&server);
+        server.stop();
+        let seen = verify_all(&[server.datadir(), outside.path()]);
+        assert!(seen.pages > 1000 && seen.empty > 0, "{seen:?}");
+        let zip_sizes: &[usize] = match page_size {
+            4096 => &[1024, 2048, 4096],
+            8192 => &[1024, 2048, 4096, 8192],
+            16384 => &[1024, 2048, 4096, 8192, 16384],
+            _ => &[],
+        };
+        assert_eq!(seen.zip_sizes, zip_sizes.iter().copied().collect(), "page size {page_size}");
+        for t in [PageType::INDEX, PageType::RTREE, PageType::SDI, PageType::LOB_FIRST, PageType::RSEG_ARRAY]
+        {
+            assert!(seen.types.contains_key(&t.0), "no page of type {t} at page size {page_size}");
+        }
+        // Page compression needs holes of a file system block.
+        let compressed = seen.types.contains_key(&PageType::COMPRESSED.0);
+        assert!(compressed || page_size == 4096, "{seen:?}");
+    }
+}
+
+#[test]
+fn pages_under_every_checksum_algorithm_are_sound() {
+    for algorithm in ["innodb", "none", "strict_crc32"] {
+        let outside = tempfile::tempdir().unwrap();
+        let mut zoo = Zoo::new(outside.path());
+        zoo.rows = 200;
+        let setting = format!("--innodb-checksum-algorithm={algorithm}");
+        let mut options = zoo.options();
+        options.push(&setting);
+        let mut server = Server::start(Kind::Mysql97, &options);
+        assert_eq!(server.value("SELECT @@innodb_checksum_algorithm"), algorithm);
+        zoo.load(&server);
+        server.stop();
+        assert!(verify_all(&[server.datadir(), outside.path()]).pages > 1000);
+    }
+}
+
+/// The redo files of a server, in order.
+fn redo_files(datadir: &Path) -> Vec<(Vec<u8>, RedoFile)> {
+    let mut files: Vec<_> = std::fs::read_dir(datadir.join(redo::file::DIRECTORY))
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|e| redo::FileName::parse(&e.file_name().to_string_lossy()).is_some_and(|name| !name.spare))
+        .map(|entry| {
+            let bytes = std::fs::read(entry.path()).unwrap();
+            let head = RedoHead::read(&bytes, Format::MySql8).unwrap();
+            let len = bytes.len() as u64;
+            (bytes, RedoFile { head, len })
+        })
+        .collect();
+    files.sort_by_key(|(_, file)| file.head.start_lsn);
+    for pair in files.windows(2) {
+        assert_eq!(pair[0].1.end_lsn(), pair[1].1.head.start_lsn);
+        assert_eq!(pair[0].1.head.uuid, pair[1].1.head.uuid);
+        assert!(pair[0].1.head.flags.is_full() && !files.last().unwrap().1.head.flags.is_full());
+    }
+    files
+}
+
+/// Reads all redo from `start` on: records by type, spaces with file events, and the LSN of the end.
+fn read_redo(datadir: &Path, start: Lsn) -> (BTreeMap<redo::Kind, usize>, BTreeSet<SpaceId>, Lsn) {
+    let mut scanner = Scanner::new(start);
+    let (mut kinds, mut spaces) = (BTreeMap::new(), BTreeSet::new());
+    for (bytes, file) in redo_files(datadir) {
+        while let Some(at) = file.offset_of(scanner.next_block()) {
+            let block: &[u8; BLOCK_LEN] = bytes[at as usize..].first_chunk().unwrap();
+            let fed = scanner.feed(block).unwrap();
+            while let Some(group) = scanner.poll().unwrap() {
+                spaces.extend(redo::file_events(&group).map(|e| e.space));
+                for record in group.records() {
+                    assert!(!record.to_string().is_empty());
+                    assert_eq!(redo::parse_body(record.kind, record.space, record.bytes), Ok(record.body));
+                    *kinds.entry(record.kind).or_default() += 1;
+                }
+            }
+            if fed != Fed::Full {
+                break;
+            }
+        }
+    }
+    (kinds, spaces, scanner.recovered_lsn().unwrap())
+}
+
+#[test]
+fn all_redo_of_the_zoo_is_understood() {
+    for (page_size, log_images) in [(16384, "ON"), (16384, "OFF"), (4096, "ON"), (65536, "ON")] {
+        let outside = tempfile::tempdir().unwrap();
+        let mut zoo = Zoo::with_page_size(outside.path(), page_size);
+        zoo.rows = 1500;
+        let setting = format!("--innodb-log-compressed-pages={log_images}");
+        let mut options = zoo.options();
+        options.extend([&*setting, "--innodb-redo-log-capacity=2G", "--innodb-change-buffering=all"]);
+        let server = Server::start(Kind::Mysql97, &options);
+        // Keeps all redo from here on.
+        assert_eq!(server.value("SELECT innodb_redo_log_consumer_register()"), "0");
+        let start = server.query("SHOW STATUS LIKE 'Innodb_redo_log_checkpoint_lsn'")[0][1].clone();
+        zoo.load(&server);
+        server
+            .execute("DROP TABLE zoo.journal; DROP TABLE zoo.deep; ALTER TABLE zoo.instant ADD KEY (d(20))");
+        let end: u64 = server
+            .value("SELECT STORAGE_ENGINES->>'$.InnoDB.LSN' FROM performance_schema.log_status")
+            .parse()
+            .unwrap();
+        // Read while the server lives: a consumer that goes away takes its redo with it.
+        server.execute("FLUSH ENGINE LOGS");
+        let (kinds, spaces, read_to) = read_redo(server.datadir(), Lsn(start.parse().unwrap()));
+        assert!(read_to.0 >= end, "read to {read_to}, {end} was promised");
+        assert!(kinds.values().sum::<usize>() > 100_000 && spaces.len() > 50, "{kinds:?}");
+        for kind in [redo::Kind::IndexLoad, redo::Kind::FileDelete, redo::Kind::RecUpdateInPlace] {
+            assert!(kinds.contains_key(&kind), "no {} in the redo", kind.name());
+        }
+        if page_size == 16384 {
+            let images = if log_images == "ON" {
+                [redo::Kind::ZipPageCompress, redo::Kind::ZipWriteHeader]
+            } else {
+                [redo::Kind::ZipPageCompressNoData, redo::Kind::ZipPageReorganize]
+            };
+            assert!(images.iter().all(|kind| kinds.contains_key(kind)), "{kinds:?}");
+        }
+    }
+}
