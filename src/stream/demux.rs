@@ -171,7 +171,11 @@ impl Demux {
         let at = self.position + self.unread.len() as u64;
         match &self.state {
             State::Header if self.unread.is_empty() => {}
-            State::Header => return Err(DemuxError { at, member: None, fault: Fault::CutFrame }),
+            State::Header => {
+                let fault = header::cut(&self.scratch[self.unread.clone()]);
+                let at = if fault == Fault::CutFrame { at } else { self.position };
+                return Err(DemuxError { at, member: None, fault });
+            }
             State::Map { member, .. } | State::Payload { member, .. } => {
                 return Err(DemuxError { at, member: Some(member.clone()), fault: Fault::CutFrame });
             }

@@ -40,11 +40,12 @@ pub(super) struct PayloadFields {
 
 /// Reads the header at the start of `bytes`; `None` if there are too few bytes to say.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header<'_>>, Fault> {
-    let seen = bytes.len().min(MAGIC.len());
-    if bytes[..seen] != MAGIC[..seen] {
-        return Err(Fault::Magic { found: bytes[..seen].to_vec() });
+    let mut fields = Fields { rest: bytes };
+    // All of the magic at once, so that the message does not depend on how much was read.
+    let Some(magic) = fields.array() else { return Ok(None) };
+    if magic != MAGIC {
+        return Err(Fault::Magic { found: magic.to_vec() });
     }
-    let mut fields = Fields { rest: &bytes[seen..] };
     let Some(flags) = fields.u8() else { return Ok(None) };
     if flags != 0 {
         return Err(Fault::Flags(flags));
@@ -122,6 +123,14 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// What is wrong with a stream that ends after `bytes`, which are too few for a header.
+pub(super) fn cut(bytes: &[u8]) -> Fault {
+    match bytes.iter().zip(&MAGIC).all(|(found, magic)| found == magic) {
+        true => Fault::CutFrame,
+        false => Fault::Magic { found: bytes[..bytes.len().min(MAGIC.len())].to_vec() },
+    }
+}
+
 /// Reads a map; `raw` is a whole number of entries.
 pub(super) fn parse_map(raw: &[u8]) -> Vec<Extent> {
     raw.as_chunks::<EXTENT_LEN>()
@@ -187,9 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_frame_is_refused_at_its_first_byte() {
-        assert_eq!(parse(b""), Ok(None));
-        assert_eq!(parse(b"\x28"), Err(Fault::Magic { found: b"\x28".to_vec() }));
+    fn what_is_no_frame_is_refused() {
+        assert_eq!(parse(b"age-enc"), Ok(None));
         assert_eq!(parse(b"age-encryption.org/v1"), Err(Fault::Magic { found: b"age-encr".to_vec() }));
         assert_eq!(parse(b"XBSTCK01\x01"), Err(Fault::Flags(1)));
         assert_eq!(parse(b"XBSTCK01\0Q"), Err(Fault::Type(b'Q')));

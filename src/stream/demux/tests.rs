@@ -224,9 +224,9 @@ fn damage_is_found_by_the_crc() {
 #[test]
 fn an_error_stays() {
     let mut demux = Demux::new(Limits::default());
-    demux.feed(b"garbage");
+    demux.feed(b"rubbish!");
     let error = demux.poll().unwrap_err();
-    assert_eq!(error.to_string(), "stream offset 0: no frame begins here (found 'garbage')");
+    assert_eq!(error.to_string(), "stream offset 0: no frame begins here (found 'rubbish!')");
     assert!(demux.space().is_empty());
     assert_eq!(demux.feed(&end("t")), 0);
     assert_eq!(demux.poll(), Err(error.clone()));
