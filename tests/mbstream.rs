@@ -1,23 +1,17 @@
 //! What MariaDB's `mbstream` makes of our frames, and what we make of its.
-//!
-//! The tool comes from `scripts/servers install tools`.
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use support::tool;
 use xbpipe::stream::frame::{end_frame, payload_frame, sparse_crc, sparse_header};
 use xbpipe::stream::metadata::BackupCnf;
 use xbpipe::stream::{Demux, Event, Extent, Limits, MemberName};
-
-fn tool(name: &str) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/servers");
-    let said = Command::new(&script).args(["path", name]).output().unwrap();
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
-    PathBuf::from(String::from_utf8(said.stdout).unwrap().trim())
-}
 
 /// Runs `mbstream` with `stream` on its standard input.
 fn mbstream(args: &[&str], dir: &Path, stream: &[u8]) -> Output {

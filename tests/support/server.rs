@@ -214,7 +214,8 @@ impl Drop for Server {
 /// The runnable file of a tool that comes with the servers: `mysqld`, `mysql`, `mbstream`, `age`, `zstd`, ...
 pub fn tool(name: &str) -> PathBuf {
     let of = match name {
-        "mysqld" | "mysql" | "mysqldump" | "mysqladmin" | "mysqlbinlog" | "myisamchk" => "mysql-9.7",
+        "mysqld" | "mysql" | "mysqldump" | "mysqladmin" | "mysqlbinlog" | "myisamchk"
+        | "my_print_defaults" => "mysql-9.7",
         _ => "tools",
     };
     servers(&["install", of]).unwrap();
