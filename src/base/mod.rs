@@ -1,11 +1,14 @@
-//! What every layer shares: typed ids, the user-facing error, the server format in hand, progress counters, the stop request.
+//! What every layer shares: typed ids, the user-facing error, the server format in hand, progress counters, the stop
+//! request, buffers to read files into.
 
+pub mod buffer;
 pub mod error;
 pub mod format;
 pub mod ids;
 pub mod progress;
 pub mod stop;
 
+pub use buffer::PageBuffer;
 pub use error::{Code, Error, Result};
 pub use ids::{Lsn, PageNo, SpaceId};
 pub use stop::Stop;

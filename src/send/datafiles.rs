@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::progress::Progress;
-use crate::base::{Result, SpaceId};
+use crate::base::{PageBuffer, Result, SpaceId};
 use crate::innodb::page::PageLayout;
 use crate::source::discovery::Datafile;
 use crate::source::pages::{OpenDatafile, PageReader};
@@ -52,7 +52,7 @@ impl<'a> Work<'a> {
 
     /// One thread's share.
     pub(super) fn run(&self, outbox: &Outbox<'_>, progress: &Progress) -> Result<()> {
-        let mut buffer = vec![0; BLOCK];
+        let mut buffer = PageBuffer::new(BLOCK);
         let mut reader = PageReader::new(&progress.torn_retries);
         while let Some(task) = self.next()? {
             task.send(&mut buffer, &mut reader, outbox, progress)?;
