@@ -11,6 +11,7 @@ pub mod gtid;
 pub mod launch;
 pub mod mysqld;
 pub mod options;
+pub mod redo;
 pub mod server;
 
 use std::path::{Path, PathBuf};

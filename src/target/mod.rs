@@ -9,12 +9,14 @@ pub mod handles;
 pub mod hidden;
 pub mod inside;
 pub mod landing;
+pub mod outside;
 pub mod owner;
 pub mod places;
 pub mod staging;
 pub mod sync;
 
 pub use landing::{Landing, Received};
+pub use outside::{Mapping, Outside};
 pub use owner::Owner;
 pub use places::Places;
 pub use staging::{Staging, Target};

@@ -1,0 +1,290 @@
+//! Files that lay outside the source's datadir: where they go, and how they get there with the rest.
+//!
+//! `--map OLD=NEW` says it. A relative NEW lies inside the target. Files for an absolute NEW are staged in a hidden
+//! folder in it (or beside it, where it does not exist yet), and renamed when the datadir is put in its place.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::hidden::{self, Hidden};
+use super::inside::{self, rename_new};
+use super::owner::{DIR_MODE, Owner};
+use super::staging::sync_dir;
+use super::sync::sync_tree;
+use crate::base::{Code, Error, Result};
+use crate::stream::MemberName;
+
+/// The files inside the hidden folder; InnoDB does not scan a directory whose name begins with a dot.
+const DATA: &str = "data";
+
+/// `--map OLD=NEW`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    old: PathBuf,
+    new: PathBuf,
+}
+
+impl Mapping {
+    /// Reads `OLD=NEW`: OLD is absolute, and neither has `..`.
+    pub fn parse(text: &str) -> Result<Mapping, String> {
+        let (old, new) = text.split_once('=').ok_or("expected OLD=NEW")?;
+        let (old, new) = (normal(old)?, normal(new)?);
+        match old.is_absolute() {
+            true => Ok(Mapping { old, new }),
+            false => Err("OLD is the absolute path of a folder or file on the source".to_owned()),
+        }
+    }
+}
+
+/// A path without `.` and doubled separators.
+fn normal(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if text.is_empty() {
+        return Err("a path is empty; the target itself is '.'".to_owned());
+    }
+    if path.components().any(|c| c == Component::ParentDir) {
+        return Err(format!("'{text}' leads upwards"));
+    }
+    Ok(path.components().filter(|c| *c != Component::CurDir).collect())
+}
+
+/// Where a file goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// Relative to the datadir.
+    Inside(MemberName),
+    /// Below a folder elsewhere: that folder, and the rest of the path.
+    Outside(PathBuf, PathBuf),
+}
+
+/// Applies the mapping with the longest OLD that holds `path`.
+///
+/// # Errors
+/// [`Code::Unmapped`] where there is none, [`Code::Usage`] for a place that can't be.
+pub fn destination(path: &Path, mappings: &[Mapping], target: &Path) -> Result<Destination> {
+    let fitting = mappings.iter().filter(|m| path.starts_with(&m.old));
+    let Some(mapping) = fitting.max_by_key(|m| m.old.components().count()) else {
+        let dir = path.parent().unwrap_or(path).display();
+        return Err(Error::new(
+            Code::Unmapped,
+            format!("{} lay outside the source's datadir, and nothing says where it goes", path.display()),
+        )
+        .hint(format!(
+            "say where with --map {dir}=NEW; a relative NEW lies inside the target ('.' is the target itself)"
+        )));
+    };
+    let rest = path.strip_prefix(&mapping.old).unwrap_or(Path::new(""));
+    let new = match mapping.new.strip_prefix(target) {
+        Ok(relative) => relative,
+        Err(_) => &mapping.new,
+    };
+    let unusable = |why: &str| {
+        Error::new(
+            Code::Usage,
+            format!("--map puts {} at {}: {why}", path.display(), new.join(rest).display()),
+        )
+    };
+    if !new.is_absolute() {
+        let relative = new.join(rest);
+        let name = relative.to_str().and_then(|r| MemberName::parse(r).ok());
+        return Ok(Destination::Inside(name.ok_or_else(|| unusable("that is no place for a file"))?));
+    }
+    match (rest.as_os_str().is_empty(), new.parent(), new.file_name()) {
+        (false, ..) => Ok(Destination::Outside(new.to_owned(), rest.to_owned())),
+        (true, Some(parent), Some(name)) => Ok(Destination::Outside(parent.to_owned(), name.into())),
+        _ => Err(unusable("that is no place for a file")),
+    }
+}
+
+/// Staged files outside the target.
+#[derive(Debug, Default)]
+pub struct Outside {
+    folders: Vec<Folder>,
+    owner: Option<Owner>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    dir: PathBuf,
+    hidden: Hidden,
+    /// Relative to `dir`.
+    files: Vec<PathBuf>,
+}
+
+impl Outside {
+    /// Nothing outside yet.
+    pub fn new(owner: Option<Owner>) -> Outside {
+        Outside { folders: Vec::new(), owner }
+    }
+
+    /// Where the file that is to be at `rest` below `dir` is staged.
+    pub fn stage(&mut self, dir: &Path, rest: &Path) -> Result<PathBuf> {
+        let place = dir.join(rest);
+        if std::fs::symlink_metadata(&place).is_ok() {
+            return Err(Error::new(Code::Target, format!("{} exists already", place.display()))
+                .hint("remove what is there, or give another place with --map"));
+        }
+        let known = self.folders.iter().position(|f| f.dir == dir);
+        let folder = match known {
+            Some(n) => &mut self.folders[n],
+            None => {
+                let hidden = hidden_folder(dir, self.owner)?;
+                self.folders.push(Folder { dir: dir.to_owned(), hidden, files: Vec::new() });
+                let last = self.folders.len() - 1;
+                &mut self.folders[last]
+            }
+        };
+        folder.files.push(rest.to_owned());
+        Ok(folder.hidden.path().join(DATA).join(rest))
+    }
+
+    /// Makes all of it durable.
+    pub fn sync(&self) -> Result<()> {
+        self.folders.iter().try_for_each(|f| sync_tree(f.hidden.dir(), f.hidden.path()))
+    }
+
+    /// Puts the files in their places, then does `last`; if anything fails they are taken back.
+    pub fn publish_before(self, last: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut done = Moves::default();
+        for folder in &self.folders {
+            for file in &folder.files {
+                let (from, to) = (folder.hidden.path().join(DATA).join(file), folder.dir.join(file));
+                let moved = self.make_dirs(to.parent(), &mut done).and_then(|()| rename_new(&from, &to));
+                moved.map_err(|e| {
+                    Error::io(Code::Target, format!("can't put {} in its place", to.display()), e)
+                })?;
+                done.files.push((from, to));
+            }
+        }
+        for (_, place) in &done.files {
+            let synced = place.parent().map_or(Ok(()), sync_dir);
+            synced.map_err(|e| Error::io(Code::TargetIo, place.display(), e))?;
+        }
+        last()?;
+        done.keep();
+        Ok(())
+    }
+
+    fn make_dirs(&self, dir: Option<&Path>, done: &mut Moves) -> io::Result<()> {
+        let Some(dir) = dir.filter(|d| !d.exists()) else { return Ok(()) };
+        self.make_dirs(dir.parent(), done)?;
+        DirBuilder::new().mode(DIR_MODE).create(dir)?;
+        done.dirs.push(dir.to_owned());
+        match self.owner {
+            Some(owner) => owner.give(File::open(dir)?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was done and is undone unless it is kept.
+#[derive(Default)]
+struct Moves {
+    files: Vec<(PathBuf, PathBuf)>,
+    dirs: Vec<PathBuf>,
+}
+
+impl Moves {
+    fn keep(&mut self) {
+        self.files.clear();
+        self.dirs.clear();
+    }
+}
+
+impl Drop for Moves {
+    fn drop(&mut self) {
+        for (from, to) in self.files.drain(..).rev() {
+            let _ = rename_new(&to, &from);
+        }
+        for dir in self.dirs.drain(..).rev() {
+            let _ = std::fs::remove_dir(dir);
+        }
+    }
+}
+
+/// A hidden folder on the file system of `dir`: in it, or in what will hold it.
+fn hidden_folder(dir: &Path, owner: Option<Owner>) -> Result<Hidden> {
+    let (parent, prefix) = match (dir.is_dir(), dir.parent(), dir.file_name()) {
+        (true, ..) => (dir, inside::PREFIX.to_owned()),
+        (false, Some(parent), Some(name)) if parent.is_dir() => {
+            (parent, format!(".{}{}", name.to_string_lossy(), inside::PREFIX))
+        }
+        _ => {
+            let message = format!("--map leads to {}, whose parent folder does not exist", dir.display());
+            return Err(Error::new(Code::Usage, message));
+        }
+    };
+    drop(hidden::leftovers(parent, &prefix));
+    let hidden = Hidden::create(parent, &prefix, owner)?;
+    let data = hidden.path().join(DATA);
+    let made = DirBuilder::new().mode(DIR_MODE).create(&data).and_then(|()| match owner {
+        Some(owner) => owner.give(File::open(&data)?),
+        None => Ok(()),
+    });
+    made.map_err(|e| Error::io(Code::Target, data.display(), e))?;
+    Ok(hidden)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn maps(texts: &[&str]) -> Vec<Mapping> {
+        texts.iter().map(|t| Mapping::parse(t).unwrap()).collect()
+    }
+
+    fn go(path: &str, texts: &[&str]) -> Result<Destination> {
+        destination(Path::new(path), &maps(texts), Path::new("/var/lib/mysql"))
+    }
+
+    #[test]
+    fn the_longest_mapping_wins_and_paths_keep_their_rest() {
+        let both = ["/ext=/new", "/ext/a=moved"];
+        let outside = |dir: &str, rest: &str| Destination::Outside(dir.into(), rest.into());
+        let inside = |name: &str| Destination::Inside(MemberName::parse(name).unwrap());
+        assert_eq!(go("/ext/db/t.ibd", &both).unwrap(), outside("/new", "db/t.ibd"));
+        assert_eq!(go("/ext/a/db/t.ibd", &both).unwrap(), inside("moved/db/t.ibd"));
+        assert_eq!(go("/ext/db/t.ibd", &["/ext/=."]).unwrap(), inside("db/t.ibd"));
+        assert_eq!(go("/ext/t.ibd", &["/ext/t.ibd=/new/u.ibd"]).unwrap(), outside("/new", "u.ibd"));
+        assert_eq!(go("/ext/db/t.ibd", &["/ext=/var/lib/mysql/x"]).unwrap(), inside("x/db/t.ibd"));
+    }
+
+    #[test]
+    fn what_is_not_mapped_is_refused_with_the_option() {
+        let e = go("/extra/db/t.ibd", &["/ext=."]).unwrap_err();
+        assert_eq!(e.code, Code::Unmapped);
+        assert!(e.message.contains("/extra/db/t.ibd") && e.hint.unwrap().contains("--map /extra/db="));
+        assert_eq!(go("/ext/t.ibd", &["/ext/t.ibd=."]).unwrap_err().code, Code::Usage);
+        for bad in ["/ext", "ext=new", "/ext=", "/ext=../x", "/a/../b=x"] {
+            assert!(Mapping::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_get_to_their_places_or_all_stay_away() {
+        let root = tempfile::tempdir().unwrap();
+        let (there, absent) = (root.path().join("there"), root.path().join("absent"));
+        std::fs::create_dir(&there).unwrap();
+        for fails in [true, false] {
+            let mut outside = Outside::new(None);
+            for dir in [&there, &absent] {
+                let staged = outside.stage(dir, Path::new("db/t.ibd")).unwrap();
+                std::fs::create_dir_all(staged.parent().unwrap()).unwrap();
+                std::fs::write(staged, b"x").unwrap();
+            }
+            outside.sync().unwrap();
+            let last = || match fails {
+                true => Err(Error::new(Code::Target, "no")),
+                false => Ok(()),
+            };
+            assert_eq!(outside.publish_before(last).is_err(), fails);
+            assert_eq!(there.join("db/t.ibd").exists(), !fails);
+            assert_eq!(absent.join("db/t.ibd").exists(), !fails);
+            let names = |d: &Path| std::fs::read_dir(d).unwrap().count();
+            assert_eq!((names(root.path()), names(&there)), if fails { (1, 0) } else { (2, 1) });
+        }
+        assert_eq!(Outside::new(None).stage(&there, Path::new("db/t.ibd")).unwrap_err().code, Code::Target);
+    }
+}
