@@ -1,2 +1,304 @@
 //! The way of the data on the receiving side, top to bottom.
+//!
+//! Bytes, frames, chunks into files beside their places; then what the stream said of itself is held against what
+//! arrived; then the copy is prepared, made durable, and put in its place. Whatever fails on the way, the staged files
+//! are removed and the target is as it was.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod book;
+mod layers;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::progress::{Phase, Progress};
+use crate::base::{Code, Error, Lsn, Result, Stop};
+use crate::prepare::{self, Datadir, Prepare};
+use crate::stream::metadata::{BinlogPosition, LOGFILE, TABLESPACES};
+use crate::stream::{Demux, Event, Limits, MemberName};
+use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target, outside, sync};
+use crate::transport::stdin::Stdin;
+
+use book::Book;
+
+/// What a receive is asked to do.
+#[derive(Debug)]
+pub struct ReceiveOptions {
+    /// Where to; `None`: the stream is only verified.
+    pub target: Option<Target>,
+    /// How the copy is made ready.
+    pub prepare: Prepare,
+    /// Where files go that lay outside the source's datadir.
+    pub mappings: Vec<Mapping>,
+    /// Whether a stream without manifest is taken.
+    pub allow_no_manifest: bool,
+    /// Threads that verify and write.
+    pub parallel: usize,
+    /// Memory of the private server, in bytes.
+    pub use_memory: u64,
+}
+
+/// What was received.
+#[derive(Debug, Default)]
+pub struct ReceiveSummary {
+    /// Where it is; `None` if it was only verified.
+    pub target: Option<PathBuf>,
+    /// Bytes of members; holes count.
+    pub bytes: u64,
+    /// Bytes of the stream.
+    pub wire_bytes: u64,
+    /// Number of members.
+    pub members: usize,
+    /// From the first byte to the last rename.
+    pub time: Duration,
+    /// How much of that went into preparing.
+    pub prepare_time: Duration,
+    /// How it was prepared.
+    pub prepared: &'static str,
+    /// Version of the source.
+    pub server_version: Option<String>,
+    /// Where recovery begins, and where it ends.
+    pub lsn: Option<(Lsn, Lsn)>,
+    /// Binlog file and position at the end of the backup.
+    pub binlog: Option<BinlogPosition>,
+    /// GTID set at the end of the backup.
+    pub gtid_executed: Option<String>,
+    /// Base name of the binary log whose last part came along.
+    pub log_bin: Option<String>,
+    /// Files outside the target.
+    pub external: Vec<PathBuf>,
+    /// Whether there was a manifest to verify against.
+    pub has_manifest: bool,
+    /// What else should be known.
+    pub notes: Vec<String>,
+}
+
+/// Receives a backup from `stdin`.
+///
+/// # Errors
+/// Whatever goes wrong, the target is as it was.
+pub fn run(
+    options: &ReceiveOptions,
+    stdin: &mut Stdin,
+    progress: &Arc<Progress>,
+    stop: &Stop,
+) -> Result<ReceiveSummary> {
+    progress.enter(Phase::Starting);
+    let head = layers::first_bytes(stdin)?;
+    let started = Instant::now();
+    progress.enter(Phase::Copying);
+    let staging = options.target.as_ref().map(Target::stage).transpose()?;
+    let mut receiver = Receiver::start(options, staging.as_ref(), progress)?;
+    receiver.read(&head, stdin)?;
+    let Receiver { landing, book, outside, external, wire_bytes, .. } = receiver;
+
+    progress.enter(Phase::Finishing);
+    let (received, _) = landing.finish()?;
+    let has_manifest = book.verify(&received, options.allow_no_manifest)?;
+    let mut summary = ReceiveSummary {
+        bytes: received.values().map(|(size, _)| size).sum(),
+        wire_bytes,
+        members: received.len(),
+        server_version: book.server_version()?,
+        binlog: book.binlog()?,
+        gtid_executed: book.gtid_executed()?,
+        has_manifest,
+        prepared: options.prepare.as_str(),
+        ..ReceiveSummary::default()
+    };
+    if let Some(staging) = staging {
+        let staged = Staged { staging, outside, external };
+        staged.finish(options, &book, &received, progress, stop, &mut summary)?;
+    }
+    summary.time = started.elapsed();
+    progress.enter(Phase::Done);
+    Ok(summary)
+}
+
+/// The stream on its way into files.
+struct Receiver<'a> {
+    options: &'a ReceiveOptions,
+    progress: &'a Progress,
+    demux: Demux,
+    landing: Landing,
+    book: Book,
+    outside: Outside,
+    /// Files that lay outside the source's datadir: their path there, and where they are staged.
+    external: Vec<(PathBuf, PathBuf)>,
+    target: Option<PathBuf>,
+    root: Option<PathBuf>,
+    wire_bytes: u64,
+}
+
+impl<'a> Receiver<'a> {
+    fn start(
+        options: &'a ReceiveOptions,
+        staging: Option<&Staging>,
+        progress: &'a Arc<Progress>,
+    ) -> Result<Receiver<'a>> {
+        let owner = staging.and_then(Staging::owner);
+        let places = staging.map(|s| Places::new(s.data(), owner));
+        Ok(Receiver {
+            options,
+            progress,
+            demux: Demux::new(Limits::default()),
+            landing: Landing::start(places, options.parallel, progress.clone())?,
+            book: Book::default(),
+            outside: Outside::new(owner),
+            external: Vec::new(),
+            target: staging.map(|s| s.target().to_owned()),
+            root: staging.map(|s| s.data().to_owned()),
+            wire_bytes: 0,
+        })
+    }
+
+    /// Takes the stream in to its end.
+    fn read(&mut self, mut head: &[u8], stdin: &mut Stdin) -> Result<()> {
+        while !head.is_empty() {
+            let n = self.demux.feed(head);
+            head = &head[n..];
+            self.events()?;
+        }
+        loop {
+            let n = stdin.read(self.demux.space())?;
+            if n == 0 {
+                break;
+            }
+            self.demux.filled(n);
+            self.events()?;
+            self.landing.spares().into_iter().for_each(|buffer| self.demux.recycle(buffer));
+        }
+        self.wire_bytes = self.demux.position();
+        self.demux.finish()?;
+        self.book.at_end(self.options.allow_no_manifest)
+    }
+
+    fn events(&mut self) -> Result<()> {
+        while let Some(event) = self.demux.poll()? {
+            match event {
+                Event::Chunk(chunk) => {
+                    self.book.chunk(&chunk)?;
+                    if let Some(version) = self.book.early_version()
+                        && let Prepare::Server(mysqld) = &self.options.prepare
+                        && self.options.target.is_some()
+                    {
+                        mysqld.check_fits(version)?;
+                    }
+                    let serial = chunk.member == LOGFILE;
+                    if serial {
+                        Progress::set(&self.progress.redo_bytes, chunk.end());
+                    }
+                    self.landing.chunk(chunk, serial)?;
+                }
+                Event::End { member, size } => {
+                    self.landing.end(&member, size)?;
+                    self.book.end(&member)?;
+                    if member == TABLESPACES {
+                        self.place_external()?;
+                    }
+                }
+            }
+        }
+        Progress::set(&self.progress.bytes_wire, self.demux.position());
+        Ok(())
+    }
+
+    /// Files that lay outside the source's datadir are placed by the mappings, or refused before any data lands.
+    fn place_external(&mut self) -> Result<()> {
+        let (Some(target), Some(root)) = (&self.target, &self.root) else { return Ok(()) };
+        for external in self.book.tablespaces()?.external {
+            let path = Path::new(&external.file_name);
+            let member = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
+            let place = match outside::destination(path, &self.options.mappings, target)? {
+                outside::Destination::Inside(name) => root.join(name.as_str()),
+                outside::Destination::Outside(dir, rest) => self.outside.stage(&dir, &rest)?,
+            };
+            if self.landing.has_begun(&member) && place != root.join(member.as_str()) {
+                let message = format!("the stream lists {} only after its data", path.display());
+                return Err(Error::new(Code::Unmapped, message)
+                    .hint(format!("map it to the place it has in the stream: the target's {member}")));
+            }
+            self.external.push((path.to_owned(), place.clone()));
+            if let Some(places) = self.landing.places() {
+                places.place(member, place);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Files that are whole and verified, beside their places.
+struct Staged {
+    staging: Staging,
+    outside: Outside,
+    external: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Staged {
+    /// Prepares the copy, makes it durable, and puts it in its place.
+    fn finish(
+        self,
+        options: &ReceiveOptions,
+        book: &Book,
+        received: &Received,
+        progress: &Progress,
+        stop: &Stop,
+        summary: &mut ReceiveSummary,
+    ) -> Result<()> {
+        let Staged { staging, outside, external } = self;
+        progress.enter(Phase::Preparing);
+        let begun = Instant::now();
+        let run = prepare::run_folder(staging.data());
+        let gtid_executed = book.gtid_executed()?;
+        let datadir = Datadir {
+            root: staging.data(),
+            run: &run,
+            external: &external,
+            owner: staging.owner().map(|o| (o.uid, o.gid)),
+            cnf: &book.cnf()?,
+            gtid_executed: gtid_executed.as_deref(),
+            end_lsn: book.end_lsn()?,
+            server_version: summary.server_version.as_deref(),
+        };
+        if received.contains_key(LOGFILE) {
+            let prepared = prepare::prepare(&options.prepare, &datadir, options.use_memory, stop)?;
+            summary.lsn = prepared.lsn;
+            summary.notes.extend(prepared.notes);
+        } else {
+            return Err(Error::new(Code::CorruptRedo, format!("the stream has no redo (member {LOGFILE})"))
+                .hint("a backup of InnoDB tables without its redo can't be made consistent"));
+        }
+        summary.log_bin = prepare::options::binlog(&datadir)?;
+        summary.prepare_time = begun.elapsed();
+
+        stop.check()?;
+        outside.sync()?;
+        sync::sync_tree(staging.fs(), staging.data())?;
+        stop.check()?;
+        let target = staging.target().to_owned();
+        summary.external = outside.places();
+        outside.publish_before(|| staging.publish())?;
+        summary.target = Some(target);
+        Ok(())
+    }
+}
+
+/// Sizes and digests for the manifest, which needs every one of them.
+fn with_digests(received: &Received) -> Result<crate::stream::manifest::Received> {
+    let mut all = BTreeMap::new();
+    for (name, (size, digest)) in received {
+        let digest = digest.ok_or_else(|| no_digest(name))?;
+        all.insert(name.clone(), (*size, digest));
+    }
+    Ok(all)
+}
+
+fn no_digest(name: &MemberName) -> Error {
+    Error::new(
+        Code::StreamRefused,
+        format!("member '{name}' is not cut into chunks as a stream with a manifest is"),
+    )
+    .hint("receive the stream as xbsend wrote it")
+}

@@ -6,4 +6,5 @@ pub mod password;
 pub mod progress;
 pub mod report;
 pub mod signals;
+pub mod xbrecv;
 pub mod xbsend;

@@ -6,12 +6,17 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::{Code, Error, Result, Stop};
 
-/// Watches from now on, on a thread of its own.
+/// `SIGXFSZ`, which kills a process that writes a file beyond its limit.
+const FILE_SIZE_EXCEEDED: i32 = 25;
+
+/// Watches from now on, on a thread of its own. A file that grows beyond the limit is an error of that write from now on.
 pub fn watch(stop: Arc<Stop>) -> Result<()> {
     let failed = |e: std::io::Error| Error::io(Code::Internal, "can't watch for signals", e);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
     let signals = {
         let _inside = runtime.enter();
+        // Its handler stays for good: the write itself reports what happened.
+        drop(signal(SignalKind::from_raw(FILE_SIZE_EXCEEDED)).map_err(failed)?);
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         kinds.into_iter().map(signal).collect::<std::io::Result<Vec<_>>>().map_err(failed)?
     };

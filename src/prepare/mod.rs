@@ -12,14 +12,18 @@ pub mod launch;
 pub mod mysqld;
 pub mod options;
 pub mod redo;
+pub mod replay;
 pub mod server;
 
 use std::path::{Path, PathBuf};
 
-use crate::base::Result;
+use crate::base::format::ServerVersion;
+use crate::base::{Code, Error, Lsn, Result, Stop};
 use crate::stream::metadata::BackupCnf;
 
 pub use mysqld::Mysqld;
+use redo::Redo;
+pub use server::run_folder;
 
 /// How a copy is made ready.
 #[derive(Clone, Debug)]
@@ -45,11 +49,17 @@ pub struct Datadir<'a> {
     pub cnf: &'a BackupCnf,
     /// The GTID set that the copy must have.
     pub gtid_executed: Option<&'a str>,
+    /// Where its redo must reach.
+    pub end_lsn: Option<Lsn>,
+    /// Version of the source's server.
+    pub server_version: Option<&'a str>,
 }
 
 /// What preparing found.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Prepared {
+    /// Where recovery begins, and where it ends.
+    pub lsn: Option<(Lsn, Lsn)>,
     /// Words for the user: what is not an error but should be known.
     pub notes: Vec<String>,
 }
@@ -64,5 +74,26 @@ impl Prepare {
     }
 }
 
-/// Result of a step.
-pub type Outcome = Result<Prepared>;
+/// Makes the copy ready.
+pub fn prepare(how: &Prepare, datadir: &Datadir<'_>, use_memory: u64, stop: &Stop) -> Result<Prepared> {
+    if let (Prepare::Server(mysqld), Some(version)) = (how, datadir.server_version) {
+        let version = ServerVersion::parse(version).ok_or_else(|| {
+            Error::new(Code::Prepare, format!("the source's version '{version}' was not understood"))
+        })?;
+        mysqld.check_fits(version)?;
+    }
+    let redo = Redo::open(datadir.root, datadir.end_lsn)?;
+    stop.check()?;
+    let mut prepared = Prepared { lsn: Some((redo.checkpoint, redo.end)), notes: Vec::new() };
+    match &redo.events {
+        Some(events) => prepared.notes.extend(replay::apply(datadir, events)?),
+        None => prepared
+            .notes
+            .push("redo is encrypted: renamed or removed files were not looked for in it".into()),
+    }
+    redo.install(datadir)?;
+    if let Prepare::Server(mysqld) = how {
+        prepared.notes.extend(server::prepare(mysqld, datadir, use_memory, stop)?);
+    }
+    Ok(prepared)
+}

@@ -16,12 +16,13 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Datadir;
+use super::replay::Walk;
 use crate::base::format::Format;
 use crate::base::{Code, Error, Lsn, Result};
 use crate::innodb::redo::file::{DIRECTORY, FILE_MAX, FILE_MIN};
 use crate::innodb::redo::{
-    BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, BlockState, BlockWriter, FileName, HEAD_LEN, RedoFile,
-    RedoFlags, RedoHead, lsn,
+    BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, BlockState, BlockWriter, FileEvent, FileName, HEAD_LEN,
+    RedoFile, RedoFlags, RedoHead, lsn,
 };
 use crate::stream::metadata::LOGFILE;
 
@@ -46,18 +47,16 @@ pub struct Redo {
     pub checkpoint: Lsn,
     /// The last byte of redo lies before this.
     pub end: Lsn,
+    /// What it says about files; `None` where it is encrypted.
+    pub events: Option<Vec<FileEvent>>,
 }
 
 impl Redo {
-    /// Reads the redo of `datadir` to its end and checks every block; `each` gets them in order.
+    /// Reads the redo of the datadir at `root` to its end, and checks every block and record.
     ///
     /// # Errors
     /// [`Code::CorruptRedo`], also where it ends before `promised`.
-    pub fn open(
-        root: &Path,
-        promised: Option<Lsn>,
-        mut each: impl FnMut(Lsn, &[u8; BLOCK_LEN]) -> Result<()>,
-    ) -> Result<Redo> {
+    pub fn open(root: &Path, promised: Option<Lsn>) -> Result<Redo> {
         let path = root.join(LOGFILE);
         let failed = |e| Error::io(Code::TargetIo, path.display(), e);
         let mut file = File::open(&path).map_err(|e| match e.kind() {
@@ -73,7 +72,8 @@ impl Redo {
         // A checkpoint may lie in the block behind the last: nothing was logged after it.
         let redo_file = RedoFile { head: head.clone(), len: len + BLOCK_LEN as u64 };
         let checkpoint = redo_file.checkpoint().ok_or_else(|| corrupt("it has no valid checkpoint"))?;
-        let end = scan(&mut file, &head, &mut each).map_err(|e| e.unwrap_or_else(failed))?;
+        let mut walk = Walk::new(checkpoint);
+        let end = scan(&mut file, &head, &mut walk).map_err(|e| e.unwrap_or_else(failed))?;
         let end = reached(end);
         if end < checkpoint {
             return Err(corrupt(&format!("it ends at LSN {end}, before its checkpoint {checkpoint}")));
@@ -81,7 +81,7 @@ impl Redo {
         if let Some(promised) = promised.filter(|p| *p > end) {
             return Err(corrupt(&format!("it ends at LSN {end}, before the backup's end {promised}")));
         }
-        Ok(Redo { path, head, checkpoint, end: promised.map_or(end, reached) })
+        Ok(Redo { path, head, checkpoint, end: promised.map_or(end, reached), events: walk.events() })
     }
 
     /// Makes the redo log of `datadir` out of it.
@@ -197,11 +197,10 @@ fn reached(end: Lsn) -> Lsn {
 }
 
 /// Checks block after block; gives the LSN at which the log ends.
-fn scan(
-    file: &mut File,
-    head: &RedoHead,
-    each: &mut impl FnMut(Lsn, &[u8; BLOCK_LEN]) -> Result<()>,
-) -> Result<Lsn, ScanFailure> {
+fn scan(file: &mut File, head: &RedoHead, walk: &mut Walk) -> Result<Lsn, ScanFailure> {
+    let mut take = |lsn: Lsn, block: &[u8; BLOCK_LEN]| {
+        walk.block(lsn, block).map_err(|e| ScanFailure::Content(corrupt(&e.to_string())))
+    };
     let mut buffer = vec![0; READ_LEN];
     let mut lsn = head.start_lsn;
     loop {
@@ -212,7 +211,7 @@ fn scan(
                 BlockState::Full => {}
                 BlockState::Encrypted(used) if usize::from(used) == BLOCK_LEN => {}
                 BlockState::Partial(used) | BlockState::Encrypted(used) => {
-                    each(lsn, block).map_err(ScanFailure::Content)?;
+                    take(lsn, block)?;
                     return Ok(lsn.plus(used.into()));
                 }
                 BlockState::NotWritten => return Ok(lsn),
@@ -220,7 +219,7 @@ fn scan(
                     return Err(ScanFailure::Content(corrupt(&format!("the block at LSN {lsn} is damaged"))));
                 }
             }
-            each(lsn, block).map_err(ScanFailure::Content)?;
+            take(lsn, block)?;
             lsn = lsn.plus(BLOCK_LEN as u64);
         }
         if filled < buffer.len() {
@@ -292,10 +291,13 @@ mod tests {
 
     const START: u64 = 20 * BLOCK_LEN as u64;
 
+    /// A record that stands alone and says nothing (`MLOG_DUMMY_RECORD`).
+    const DUMMY: u8 = 32;
+
     /// A log of `groups` groups of 100 bytes from `START`, with its checkpoint in the first block; gives its end.
     fn write_log(root: &Path, groups: usize) -> Lsn {
         let mut writer = BlockWriter::new(Lsn(START));
-        (0..groups).for_each(|n| writer.push_group(&[n as u8; 100]));
+        (0..groups).for_each(|_| writer.push_group(&[DUMMY; 100]));
         let (blocks, end) = writer.finish();
         let head = RedoHead {
             uuid: 7,
@@ -312,13 +314,22 @@ mod tests {
     }
 
     fn open(root: &Path, promised: Option<Lsn>) -> Result<Redo> {
-        Redo::open(root, promised, |_, _| Ok(()))
+        Redo::open(root, promised)
     }
 
     fn install(root: &Path, redo: Redo, file_max: u64) -> Vec<RedoFile> {
         let cnf = BackupCnf::new();
         let run = root.join("run");
-        let datadir = Datadir { root, run: &run, external: &[], owner: None, cnf: &cnf, gtid_executed: None };
+        let datadir = Datadir {
+            root,
+            run: &run,
+            external: &[],
+            owner: None,
+            cnf: &cnf,
+            gtid_executed: None,
+            end_lsn: None,
+            server_version: None,
+        };
         redo.install_in_files_of(&datadir, file_max).unwrap();
         assert!(!root.join(LOGFILE).exists());
         let mut names: Vec<_> =

@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::gtid::GtidSet;
 use super::options::{self, RunFiles};
-use super::{Datadir, Mysqld, Outcome, Prepared, launch};
+use super::{Datadir, Mysqld, launch};
 use crate::base::{Code, Error, Result, Stop};
 
 /// Permissions of the private folder.
@@ -34,11 +34,11 @@ const ERRORS_SHOWN: usize = 5;
 /// Never read more than this of what the server writes.
 const LOG_MAX: u64 = 64 << 20;
 
-/// Lets `mysqld` recover `datadir`, and shuts it down.
+/// Lets `mysqld` recover `datadir`, and shuts it down; gives what the user should know.
 ///
 /// # Errors
 /// [`Code::Prepare`] with what its error log says; [`Code::Interrupted`].
-pub fn prepare(mysqld: &Mysqld, datadir: &Datadir<'_>, use_memory: u64, stop: &Stop) -> Outcome {
+pub fn prepare(mysqld: &Mysqld, datadir: &Datadir<'_>, use_memory: u64, stop: &Stop) -> Result<Vec<String>> {
     let run = RunFiles(datadir.run);
     make_run_folder(datadir, &run)?;
     let before = entries(datadir.root)?;
@@ -54,11 +54,11 @@ pub fn prepare(mysqld: &Mysqld, datadir: &Datadir<'_>, use_memory: u64, stop: &S
     if errors_of(&log).any(|line| line.contains("[InnoDB]")) {
         return Err(failed(&run, "InnoDB reported errors"));
     }
-    let mut prepared = Prepared::default();
-    prepared.notes.extend(errors_of(&log).map(|line| format!("the private mysqld said: {}", words(line))));
-    check_gtids(datadir, &run, &mut prepared)?;
+    let mut notes: Vec<_> =
+        errors_of(&log).map(|line| format!("the private mysqld said: {}", words(line))).collect();
+    notes.extend(check_gtids(datadir, &run)?);
     remove_leftovers(datadir, &before)?;
-    Ok(prepared)
+    Ok(notes)
 }
 
 fn make_run_folder(datadir: &Datadir<'_>, run: &RunFiles<'_>) -> Result<()> {
@@ -190,15 +190,15 @@ impl LogTail {
 }
 
 /// The transactions that the copy has are those that the backup recorded.
-fn check_gtids(datadir: &Datadir<'_>, run: &RunFiles<'_>, prepared: &mut Prepared) -> Result<()> {
-    let Some(recorded) = datadir.gtid_executed else { return Ok(()) };
+fn check_gtids(datadir: &Datadir<'_>, run: &RunFiles<'_>) -> Result<Option<String>> {
+    let Some(recorded) = datadir.gtid_executed else { return Ok(None) };
     let internal = |e: String| Error::new(Code::Prepare, format!("can't compare GTID sets: {e}"));
     let found = std::fs::read_to_string(run.gtid()).map_err(|e| internal(e.to_string()))?;
     let found = GtidSet::parse(&found).map_err(|e| internal(e.to_string()))?;
     let recorded = GtidSet::parse(recorded).map_err(|e| internal(e.to_string()))?;
     let (missing, extra) = (recorded.minus(&found), found.minus(&recorded));
     if missing.is_empty() && extra.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let mut differences = Vec::new();
     if !missing.is_empty() {
@@ -217,8 +217,7 @@ fn check_gtids(datadir: &Datadir<'_>, run: &RunFiles<'_>, prepared: &mut Prepare
         );
     }
     // Without the binary log nobody can know what became of transactions that were only prepared.
-    prepared.notes.push(format!("{said}; the stream has no binary log to recover them from"));
-    Ok(())
+    Ok(Some(format!("{said}; the stream has no binary log to recover them from")))
 }
 
 /// Removes what the server made for itself: its own uuid, history, temporary files. Redo belongs to the copy, and so do

@@ -140,6 +140,11 @@ impl Outside {
         Ok(folder.hidden.path().join(DATA).join(rest))
     }
 
+    /// Where the files will be.
+    pub fn places(&self) -> Vec<PathBuf> {
+        self.folders.iter().flat_map(|f| f.files.iter().map(|file| f.dir.join(file))).collect()
+    }
+
     /// Makes all of it durable.
     pub fn sync(&self) -> Result<()> {
         self.folders.iter().try_for_each(|f| sync_tree(f.hidden.dir(), f.hidden.path()))

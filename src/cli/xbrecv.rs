@@ -1,0 +1,289 @@
+//! The command line of `xbrecv`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+use crate::base::progress::Progress;
+use crate::base::{Code, Error, Result, Stop};
+use crate::prepare::{Mysqld, Prepare, launch};
+use crate::receive::{self, ReceiveOptions, ReceiveSummary};
+use crate::target::{Mapping, Target};
+use crate::transport::stdin::Stdin;
+
+use super::progress::{Display, Mode};
+use super::{report, signals};
+
+const PROGRAM: &str = "xbrecv";
+/// Least memory of the private server: its own default buffer pool.
+const MEMORY_MIN: u64 = 128 << 20;
+/// Most memory it gets where none is asked for.
+const MEMORY_DEFAULT_MAX: u64 = 4 << 30;
+
+const EXAMPLES: &str = "\
+Examples:
+  xbsend | xbrecv /restore                               a copy on this machine
+  xbsend | ssh replica xbrecv /var/lib/mysql             a new replica, over ssh
+  xbrecv /restore < full.xb                              from a backup file
+  xbrecv --verify-only < full.xb                         is it whole?
+
+Nothing half-done ever looks done: the copy is made in a hidden folder beside DIR and takes DIR's place at the very end,
+after everything was verified, prepared and synced. Exit status 0 means just that.";
+
+/// What was typed.
+#[derive(Parser, Debug)]
+#[command(name = PROGRAM, version, about = "Receives a hot backup of a MySQL server and makes a datadir of it", after_help = EXAMPLES)]
+struct Args {
+    /// Where the datadir is to be: an absent or empty folder
+    #[arg(value_name = "DIR", required_unless_present = "verify_only")]
+    dir: Option<PathBuf>,
+    /// Where the stream comes from; only `-`, standard input, is there yet
+    #[arg(long, value_name = "PLACE", default_value = "-")]
+    from: String,
+    /// Read the whole stream, write nothing, and say whether it is whole
+    #[arg(long, conflicts_with_all = ["dir", "prepare", "map"])]
+    verify_only: bool,
+    /// Take a stream without manifest (of mbstream, xbstream or XtraBackup), though nothing proves that it is whole
+    #[arg(long)]
+    allow_no_manifest: bool,
+    /// Where files go that lay outside the source's datadir; a relative NEW lies inside DIR. May be given again
+    #[arg(long, value_name = "OLD=NEW", value_parser = Mapping::parse)]
+    map: Vec<Mapping>,
+    /// Threads that verify and write [default: number of cores]
+    #[arg(long, value_name = "N")]
+    parallel: Option<usize>,
+
+    /// How the copy is made ready [default: server]
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Prepare")]
+    prepare: Option<PrepareArg>,
+    /// The server binary for --prepare=server [default: the first mysqld in PATH and the usual places]
+    #[arg(long, value_name = "PATH", help_heading = "Prepare")]
+    mysqld: Option<PathBuf>,
+    /// Memory for recovery, as 512M or 4G [default: a quarter of what is free]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Prepare")]
+    use_memory: Option<u64>,
+
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Words")]
+    progress: Mode,
+    /// Say more
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Words")]
+    verbose: u8,
+}
+
+/// `--prepare`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum PrepareArg {
+    /// A private mysqld recovers the copy before it is put in place
+    Server,
+    /// Your own server recovers it at its first start
+    None,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|first| first == launch::ARGUMENT) {
+        eprintln!("{PROGRAM}: {}", launch::run(words));
+        return ExitCode::from(report::EXIT_FAILED);
+    }
+    let args = match Args::command().try_get_matches().and_then(|m| Args::from_arg_matches(&m)) {
+        Ok(args) => args,
+        Err(e) => {
+            // Help and version are no errors; nothing can be done where even the words can't be written.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { report::EXIT_USAGE } else { 0 });
+        }
+    };
+    report::start_log(args.verbose);
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprint!("{}", report::render_error(PROGRAM, &e));
+            ExitCode::from(report::exit_status(&e))
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    if args.from != "-" {
+        return Err(Error::new(Code::Usage, format!("--from {} is not there yet", args.from))
+            .hint("use a pipe: ssh SOURCE xbsend | xbrecv DIR"));
+    }
+    let mode = args.progress;
+    let options = options(args)?;
+    let stop = Arc::new(Stop::new()?);
+    signals::watch(stop.clone())?;
+    let mut stdin = Stdin::open(stop.clone())?;
+    let progress = Arc::new(Progress::new());
+    let display = Display::start(PROGRAM, mode, progress.clone());
+    let summary = receive::run(&options, &mut stdin, &progress, &stop)?;
+    display.finish();
+    eprint!("{}", render(&summary, &options.prepare));
+    Ok(())
+}
+
+/// What it means. Everything that can be wrong with it is found before the first byte of the stream is read.
+fn options(args: Args) -> Result<ReceiveOptions> {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let prepare = match (args.verify_only, args.prepare) {
+        (true, _) | (_, Some(PrepareArg::None)) => Prepare::None,
+        (false, _) => Prepare::Server(Mysqld::find(args.mysqld.as_deref())?),
+    };
+    Ok(ReceiveOptions {
+        target: args.dir.as_deref().map(Target::check).transpose()?,
+        prepare,
+        mappings: args.map,
+        allow_no_manifest: args.allow_no_manifest,
+        parallel: match args.parallel {
+            Some(0) => return Err(Error::new(Code::Usage, "--parallel must be at least 1")),
+            Some(n) => n,
+            None => cores,
+        },
+        use_memory: args.use_memory.unwrap_or_else(default_memory).max(MEMORY_MIN),
+    })
+}
+
+/// A quarter of the memory that is free now.
+fn default_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib: u64 = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0);
+    (kib * 1024 / 4).min(MEMORY_DEFAULT_MAX)
+}
+
+/// A number of bytes with an optional K, M, G or T, as MySQL's options have it.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        None => (text, 1),
+        Some(at) => {
+            let power = match text[at..].to_ascii_uppercase().as_str() {
+                "K" => 1,
+                "M" => 2,
+                "G" => 3,
+                "T" => 4,
+                _ => return Err("expected a number, with K, M, G or T behind it".to_owned()),
+            };
+            (&text[..at], 1u64 << (10 * power))
+        }
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a number".to_owned())?;
+    number.checked_mul(unit).ok_or_else(|| "too large".to_owned())
+}
+
+fn render(s: &ReceiveSummary, prepare: &Prepare) -> String {
+    let headline = match (&s.target, s.has_manifest) {
+        (None, true) => "the stream is whole".to_owned(),
+        (None, false) => {
+            "the stream is well-formed; without a manifest nothing proves that it is whole".to_owned()
+        }
+        (Some(dir), _) => format!("the copy stands in {}", dir.display()),
+    };
+    let external: Vec<_> = s.external.iter().map(|p| p.display().to_string()).collect();
+    let lines = [
+        (
+            "size",
+            format!(
+                "{} in {} members, {} received",
+                report::bytes(s.bytes),
+                s.members,
+                report::bytes(s.wire_bytes)
+            ),
+        ),
+        ("time", format!("{}, {}", report::duration(s.time), report::rate(s.bytes, s.time))),
+        ("source", s.server_version.as_ref().map_or(String::new(), |v| format!("MySQL {v}"))),
+        ("redo", s.lsn.map_or(String::new(), |(from, to)| format!("LSN {from} to {to}"))),
+        (
+            "binlog",
+            s.binlog.as_ref().map_or(String::new(), |b| format!("{} position {}", b.file, b.position)),
+        ),
+        ("gtid", s.gtid_executed.clone().unwrap_or_default()),
+        ("prepared", prepared(s, prepare)),
+        ("outside", external.join(", ")),
+        ("notes", s.notes.join("; ")),
+        ("next", s.target.as_deref().map_or(String::new(), |dir| next_step(s, prepare, dir))),
+    ];
+    report::summary(PROGRAM, &headline, &lines)
+}
+
+fn prepared(s: &ReceiveSummary, prepare: &Prepare) -> String {
+    match (&s.target, prepare) {
+        (None, _) => String::new(),
+        (Some(_), Prepare::Server(m)) => {
+            format!("by mysqld {}, {}", m.version, report::duration(s.prepare_time))
+        }
+        (Some(_), Prepare::None) => "no: the first server that starts on it recovers it".to_owned(),
+    }
+}
+
+/// The command that comes next.
+fn next_step(s: &ReceiveSummary, prepare: &Prepare, dir: &Path) -> String {
+    let mut words = format!("mysqld --datadir={}", dir.display());
+    if let (Prepare::None, Some(base)) = (prepare, &s.log_bin) {
+        // Its two-phase recovery needs the last part of the source's binary log, which lies in the copy.
+        words.push_str(&format!(" --log-bin={base}"));
+    }
+    let mut dirs: Vec<_> = s.external.iter().filter_map(|p| p.parent()?.parent()).collect();
+    dirs.dedup();
+    if !dirs.is_empty() {
+        let dirs: Vec<_> = dirs.iter().map(|d| d.display().to_string()).collect();
+        words.push_str(&format!(" --innodb-directories='{}'", dirs.join(";")));
+    }
+    match (&s.gtid_executed, &s.binlog) {
+        (Some(_), _) => words.push_str(
+            "; as a replica: CHANGE REPLICATION SOURCE TO SOURCE_HOST='…', SOURCE_AUTO_POSITION=1; START REPLICA",
+        ),
+        (None, Some(b)) => words.push_str(&format!(
+            "; as a replica: CHANGE REPLICATION SOURCE TO SOURCE_HOST='…', SOURCE_LOG_FILE='{}', SOURCE_LOG_POS={}; \
+             START REPLICA",
+            b.file, b.position
+        )),
+        (None, None) => {}
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+        assert!(Args::try_parse_from(["xbrecv"]).is_err());
+        assert!(Args::try_parse_from(["xbrecv", "--verify-only", "/x"]).is_err());
+        Args::try_parse_from(["xbrecv", "--verify-only"]).unwrap();
+        let args = Args::try_parse_from(["xbrecv", "--map", "/a=b", "--map", "/c=/d", "/x"]).unwrap();
+        assert_eq!(args.map.len(), 2);
+        assert!(Args::try_parse_from(["xbrecv", "--map", "a=b", "/x"]).is_err());
+    }
+
+    #[test]
+    fn amounts_of_memory_are_read() {
+        assert_eq!(bytes("512M"), Ok(512 << 20));
+        assert_eq!(bytes("2g"), Ok(2 << 30));
+        assert_eq!(bytes("1000"), Ok(1000));
+        for bad in ["", "x", "1X", "1GB", "-1", "99999999999999T", "G"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+        assert!(default_memory() <= MEMORY_DEFAULT_MAX);
+    }
+
+    #[test]
+    fn the_next_step_names_what_recovery_needs() {
+        let s = ReceiveSummary {
+            log_bin: Some("bin".into()),
+            gtid_executed: Some("x:1".into()),
+            external: vec!["/ext/db/t.ibd".into(), "/ext/db/u.ibd".into()],
+            ..ReceiveSummary::default()
+        };
+        let words = next_step(&s, &Prepare::None, Path::new("/r"));
+        assert!(
+            words.starts_with("mysqld --datadir=/r --log-bin=bin --innodb-directories='/ext';"),
+            "{words}"
+        );
+        assert!(words.contains("SOURCE_AUTO_POSITION=1"));
+    }
+}

@@ -1,0 +1,429 @@
+//! Files that redo says were created, renamed or deleted, brought to what they are at its end.
+//!
+//! A server that recovers expects that to be so already: it does these operations before or while it logs them. A copy
+//! is put together from files of different moments, so it may lack a file, or have one under an old name, or have the
+//! undo tablespace from before a truncation. What happened is folded into one fate for every space id, since files are
+//! known by the id in their page 0 and names are swapped by DDL: a deleted one goes, one with another last name is
+//! renamed (all at once, so that swaps work), and one that was created and is missing is made as small as the server
+//! makes it, with a page 0 whose LSN lets redo fill it (`fil_tablespace_redo_create`, `Fil_system::prepare_open_for_dd`
+//! and the checks of `Fil_system::check_missing_tablespaces`).
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::Datadir;
+use crate::base::{Code, Error, Lsn, Result, SpaceId};
+use crate::innodb::page::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, SpaceFlags, build_page0};
+use crate::innodb::redo::{BLOCK_LEN, FileChange, FileEvent, ScanError, Scanner, file_events};
+use crate::stream::MemberName;
+
+/// Enough of a file to have page 0 whatever the page size.
+const PAGE0_MAX: u64 = 64 << 10;
+/// Temporary tablespaces of sessions: made anew at every start.
+const TEMPORARY_DIR: &str = "#innodb_temp";
+
+/// Looks for events in blocks of redo.
+pub struct Walk {
+    scanner: Scanner,
+    events: Vec<FileEvent>,
+    encrypted: bool,
+}
+
+impl Walk {
+    /// From the checkpoint on.
+    pub fn new(checkpoint: Lsn) -> Walk {
+        Walk { scanner: Scanner::new(checkpoint), events: Vec::new(), encrypted: false }
+    }
+
+    /// Takes the block at `lsn`.
+    pub fn block(&mut self, lsn: Lsn, block: &[u8; BLOCK_LEN]) -> Result<(), ScanError> {
+        if self.encrypted || lsn < self.scanner.next_block() {
+            return Ok(());
+        }
+        match self.scanner.feed(block) {
+            // Without the key nothing is known; the server, which has it, will see for itself.
+            Err(ScanError::Encrypted { .. }) => {
+                self.encrypted = true;
+                return Ok(());
+            }
+            fed => fed?,
+        };
+        while let Some(group) = self.scanner.poll()? {
+            self.events.extend(file_events(&group));
+        }
+        Ok(())
+    }
+
+    /// The events in order; `None` where redo is encrypted.
+    pub fn events(self) -> Option<Vec<FileEvent>> {
+        (!self.encrypted).then_some(self.events)
+    }
+}
+
+/// What became of a tablespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Fate {
+    Gone,
+    /// It is there, under the last name that redo gives it; its flags if it was created meanwhile.
+    There {
+        path: Vec<u8>,
+        created: Option<u32>,
+    },
+}
+
+fn fold(events: &[FileEvent]) -> BTreeMap<SpaceId, Fate> {
+    let mut fates = BTreeMap::new();
+    for event in events {
+        match &event.what {
+            FileChange::Create { flags, path } => {
+                fates.insert(event.space, Fate::There { path: path.clone(), created: Some(*flags) });
+            }
+            FileChange::Rename { to, .. } => {
+                let created = match fates.get(&event.space) {
+                    Some(Fate::There { created, .. }) => *created,
+                    _ => None,
+                };
+                fates.insert(event.space, Fate::There { path: to.clone(), created });
+            }
+            FileChange::Delete { .. } => {
+                fates.insert(event.space, Fate::Gone);
+            }
+            FileChange::Extend { .. } | FileChange::IndexLoad { .. } => {}
+        }
+    }
+    fates.retain(|space, fate| !is_temporary(*space, fate));
+    fates
+}
+
+fn is_temporary(space: SpaceId, fate: &Fate) -> bool {
+    let in_temporary_dir = |path: &[u8]| {
+        let path = path.strip_prefix(b"./").unwrap_or(path);
+        path.strip_prefix(TEMPORARY_DIR.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
+    };
+    space == SpaceId::TEMPORARY || matches!(fate, Fate::There { path, .. } if in_temporary_dir(path))
+}
+
+/// Brings the files of `datadir` to what `events` say. Gives a line for every file that it touched.
+pub fn apply(datadir: &Datadir<'_>, events: &[FileEvent]) -> Result<Vec<String>> {
+    let fates = fold(events);
+    if fates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let files = tablespaces(datadir)?;
+    let mut done = Vec::new();
+    for (space, _) in fates.iter().filter(|(_, fate)| **fate == Fate::Gone) {
+        for path in files.get(space).into_iter().flatten() {
+            fs::remove_file(path).map_err(|e| io_error(path, e))?;
+            done.push(format!("{} was removed: redo deletes tablespace {space}", shown(datadir, path)));
+        }
+    }
+    let mut renames = Vec::new();
+    let mut creations = Vec::new();
+    for (space, fate) in &fates {
+        let Fate::There { path, created } = fate else { continue };
+        let place = place(datadir, path)?;
+        match (files.get(space).map(Vec::as_slice), created) {
+            (Some([now]), _) if *now != place => renames.push((*space, now.clone(), place)),
+            (Some([_]), _) => {}
+            (Some([first, second, ..]), _) => return Err(twice(datadir, *space, first, second)),
+            (Some([]) | None, Some(flags)) => creations.push((*space, *flags, place)),
+            // Renamed and not in the copy: deleted before the copy began, or the server will say what is missing.
+            (Some([]) | None, None) => {}
+        }
+    }
+    rename_all(datadir, renames, &mut done)?;
+    for (space, flags, place) in creations {
+        create(datadir, space, SpaceFlags(flags), &place)?;
+        done.push(format!("{} was made anew: redo creates tablespace {space}", shown(datadir, &place)));
+    }
+    Ok(done)
+}
+
+/// Files of tablespaces by the id in their page 0.
+fn tablespaces(datadir: &Datadir<'_>) -> Result<BTreeMap<SpaceId, Vec<PathBuf>>> {
+    let mut found: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
+    let mut paths = Vec::new();
+    walk(datadir.root, &mut paths).map_err(|e| io_error(datadir.root, e))?;
+    let outside = datadir.external.iter().map(|(_, now)| now).filter(|now| !now.starts_with(datadir.root));
+    paths.extend(outside.cloned());
+    for path in paths {
+        if let Some(space) = space_of(&path).map_err(|e| io_error(&path, e))? {
+            found.entry(space).or_default().push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Files that a server takes for tablespaces by their names (`Tablespace_dirs::scan`).
+fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if entry.file_type()?.is_dir() {
+            walk(&entry.path(), into)?;
+        } else if name.ends_with(".ibd") || name.ends_with(".ibu") || name.starts_with("undo_") {
+            into.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// The space id in page 0; `None` for a file without one.
+fn space_of(path: &Path) -> io::Result<Option<SpaceId>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(PAGE0_MAX).read_to_end(&mut bytes)?;
+    Ok(Page0::read(&bytes).ok().map(|page| page.space))
+}
+
+/// Where a path of the source's redo is in the copy.
+fn place(datadir: &Datadir<'_>, path: &[u8]) -> Result<PathBuf> {
+    let text = std::str::from_utf8(path).map_err(|_| strange(path))?;
+    if !text.starts_with('/') {
+        let name = MemberName::parse(text.strip_prefix("./").unwrap_or(text)).map_err(|_| strange(path))?;
+        return Ok(datadir.root.join(name.as_str()));
+    }
+    let there = Path::new(text);
+    // A file that is known, or one in a folder of which a file is known.
+    let same = datadir.external.iter().find(|(from, _)| from == there).map(|(_, now)| now.clone());
+    let beside = || {
+        let (_, now) = datadir.external.iter().find(|(from, _)| from.parent() == there.parent())?;
+        Some(now.parent()?.join(there.file_name()?))
+    };
+    same.or_else(beside).ok_or_else(|| {
+        Error::new(
+            Code::Prepare,
+            format!("{text} was created or renamed outside the source's datadir while the backup ran"),
+        )
+        .hint("take the backup again, without DDL meanwhile")
+    })
+}
+
+/// Renames files, in two steps, since one's new name may be another's old one.
+fn rename_all(
+    datadir: &Datadir<'_>,
+    renames: Vec<(SpaceId, PathBuf, PathBuf)>,
+    done: &mut Vec<String>,
+) -> Result<()> {
+    let mut waiting = Vec::new();
+    for (space, from, to) in renames {
+        let aside = from.with_file_name(format!("#xbrecv-{space}"));
+        fs::rename(&from, &aside).map_err(|e| io_error(&from, e))?;
+        waiting.push((space, from, aside, to));
+    }
+    for (space, from, aside, to) in waiting {
+        if fs::symlink_metadata(&to).is_ok() {
+            return Err(twice(datadir, space, &from, &to));
+        }
+        make_parent(datadir, &to)?;
+        fs::rename(&aside, &to).map_err(|e| io_error(&to, e))?;
+        done.push(format!("{} was renamed to {}, as redo says", shown(datadir, &from), shown(datadir, &to)));
+    }
+    Ok(())
+}
+
+/// A file of the size that a server gives a new tablespace, whose content all comes from redo.
+fn create(datadir: &Datadir<'_>, space: SpaceId, flags: SpaceFlags, place: &Path) -> Result<()> {
+    const FILE_MODE: u32 = 0o640;
+    let layout = flags.layout().map_err(|e| {
+        Error::new(Code::CorruptRedo, format!("redo creates tablespace {space} with flags that can't be"))
+            .cause(e)
+    })?;
+    let page_len = layout.physical() as u64;
+    let pages = match space.is_undo() {
+        true => (MIN_UNDO_BYTES / page_len) as u32,
+        false => MIN_USER_PAGES,
+    };
+    let page0 = build_page0(space, flags, pages)
+        .map_err(|e| Error::new(Code::Internal, format!("page 0 of tablespace {space}")).cause(e))?;
+    make_parent(datadir, place)?;
+    let written = (|| {
+        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(place)?;
+        file.set_len(u64::from(pages) * page_len)?;
+        file.write_all_at(&page0, 0)?;
+        own(datadir, place)
+    })();
+    written.map_err(|e| io_error(place, e))
+}
+
+fn make_parent(datadir: &Datadir<'_>, place: &Path) -> Result<()> {
+    const DIR_MODE: u32 = 0o750;
+    let Some(parent) = place.parent().filter(|p| !p.exists()) else { return Ok(()) };
+    let made =
+        DirBuilder::new().mode(DIR_MODE).recursive(true).create(parent).and_then(|()| own(datadir, parent));
+    made.map_err(|e| io_error(parent, e))
+}
+
+fn own(datadir: &Datadir<'_>, path: &Path) -> io::Result<()> {
+    match datadir.owner {
+        Some((uid, gid)) => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
+        None => Ok(()),
+    }
+}
+
+fn shown(datadir: &Datadir<'_>, path: &Path) -> String {
+    path.strip_prefix(datadir.root).unwrap_or(path).display().to_string()
+}
+
+fn twice(datadir: &Datadir<'_>, space: SpaceId, first: &Path, second: &Path) -> Error {
+    let message =
+        format!("{} and {} both stand for tablespace {space}", shown(datadir, first), shown(datadir, second));
+    Error::new(Code::Prepare, message).hint("take the backup again, without DDL meanwhile")
+}
+
+fn strange(path: &[u8]) -> Error {
+    Error::new(Code::CorruptRedo, format!("redo names a file '{}', which is not let in", path.escape_ascii()))
+}
+
+fn io_error(path: &Path, e: io::Error) -> Error {
+    Error::io(Code::TargetIo, path.display(), e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::metadata::BackupCnf;
+
+    /// Flags of a new undo tablespace, and of a new table's.
+    const UNDO: u32 = 0;
+    const TABLE: u32 = 0x21;
+
+    struct Copy {
+        root: tempfile::TempDir,
+        cnf: BackupCnf,
+        external: Vec<(PathBuf, PathBuf)>,
+    }
+
+    impl Copy {
+        fn with(files: &[(&str, u32)]) -> Copy {
+            let copy =
+                Copy { root: tempfile::tempdir().unwrap(), cnf: BackupCnf::new(), external: Vec::new() };
+            for (name, space) in files {
+                let page = build_page0(SpaceId(*space), SpaceFlags(TABLE), 7).unwrap();
+                let path = copy.root.path().join(name);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, page).unwrap();
+            }
+            copy
+        }
+
+        fn apply(&self, events: &[(u32, FileChange)]) -> Result<Vec<String>> {
+            let events: Vec<_> = events
+                .iter()
+                .map(|(space, what)| FileEvent { lsn: Lsn(0), space: SpaceId(*space), what: what.clone() })
+                .collect();
+            let run = self.root.path().join("run");
+            let datadir = Datadir {
+                root: self.root.path(),
+                run: &run,
+                external: &self.external,
+                owner: None,
+                cnf: &self.cnf,
+                gtid_executed: None,
+                end_lsn: None,
+                server_version: None,
+            };
+            apply(&datadir, &events)
+        }
+
+        fn space(&self, name: &str) -> Option<u32> {
+            space_of(&self.root.path().join(name)).ok().flatten().map(|s| s.0)
+        }
+    }
+
+    fn create(path: &str, flags: u32) -> FileChange {
+        FileChange::Create { flags, path: path.into() }
+    }
+
+    fn rename(from: &str, to: &str) -> FileChange {
+        FileChange::Rename { from: from.into(), to: to.into() }
+    }
+
+    fn delete(path: &str) -> FileChange {
+        FileChange::Delete { path: path.into() }
+    }
+
+    #[test]
+    fn a_truncated_undo_tablespace_is_the_new_one() {
+        let copy = Copy::with(&[("undo_001", 0xFFFF_FFEF), ("d/t.ibd", 5)]);
+        let events = [(0xFFFF_FFEF, delete("./undo_001")), (0xFFFF_FF70, create("./undo_001", UNDO))];
+        let done = copy.apply(&events).unwrap();
+        assert_eq!(copy.space("undo_001"), Some(0xFFFF_FF70));
+        assert_eq!(fs::metadata(copy.root.path().join("undo_001")).unwrap().len(), MIN_UNDO_BYTES);
+        assert_eq!(done.len(), 2);
+        // Copied after the truncation: as it should be.
+        let copy = Copy::with(&[("undo_001", 0xFFFF_FF70)]);
+        assert!(copy.apply(&events).unwrap().is_empty());
+    }
+
+    #[test]
+    fn names_may_be_swapped() {
+        // What ALTER TABLE … ALGORITHM=COPY does; the copy has the files from before, or from after.
+        let events = [
+            (8, create("./d/#sql-1.ibd", TABLE)),
+            (7, rename("./d/t.ibd", "./d/#sql2-1.ibd")),
+            (8, rename("./d/#sql-1.ibd", "./d/t.ibd")),
+            (7, rename("./d/#sql2-1.ibd", "./d/u.ibd")),
+        ];
+        for files in [
+            [("d/t.ibd", 7), ("d/#sql-1.ibd", 8)],
+            [("d/t.ibd", 8), ("d/u.ibd", 7)],
+            [("d/u.ibd", 8), ("d/t.ibd", 7)],
+        ] {
+            let copy = Copy::with(&files);
+            copy.apply(&events).unwrap();
+            assert_eq!((copy.space("d/t.ibd"), copy.space("d/u.ibd")), (Some(8), Some(7)), "{files:?}");
+            assert_eq!(fs::read_dir(copy.root.path().join("d")).unwrap().count(), 2);
+        }
+        // Not copied at all: made anew under its last name.
+        let copy = Copy::with(&[("d/t.ibd", 7)]);
+        copy.apply(&events).unwrap();
+        assert_eq!((copy.space("d/t.ibd"), copy.space("d/u.ibd")), (Some(8), Some(7)));
+    }
+
+    #[test]
+    fn deleted_and_temporary_ones_are_not_made() {
+        let copy = Copy::with(&[("d/t.ibd", 7)]);
+        let events = [
+            (8, create("./d/x.ibd", TABLE)),
+            (8, delete("./d/x.ibd")),
+            (0xFFFF_FFFD, create("./ibtmp1", TABLE)),
+            (0xFCFD_0001, create("./#innodb_temp/temp_1.ibt", TABLE)),
+            (7, delete("./d/t.ibd")),
+        ];
+        copy.apply(&events).unwrap();
+        assert_eq!(fs::read_dir(copy.root.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(copy.root.path().join("d")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn paths_never_lead_out() {
+        let copy = Copy::with(&[("d/t.ibd", 7)]);
+        for path in ["../x.ibd", "./d/../../x.ibd", "d\\x.ibd"] {
+            let e = copy.apply(&[(7, rename("./d/t.ibd", path))]).unwrap_err();
+            assert_eq!(e.code, Code::CorruptRedo, "{path}");
+        }
+        assert_eq!(copy.apply(&[(9, create("/etc/x.ibd", TABLE))]).unwrap_err().code, Code::Prepare);
+        assert_eq!(copy.space("d/t.ibd"), Some(7));
+    }
+
+    #[test]
+    fn files_outside_follow_their_folder() {
+        let mut copy = Copy::with(&[("moved/d/t.ibd", 7)]);
+        copy.external.push(("/ext/d/t.ibd".into(), copy.root.path().join("moved/d/t.ibd")));
+        copy.apply(&[(7, rename("/ext/d/t.ibd", "/ext/d/u.ibd")), (9, create("/ext/d/v.ibd", TABLE))])
+            .unwrap();
+        assert_eq!((copy.space("moved/d/u.ibd"), copy.space("moved/d/v.ibd")), (Some(7), Some(9)));
+    }
+
+    #[test]
+    fn two_files_for_one_space_are_refused() {
+        let copy = Copy::with(&[("d/t.ibd", 7), ("d/u.ibd", 7), ("d/v.ibd", 8)]);
+        assert_eq!(copy.apply(&[(7, rename("./d/t.ibd", "./d/u.ibd"))]).unwrap_err().code, Code::Prepare);
+        let e = copy.apply(&[(8, rename("./d/v.ibd", "./d/t.ibd"))]).unwrap_err();
+        assert_eq!(e.code, Code::Prepare);
+    }
+}

@@ -1,0 +1,166 @@
+//! What the stream says of itself: metadata members, kept in memory as they pass, and the manifest.
+
+use std::collections::HashMap;
+
+use crate::base::format::{Format, ServerVersion};
+use crate::base::{Code, Error, Lsn, Result};
+use crate::innodb::redo::RedoHead;
+use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};
+use crate::stream::metadata::{
+    BACKUP_CNF, BINLOG_INFO, BackupCnf, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints, INFO, Info,
+    LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
+};
+use crate::stream::{Chunk, MemberName, Piece};
+use crate::target::Received;
+
+/// Members that are kept.
+const KEPT: &[&str] = &[BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
+
+/// The metadata members so far.
+#[derive(Default)]
+pub(super) struct Book {
+    texts: HashMap<MemberName, Vec<u8>>,
+    manifest: Option<Manifest>,
+    early_version: Option<ServerVersion>,
+    first_data: bool,
+}
+
+impl Book {
+    /// Looks at a chunk as it passes.
+    pub(super) fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
+        self.refuse_after_manifest(&chunk.member)?;
+        if chunk.member == LOGFILE && chunk.offset == 0 {
+            self.read_redo_head(chunk);
+        }
+        if KEPT.contains(&chunk.member.as_str()) {
+            // It is read now: a wrong crc must not be found later only.
+            chunk.verify()?;
+            self.keep(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the end of a member.
+    pub(super) fn end(&mut self, member: &MemberName) -> Result<()> {
+        self.refuse_after_manifest(member)?;
+        if *member == MANIFEST {
+            let text = self.texts.remove(MANIFEST).unwrap_or_default();
+            self.manifest = Some(Manifest::parse(&text)?);
+        }
+        Ok(())
+    }
+
+    /// The stream is at its end: it must have had its manifest.
+    pub(super) fn at_end(&self, allow_no_manifest: bool) -> Result<()> {
+        if self.manifest.is_some() || allow_no_manifest {
+            return Ok(());
+        }
+        Err(Error::new(Code::NoManifest, "the stream has no manifest: nothing proves that it is whole").hint(
+            "if the sender is xbsend, it failed: look at its messages; streams of other tools have none and are \
+             taken with --allow-no-manifest",
+        ))
+    }
+
+    /// Holds the manifest against what arrived; says whether there is one.
+    pub(super) fn verify(&self, received: &Received, allow_no_manifest: bool) -> Result<bool> {
+        self.at_end(allow_no_manifest)?;
+        if let Some(manifest) = &self.manifest {
+            manifest.verify(&super::with_digests(received)?)?;
+        }
+        Ok(self.manifest.is_some())
+    }
+
+    /// The version of the source's server, once: as soon as something in the stream tells it.
+    pub(super) fn early_version(&mut self) -> Option<ServerVersion> {
+        self.early_version.take()
+    }
+
+    /// The source's options.
+    pub(super) fn cnf(&self) -> Result<BackupCnf> {
+        Ok(self.text(BACKUP_CNF).map(BackupCnf::parse).transpose()?.unwrap_or_default())
+    }
+
+    /// Tablespaces outside the source's datadir.
+    pub(super) fn tablespaces(&self) -> Result<Tablespaces> {
+        Ok(self.text(TABLESPACES).map(Tablespaces::parse).transpose()?.unwrap_or_default())
+    }
+
+    /// Version of the source.
+    pub(super) fn server_version(&self) -> Result<Option<String>> {
+        if let Some(manifest) = &self.manifest {
+            return Ok(Some(manifest.server_version.clone()));
+        }
+        Ok(self.text(INFO).map(Info::parse).transpose()?.map(|info| info.server_version))
+    }
+
+    /// Where the redo must reach.
+    pub(super) fn end_lsn(&self) -> Result<Option<Lsn>> {
+        if let Some(manifest) = &self.manifest {
+            return Ok(Some(manifest.end_lsn));
+        }
+        Ok(self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?.map(|c| c.last_lsn))
+    }
+
+    /// Position in the source's binary log.
+    pub(super) fn binlog(&self) -> Result<Option<BinlogPosition>> {
+        match &self.manifest {
+            Some(manifest) => Ok(manifest.binlog.clone()),
+            None => Ok(self.binlog_info()?.map(|info| info.position)),
+        }
+    }
+
+    /// GTID set at the end of the backup.
+    pub(super) fn gtid_executed(&self) -> Result<Option<String>> {
+        match &self.manifest {
+            Some(manifest) => Ok(manifest.gtid_executed.clone()),
+            None => Ok(self.binlog_info()?.and_then(|info| info.gtid_executed)),
+        }
+    }
+
+    fn binlog_info(&self) -> Result<Option<BinlogInfo>> {
+        Ok(self.text(BINLOG_INFO).map(BinlogInfo::parse).transpose()?)
+    }
+
+    fn text(&self, name: &str) -> Option<&[u8]> {
+        self.texts.get(name).map(Vec::as_slice)
+    }
+
+    fn refuse_after_manifest(&self, member: &MemberName) -> Result<()> {
+        match self.manifest {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                Code::StreamRefused,
+                format!("member '{member}' follows the manifest, which is the end of a stream"),
+            )),
+        }
+    }
+
+    fn keep(&mut self, chunk: &Chunk) -> Result<()> {
+        let max = if chunk.member == MANIFEST { MANIFEST_MAX } else { METADATA_MAX };
+        if chunk.end() > max as u64 {
+            return Err(Error::new(
+                Code::StreamRefused,
+                format!("member '{}' is larger than {max} bytes", chunk.member),
+            ));
+        }
+        let text = self.texts.entry(chunk.member.clone()).or_default();
+        for (_, piece) in chunk.pieces() {
+            match piece {
+                Piece::Hole(n) => text.resize(text.len() + n as usize, 0),
+                Piece::Data(bytes) => text.extend_from_slice(bytes),
+            }
+        }
+        Ok(())
+    }
+
+    /// The redo's header names the server that wrote it: "MySQL 9.7.4".
+    fn read_redo_head(&mut self, chunk: &Chunk) {
+        if self.first_data || chunk.sparse {
+            return;
+        }
+        self.first_data = true;
+        let head = RedoHead::read(&chunk.payload, Format::MySql8).ok();
+        let creator = head.and_then(|h| h.creator.strip_prefix("MySQL ").map(str::to_owned));
+        self.early_version = creator.and_then(|c| ServerVersion::parse(&c));
+    }
+}
