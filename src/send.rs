@@ -112,13 +112,17 @@ pub fn run(
     facts.check_same_server()?;
     check_redo_enabled(&mut session)?;
 
+    tracing::info!("MySQL {} at {}, datadir {}", facts.version, options.connect.describe(), facts.datadir.display());
     let lock = BackupLock::take(&mut session, facts.format, options.lock_timeout)?;
+    tracing::info!("backup lock taken");
     stop.check()?;
     let mut notes = Vec::new();
     let consumer = register(&mut session, options.redo_consumer, &mut notes)?;
     let spool = Arc::new(Spool::new(&options.tmpdir));
     let tailer = Tailer::start(&facts.redo_dir(), facts.format, spool.clone())?;
+    tracing::info!("redo is copied from checkpoint LSN {} on", tailer.checkpoint);
     let inventory = Inventory::take(&mut session, &facts)?;
+    tracing::info!("{} datafiles, {} bytes", inventory.datafiles.len(), inventory.bytes());
     notes.extend(inventory.notes.iter().cloned());
     Progress::set(&progress.bytes_total, inventory.bytes());
     let files = inventory.datafiles.len() + inventory.plain.len() + inventory.locked.len();
@@ -195,12 +199,14 @@ impl Backup<'_> {
             self.outbox.send_bytes(&format!("{schema}/{}", EMPTY_SCHEMA_FILE), b"")?;
         }
 
+        tracing::info!("datafiles sent");
         self.progress.enter(Phase::Finishing);
         let table_lock = self.lock_tables(live)?;
         for file in &self.inventory.locked {
             self.outbox.send_file(&file.member, &file.path)?;
         }
         let cut = self.cut(live)?;
+        tracing::info!("consistent cut at LSN {}", cut.lsn);
         let binlog = self.open_binlog(&cut)?;
         let table_lock = table_lock.map(|l| l.release(&mut live.session)).transpose()?;
         check_redo_enabled(&mut live.session)?;

@@ -1,6 +1,7 @@
 //! How errors and summaries reach a person: on standard error, as plain lines.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use crate::base::{Code, Error};
@@ -15,9 +16,13 @@ pub fn start_log(verbose: u8) {
     let level = ["warn", "info", "debug"].get(usize::from(verbose)).unwrap_or(&"trace");
     let filter = tracing_subscriber::EnvFilter::try_from_env("XBPIPE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("xbpipe={level}")));
-    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let format = format.with_ansi(std::io::stderr().is_terminal());
     // Only a test that starts two programs in one process finds it set already.
-    let _ = format.without_time().with_target(false).try_init();
+    let _ = match verbose {
+        0 => format.without_time().try_init(),
+        _ => format.with_timer(tracing_subscriber::fmt::time::uptime()).try_init(),
+    };
 }
 
 /// Renders an error: what and where, its stable code, and the way out.
