@@ -112,7 +112,12 @@ pub fn run(
     facts.check_same_server()?;
     check_redo_enabled(&mut session)?;
 
-    tracing::info!("MySQL {} at {}, datadir {}", facts.version, options.connect.describe(), facts.datadir.display());
+    tracing::info!(
+        "MySQL {} at {}, datadir {}",
+        facts.version,
+        options.connect.describe(),
+        facts.datadir.display()
+    );
     let lock = BackupLock::take(&mut session, facts.format, options.lock_timeout)?;
     tracing::info!("backup lock taken");
     stop.check()?;
@@ -147,14 +152,10 @@ pub fn run(
     let head = live.tailer.head;
     let summary = thread::scope(|scope| {
         let pump = scope.spawn(|| failure.watch(|| outbox.send_redo(&head, &spool)));
-        let done = backup.send(&mut live, Some(lock));
-        if let Err(e) = &done {
-            failure.set(Error::new(e.code, "the backup failed"));
-        }
-        let summary = done?;
+        let sent = backup.send(&mut live, lock).map_err(|e| failure.keep(e))?;
         pump.join().map_err(|_| Error::new(Code::Internal, "the redo pump panicked"))?;
         failure.check()?;
-        backup.end(summary, live)
+        backup.end(sent, live).map_err(|e| failure.keep(e))
     });
     let mut summary = summary.map_err(|e| failure.first().unwrap_or(e))?;
     summary.notes = notes;
@@ -187,7 +188,7 @@ struct Live {
 
 impl Backup<'_> {
     /// From the first member to the consistent cut; the redo pump works beside it.
-    fn send(&self, live: &mut Live, lock: Option<BackupLock>) -> Result<SendSummary> {
+    fn send(&self, live: &mut Live, lock: BackupLock) -> Result<SendSummary> {
         self.send_head()?;
         self.progress.enter(Phase::Copying);
         self.send_datafiles(live)?;
@@ -210,7 +211,7 @@ impl Backup<'_> {
         let binlog = self.open_binlog(&cut)?;
         let table_lock = table_lock.map(|l| l.release(&mut live.session)).transpose()?;
         check_redo_enabled(&mut live.session)?;
-        let backup_lock = lock.map(|l| l.release(&mut live.session)).transpose()?;
+        let backup_lock = Some(lock.release(&mut live.session)?);
 
         live.tailer.finish_at(cut.lsn);
         while !live.tailer.is_over() {

@@ -13,7 +13,7 @@ use crate::base::{Code, Error, Result};
 
 /// Longest password that is read from a descriptor.
 const PASSWORD_MAX: u64 = 64 << 10;
-const PREFIXES: [&str; 2] = ["--password=", "-p"];
+const LONG: &str = "--password=";
 
 /// Starts this program again without the password in its arguments: the process list shows arguments to everybody,
 /// and a process can't change its own without unsafe code. The password goes through a pipe.
@@ -70,6 +70,18 @@ pub fn ask() -> Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
+/// Spells the mysql client's `-pTEXT` out as `--password=TEXT`.
+pub fn spell_out(typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    typed
+        .map(|word| match word.to_str().and_then(|w| w.strip_prefix("-p")) {
+            Some(text) if !text.is_empty() => {
+                format!("{LONG}{}", text.strip_prefix('=').unwrap_or(text)).into()
+            }
+            _ => word,
+        })
+        .collect()
+}
+
 /// The command line as text, with nothing secret in it.
 pub fn without(typed: &[OsString]) -> String {
     let shown = typed.iter().filter(|a| !is_password(a) && !a.to_string_lossy().starts_with("--password-fd"));
@@ -77,9 +89,7 @@ pub fn without(typed: &[OsString]) -> String {
 }
 
 fn is_password(argument: &OsString) -> bool {
-    let text = argument.to_string_lossy();
-    PREFIXES.iter().any(|p| text.starts_with(p))
-        && !text.starts_with("--pa") | text.starts_with("--password=")
+    argument.to_string_lossy().starts_with(LONG)
 }
 
 #[cfg(test)]
@@ -99,6 +109,6 @@ mod tests {
         ]
         .map(OsString::from)
         .into();
-        assert_eq!(without(&typed), "xbsend --user=u --parallel=2 --port=3");
+        assert_eq!(without(&typed), "xbsend --user=u --parallel=2 -p");
     }
 }

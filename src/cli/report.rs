@@ -16,7 +16,8 @@ pub fn start_log(verbose: u8) {
     let level = ["warn", "info", "debug"].get(usize::from(verbose)).unwrap_or(&"trace");
     let filter = tracing_subscriber::EnvFilter::try_from_env("XBPIPE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("xbpipe={level}")));
-    let format = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let format =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let format = format.with_ansi(std::io::stderr().is_terminal());
     // Only a test that starts two programs in one process finds it set already.
     let _ = match verbose {

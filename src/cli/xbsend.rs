@@ -35,7 +35,7 @@ Data goes to standard output, words to standard error. Exit status 0 means that 
 
 /// What was typed.
 #[derive(Parser, Debug)]
-#[command(name = PROGRAM, version, about = "Sends a hot backup of a running MySQL server as one stream", after_help = EXAMPLES)]
+#[command(name = PROGRAM, version, about = "Sends a hot backup of a running MySQL server as one stream", after_help = EXAMPLES, args_override_self = true)]
 struct Args {
     /// Read options only from this file
     #[arg(long, value_name = "FILE", help_heading = "Option files")]
@@ -138,7 +138,7 @@ impl From<SslModeArg> for SslMode {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let typed: Vec<OsString> = std::env::args_os().collect();
+    let typed: Vec<OsString> = password::spell_out(std::env::args_os());
     let args = match Args::command().try_get_matches_from(&typed).and_then(|m| Args::from_arg_matches(&m)) {
         Ok(args) => args,
         Err(e) => {

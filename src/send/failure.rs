@@ -25,6 +25,13 @@ impl<'a> Failure<'a> {
         self.spool.close();
     }
 
+    /// Notes `error` as [`Failure::set`] does; what it returns stands for the first failure.
+    pub(super) fn keep(&self, error: Error) -> Error {
+        let stand_in = Error::new(error.code, "the backup failed");
+        self.set(error);
+        stand_in
+    }
+
     /// Runs a thread's part, and notes how it failed.
     pub(super) fn watch(&self, part: impl FnOnce() -> Result<()>) {
         if let Err(e) = part() {

@@ -16,6 +16,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod checks;
+pub mod pipe;
 mod server;
 mod zoo;
 

@@ -1,0 +1,82 @@
+//! The two programs, run as a user runs them.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::Server;
+
+/// What a program said.
+#[derive(Debug)]
+pub struct Said {
+    /// Exit status; `None` after a signal.
+    pub status: Option<i32>,
+    /// Standard error.
+    pub words: String,
+}
+
+impl Said {
+    /// Panics unless the program said OK.
+    #[track_caller]
+    pub fn ok(self) -> Said {
+        assert_eq!(self.status, Some(0), "{}", self.words);
+        self
+    }
+
+    /// Panics unless the program failed with this error code.
+    #[track_caller]
+    pub fn failed(self, code: &str) -> Said {
+        assert_eq!(self.status.map(|s| s != 0), Some(true), "{}", self.words);
+        assert!(self.words.contains(&format!("error[{code}]")), "expected {code}:\n{}", self.words);
+        self
+    }
+
+    /// Panics unless the words contain `text`.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Said {
+        assert!(self.words.contains(text), "expected {text:?}:\n{}", self.words);
+        self
+    }
+
+    /// The value of a line of the summary.
+    pub fn value(&self, label: &str) -> Option<String> {
+        self.words.lines().find_map(|line| {
+            let rest = line.split_once(": ")?.1.trim_start();
+            rest.strip_prefix(label).filter(|v| v.starts_with(' ')).map(|v| v.trim().to_owned())
+        })
+    }
+}
+
+/// `xbsend` on a server, as root over its socket.
+pub fn xbsend(server: &Server) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbsend"));
+    command.arg("--no-defaults").arg("--socket").arg(server.socket()).args([
+        "--user",
+        "root",
+        "--progress",
+        "none",
+    ]);
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Waits for a program whose standard error is piped.
+pub fn said(child: Child) -> Said {
+    let output = child.wait_with_output().unwrap();
+    Said { status: output.status.code(), words: String::from_utf8_lossy(&output.stderr).into_owned() }
+}
+
+/// Runs a command whose stream goes to `file`.
+pub fn into_file(mut command: Command, file: &Path) -> Said {
+    said(command.stdout(std::fs::File::create(file).unwrap()).spawn().unwrap())
+}
+
+/// Runs a command whose stream goes nowhere.
+pub fn into_nothing(mut command: Command) -> Said {
+    said(command.stdout(Stdio::null()).spawn().unwrap())
+}
+
+/// Whether a stream holds a manifest: without one it is no backup to anybody.
+pub fn has_manifest(file: &Path) -> bool {
+    let name = b"xbpipe_manifest";
+    std::fs::read(file).unwrap().windows(name.len()).any(|w| w == name)
+}
