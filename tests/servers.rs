@@ -6,7 +6,10 @@ mod support;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::{Kind, Server, Zoo, assert_same, check_tables, checksums, definitions, gtid_executed};
+use support::{
+    Kind, Server, WriteLoad, Zoo, assert_same, check_load, check_tables, checksums, definitions,
+    gtid_executed, seed,
+};
 
 #[test]
 fn zoo_survives_a_restart() {
@@ -102,4 +105,31 @@ fn a_server_does_not_outlive_its_owner() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert!(!Command::new(script).args(["env", &name]).output().unwrap().status.success());
+}
+
+#[test]
+fn the_write_load_keeps_its_books() {
+    let mut server = Server::start(Kind::Mysql97, &[]);
+    let load = WriteLoad::start(&server, seed(), 3);
+    load.wait_for(300);
+    check_load(&server);
+    let stats = load.stop();
+    assert!(stats.rolled_back > 0 && stats.prepared > 0 && stats.savepoints > 0, "{stats:?}");
+    assert_eq!(server.query("XA RECOVER"), Vec::<Vec<String>>::new());
+    assert_eq!(server.value("SELECT COUNT(*) FROM information_schema.innodb_trx"), "0");
+
+    // The next one goes on with the same tables, also when its server dies under it.
+    let load = WriteLoad::start_at(&server, seed(), 3, 500.0);
+    load.wait_for(50);
+    server.kill();
+    load.abandon();
+    server.restart();
+    for row in server.query("XA RECOVER") {
+        server.execute(&format!("XA ROLLBACK '{}'", row[3]));
+    }
+    check_load(&server);
+    check_tables(&server);
+
+    server.execute("UPDATE `load`.account SET balance = balance + 1 WHERE id = 7");
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check_load(&server))).is_err());
 }

@@ -16,10 +16,14 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod checks;
+mod load;
 pub mod pipe;
+mod random;
 mod server;
 mod zoo;
 
 pub use checks::{assert_same, check_tables, checksums, definitions, gtid_executed};
+pub use load::{Stats, WriteLoad, check_load};
+pub use random::{Random, seed};
 pub use server::{Kind, Server, tool};
 pub use zoo::Zoo;
