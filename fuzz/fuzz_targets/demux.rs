@@ -20,12 +20,11 @@ fn demux(stream: &[u8], step: usize) -> (Vec<Event>, Result<(), DemuxError>) {
         rest = &rest[taken..];
         loop {
             match demux.poll() {
-                Ok(Some(Event::Chunk(mut chunk))) => {
+                Ok(Some(Event::Chunk(chunk))) => {
                     // A used buffer comes back and must not show through.
                     let mut used = chunk.payload.clone();
                     used.fill(0xaa);
                     demux.recycle(used);
-                    chunk.payload.shrink_to_fit();
                     events.push(Event::Chunk(chunk));
                 }
                 Ok(Some(event)) => events.push(event),

@@ -4,6 +4,7 @@ use super::digest::{self, BLOCK, BlockDigest, Leaf};
 use super::error::{DemuxError, Fault};
 use super::frame::{Extent, payload_crc, sparse_crc};
 use super::name::MemberName;
+use crate::base::PageBuffer;
 
 /// One step of the stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,7 +30,7 @@ pub struct Chunk {
     /// Where its holes are; empty if it has none. The lengths add up to that of the payload.
     pub map: Vec<Extent>,
     /// Its bytes, without holes. [`Demux::recycle`](super::Demux::recycle) takes the buffer back.
-    pub payload: Vec<u8>,
+    pub payload: PageBuffer,
     /// What [`Chunk::verify`] must find.
     pub crc: u32,
     /// Whether it came as a sparse frame (whose map may be empty).
@@ -137,7 +138,7 @@ mod tests {
         let map: Vec<_> = map.iter().map(|&(skip, len)| Extent { skip, len }).collect();
         let crc = sparse_crc(&map, [payload]);
         let member = MemberName::parse("t").unwrap();
-        Chunk { member, offset, map, payload: payload.to_vec(), crc, sparse: true, at: 0 }
+        Chunk { member, offset, map, payload: payload.into(), crc, sparse: true, at: 0 }
     }
 
     #[test]

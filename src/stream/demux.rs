@@ -17,6 +17,7 @@ use super::error::{DemuxError, Fault};
 use super::frame::{EXTENT_LEN, Extent};
 use super::header::{self, Body, HEADER_MAX, PayloadFields};
 use super::name::MemberName;
+use crate::base::PageBuffer;
 
 /// Bytes of the buffer for headers. Small, as payload that comes into it is copied; large enough that a run of small
 /// members takes few reads.
@@ -64,7 +65,7 @@ pub struct Demux {
     position: u64,
     /// Stream offset of the frame in hand.
     frame_at: u64,
-    spares: Vec<Vec<u8>>,
+    spares: Vec<PageBuffer>,
     failed: Option<DemuxError>,
 }
 
@@ -188,9 +189,8 @@ impl Demux {
         Err(DemuxError { at, member: first, fault: Fault::CutMembers { open } })
     }
 
-    /// Takes a payload buffer back, to be used for another chunk. It need not be cleared, and better is not: bytes that
-    /// are there need not be zeroed again.
-    pub fn recycle(&mut self, payload: Vec<u8>) {
+    /// Takes a payload buffer back, to be used for another chunk.
+    pub fn recycle(&mut self, payload: PageBuffer) {
         if self.spares.len() < SPARES_MAX && SPARE_LEN.contains(&payload.capacity()) {
             self.spares.push(payload);
         }
@@ -267,7 +267,7 @@ impl Demux {
                 self.state = State::Payload { member: name, fields, map: None, payload };
             }
             Body::Sparse { extents, fields } => {
-                let raw = Filling::new(Vec::new(), extents * EXTENT_LEN);
+                let raw = Filling::new(PageBuffer::default(), extents * EXTENT_LEN);
                 self.state = State::Map { member: name, fields, raw };
             }
         }
@@ -338,7 +338,7 @@ impl Demux {
         member: MemberName,
         fields: PayloadFields,
         map: Option<Vec<Extent>>,
-        payload: Vec<u8>,
+        payload: PageBuffer,
     ) -> Result<Event, DemuxError> {
         let sparse = map.is_some();
         let map = map.unwrap_or_default();
@@ -367,20 +367,14 @@ enum Step {
 struct Filling {
     /// Grows as bytes arrive; a promised length alone takes no more than [`PAYLOAD_FIRST`] bytes, or what the buffer
     /// had before.
-    buf: Vec<u8>,
+    buf: PageBuffer,
     filled: usize,
     wanted: usize,
 }
 
 impl Filling {
-    fn new(mut buf: Vec<u8>, wanted: usize) -> Self {
-        let first = wanted.min(buf.capacity().max(PAYLOAD_FIRST));
-        if buf.capacity() == 0 {
-            // The allocator may have zeroed memory at hand.
-            buf = vec![0; first];
-        } else {
-            buf.resize(first, 0);
-        }
+    fn new(mut buf: PageBuffer, wanted: usize) -> Self {
+        buf.resize(wanted.min(buf.capacity().max(PAYLOAD_FIRST)));
         Filling { buf, filled: 0, wanted }
     }
 
@@ -390,7 +384,7 @@ impl Filling {
 
     fn space(&mut self) -> &mut [u8] {
         if self.filled == self.buf.len() && self.filled < self.wanted {
-            self.buf.resize(self.wanted.min(self.filled * 2), 0);
+            self.buf.resize(self.wanted.min(self.filled * 2));
         }
         &mut self.buf[self.filled..]
     }

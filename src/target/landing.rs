@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use super::handles::Handles;
 use super::places::Places;
 use crate::base::progress::Progress;
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, PageBuffer, Result};
 use crate::stream::digest::{BLOCK, BlockDigest, Digest};
 use crate::stream::{Chunk, MemberName, Piece};
 
@@ -43,7 +43,7 @@ struct Shared {
     queued: Condvar,
     /// A job was done.
     done: Condvar,
-    spares: Mutex<Vec<Vec<u8>>>,
+    spares: Mutex<Vec<PageBuffer>>,
     handles: Handles,
     progress: Arc<Progress>,
 }
@@ -158,7 +158,7 @@ impl Landing {
     }
 
     /// Buffers of chunks that are done.
-    pub fn spares(&self) -> Vec<Vec<u8>> {
+    pub fn spares(&self) -> Vec<PageBuffer> {
         std::mem::take(&mut *lock(&self.shared.spares))
     }
 
@@ -350,7 +350,7 @@ impl Shared {
         Ok(())
     }
 
-    fn recycle(&self, buffer: Vec<u8>) {
+    fn recycle(&self, buffer: PageBuffer) {
         let mut spares = lock(&self.spares);
         if spares.len() < SPARES_MAX {
             spares.push(buffer);

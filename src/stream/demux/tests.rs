@@ -290,7 +290,7 @@ fn payload_lands_in_the_buffer_that_was_recycled() {
         rest = &rest[taken..];
         while let Some(event) = demux.poll().unwrap() {
             if let Event::Chunk(chunk) = event {
-                assert_eq!(chunk.payload, bytes[..chunk.payload.len()]);
+                assert_eq!(*chunk.payload, bytes[..chunk.payload.len()]);
                 buffers.push(chunk.payload.as_ptr());
                 demux.recycle(chunk.payload);
             }
