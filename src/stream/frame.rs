@@ -9,7 +9,7 @@
 //! * `E`: nothing more; the member is complete.
 //!
 //! The crc is zlib's CRC-32 over the payload, for `S` over map and payload. Header, path and offset are not covered;
-//! the manifest covers what they mean. (Sources of these facts: `xb_stream_flush_chunk`, `xb_stream_write_sparse_data`
+//! the manifest covers what they mean. (Sources of these facts: `xb_stream_write_chunk`, `xb_stream_write_sparse_data`
 //! and `xb_stream_validate_checksum` of Percona XtraBackup.)
 //!
 //! The functions here give the bytes that go before a payload, so that header and payload leave in one `writev` and
@@ -71,7 +71,8 @@ pub fn payload_header(member: &MemberName, offset: u64, crc: u32, payload_len: u
 }
 
 /// What goes before the payload of an `S` frame, the map included. `crc` is [`sparse_crc`] of map and payload, and the
-/// lengths in the map add up to `payload_len`.
+/// lengths in the map add up to `payload_len`. The map has an entry: XtraBackup looks at its last one without asking
+/// whether there is any (`local_write_sparse`).
 pub fn sparse_header(
     member: &MemberName,
     offset: u64,

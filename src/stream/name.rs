@@ -1,6 +1,6 @@
 //! Names of members: relative paths with `/`, safe to join to a target folder.
 //!
-//! The peers refuse absolute names only (`file_entry_new` in mbstream); everything else here guards the receiver:
+//! XtraBackup's xbstream refuses absolute names only (`extract_worker_thread_func`); everything else here guards the receiver:
 //! a name that was parsed can't leave the folder it is joined to, and can be printed as it is.
 
 use std::borrow::Borrow;
