@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Code, Error, Lsn, Result, Stop};
 use crate::prepare::{self, Datadir, Prepare};
-use crate::stream::metadata::{BinlogPosition, LOGFILE, TABLESPACES};
+use crate::stream::metadata::{BinlogPosition, ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
 use crate::stream::{Demux, Event, Limits, MemberName};
 use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target, outside, sync};
 use crate::transport::stdin::Stdin;
@@ -211,7 +211,13 @@ impl<'a> Receiver<'a> {
         for external in self.book.tablespaces()?.external {
             let path = Path::new(&external.file_name);
             let member = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
-            let place = match outside::destination(path, &self.options.mappings, target)? {
+            let place = match outside::destination(
+                path,
+                &member,
+                is_general(&external),
+                &self.options.mappings,
+                target,
+            )? {
                 outside::Destination::Inside(name) => root.join(name.as_str()),
                 outside::Destination::Outside(dir, rest) => self.outside.stage(&dir, &rest)?,
             };
@@ -283,6 +289,13 @@ impl Staged {
         summary.target = Some(target);
         Ok(())
     }
+}
+
+/// Whether it is a general tablespace: neither a table's own (`db/t`), nor undo, nor the system's.
+fn is_general(external: &ExternalTablespace) -> bool {
+    const SYSTEM: &str = "innodb_system";
+    let name = external.tablespace_name.as_str();
+    external.tablespace_type == TablespaceType::Tables && !name.contains('/') && name != SYSTEM
 }
 
 /// Sizes and digests for the manifest, which needs every one of them.

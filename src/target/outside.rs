@@ -59,14 +59,21 @@ pub enum Destination {
     Outside(PathBuf, PathBuf),
 }
 
-/// Applies the mapping with the longest OLD that holds `path`.
+/// Applies the mapping with the longest OLD that holds `path`, the file of `member`. Servers open a `general` tablespace
+/// in the datadir itself or outside, but not in a folder below it (`Datafile::validate_to_dd`, error MY-012213).
 ///
 /// # Errors
 /// [`Code::Unmapped`] where there is none, [`Code::Usage`] for a place that can't be.
-pub fn destination(path: &Path, mappings: &[Mapping], target: &Path) -> Result<Destination> {
+pub fn destination(
+    path: &Path,
+    member: &MemberName,
+    general: bool,
+    mappings: &[Mapping],
+    target: &Path,
+) -> Result<Destination> {
     let fitting = mappings.iter().filter(|m| path.starts_with(&m.old));
     let Some(mapping) = fitting.max_by_key(|m| m.old.components().count()) else {
-        let dir = path.parent().unwrap_or(path).display();
+        let dir = folder_of(path, member).display();
         return Err(Error::new(
             Code::Unmapped,
             format!("{} lay outside the source's datadir, and nothing says where it goes", path.display()),
@@ -87,15 +94,30 @@ pub fn destination(path: &Path, mappings: &[Mapping], target: &Path) -> Result<D
         )
     };
     if !new.is_absolute() {
-        let relative = new.join(rest);
+        // Joining nothing would leave a separator at the end.
+        let relative: PathBuf = new.components().chain(rest.components()).collect();
         let name = relative.to_str().and_then(|r| MemberName::parse(r).ok());
-        return Ok(Destination::Inside(name.ok_or_else(|| unusable("that is no place for a file"))?));
+        let name = name.ok_or_else(|| unusable("that is no place for a file"))?;
+        if general && name.parent().is_some() {
+            return Err(unusable(
+                "a general tablespace may lie in the datadir, but not in a folder below it",
+            )
+            .hint(format!("add --map {}={}", path.display(), name.file_name())));
+        }
+        return Ok(Destination::Inside(name));
     }
     match (rest.as_os_str().is_empty(), new.parent(), new.file_name()) {
         (false, ..) => Ok(Destination::Outside(new.to_owned(), rest.to_owned())),
         (true, Some(parent), Some(name)) => Ok(Destination::Outside(parent.to_owned(), name.into())),
         _ => Err(unusable("that is no place for a file")),
     }
+}
+
+/// The folder on the source whose files have the names of their members: `/ext` for `/ext/db/t.ibd`, member `db/t.ibd`.
+fn folder_of<'p>(path: &'p Path, member: &MemberName) -> &'p Path {
+    let above = member.as_str().split('/').count();
+    let base = path.ancestors().nth(above).filter(|base| base.join(member.as_str()) == path);
+    base.or(path.parent()).unwrap_or(path)
 }
 
 /// Staged files outside the target.
@@ -241,7 +263,8 @@ mod tests {
     }
 
     fn go(path: &str, texts: &[&str]) -> Result<Destination> {
-        destination(Path::new(path), &maps(texts), Path::new("/var/lib/mysql"))
+        let member = MemberName::parse("db/t.ibd").unwrap();
+        destination(Path::new(path), &member, false, &maps(texts), Path::new("/var/lib/mysql"))
     }
 
     #[test]
@@ -253,6 +276,7 @@ mod tests {
         assert_eq!(go("/ext/a/db/t.ibd", &both).unwrap(), inside("moved/db/t.ibd"));
         assert_eq!(go("/ext/db/t.ibd", &["/ext/=."]).unwrap(), inside("db/t.ibd"));
         assert_eq!(go("/ext/t.ibd", &["/ext/t.ibd=/new/u.ibd"]).unwrap(), outside("/new", "u.ibd"));
+        assert_eq!(go("/ext/db/t.ibd", &["/ext/db/t.ibd=u.ibd"]).unwrap(), inside("u.ibd"));
         assert_eq!(go("/ext/db/t.ibd", &["/ext=/var/lib/mysql/x"]).unwrap(), inside("x/db/t.ibd"));
     }
 
@@ -260,10 +284,26 @@ mod tests {
     fn what_is_not_mapped_is_refused_with_the_option() {
         let e = go("/extra/db/t.ibd", &["/ext=."]).unwrap_err();
         assert_eq!(e.code, Code::Unmapped);
-        assert!(e.message.contains("/extra/db/t.ibd") && e.hint.unwrap().contains("--map /extra/db="));
+        assert!(e.message.contains("/extra/db/t.ibd") && e.hint.unwrap().contains("--map /extra=NEW"));
+        assert!(go("/other/u.ibd", &[]).unwrap_err().hint.unwrap().contains("--map /other=NEW"));
         assert_eq!(go("/ext/t.ibd", &["/ext/t.ibd=."]).unwrap_err().code, Code::Usage);
         for bad in ["/ext", "ext=new", "/ext=", "/ext=../x", "/a/../b=x"] {
             assert!(Mapping::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn general_tablespaces_lie_in_the_datadir_itself_or_outside() {
+        let member = MemberName::parse("g.ibd").unwrap();
+        let go = |map: &str| {
+            destination(Path::new("/ext/g.ibd"), &member, true, &maps(&[map]), Path::new("/var/lib/mysql"))
+        };
+        assert_eq!(go("/ext=.").unwrap(), Destination::Inside(member.clone()));
+        assert!(matches!(go("/ext=/new").unwrap(), Destination::Outside(..)));
+        for below in ["/ext=x", "/ext=/var/lib/mysql/x"] {
+            let e = go(below).unwrap_err();
+            assert_eq!(e.code, Code::Usage);
+            assert!(e.hint.unwrap().contains("--map /ext/g.ibd=g.ibd"));
         }
     }
 

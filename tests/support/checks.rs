@@ -100,11 +100,14 @@ pub fn definitions(server: &Server) -> BTreeMap<String, String> {
     found
 }
 
-/// Drops each `key` with the value that follows it.
+/// Drops each `key` with the value that follows it, and the quote that closes it.
 fn without(definition: &str, key: &str, is_value: fn(char) -> bool) -> String {
     let mut parts = definition.split(key);
     let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |kept, part| kept + part.trim_start_matches(is_value))
+    parts.fold(first, |kept, part| {
+        let rest = part.trim_start_matches(is_value);
+        kept + if key.ends_with('\'') { rest.strip_prefix('\'').unwrap_or(rest) } else { rest }
+    })
 }
 
 /// Both maps hold the same; else a panic that names what differs.
