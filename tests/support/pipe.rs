@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::Server;
+use super::{Server, tool};
 
 /// What a program said.
 #[derive(Debug)]
@@ -79,4 +79,40 @@ pub fn into_nothing(mut command: Command) -> Said {
 pub fn has_manifest(file: &Path) -> bool {
     let name = b"xbpipe_manifest";
     std::fs::read(file).unwrap().windows(name.len()).any(|w| w == name)
+}
+
+/// `xbrecv`, which may prepare with the tests' MySQL 9.7.
+pub fn xbrecv(target: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    command.args(["--progress", "none", "--use-memory", "64M", "--mysqld"]).arg(tool("mysqld")).arg(target);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// `send | receive`: what both said.
+pub fn pipe(mut send: Command, mut receive: Command) -> (Said, Said) {
+    let mut sender = send.stdout(Stdio::piped()).spawn().unwrap();
+    let receiver = receive.stdin(sender.stdout.take().unwrap()).spawn().unwrap();
+    // The command holds the pipe's reading end too, and the sender must see when the receiver lets go of it.
+    drop(receive);
+    // Neither writes more words than its pipe holds before the other ends.
+    let received = said(receiver);
+    (said(sender), received)
+}
+
+/// A whole copy of `server` in `target`, which both programs call OK.
+#[track_caller]
+pub fn copy(server: &Server, target: &Path, receive_options: &[&str]) -> (Said, Said) {
+    let mut receive = xbrecv(target);
+    receive.args(receive_options);
+    let (sent, received) = pipe(xbsend(server), receive);
+    assert!(
+        sent.status == Some(0) && received.status == Some(0),
+        "xbsend {:?}:\n{}xbrecv {:?}:\n{}",
+        sent.status,
+        sent.words,
+        received.status,
+        received.words
+    );
+    (sent, received)
 }
