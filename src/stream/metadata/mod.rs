@@ -108,9 +108,14 @@ impl<'a> KeyValues<'a> {
     }
 }
 
-/// A value for a line of its own: control characters, line breaks among them, become spaces.
+/// Text for one line: control characters, line breaks among them, become spaces.
+fn without_control(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A value as a `key = value` line can have it.
 fn line_value(value: &str) -> String {
-    value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    without_control(value).trim().to_owned()
 }
 
 #[cfg(test)]

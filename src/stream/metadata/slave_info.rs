@@ -64,7 +64,7 @@ impl SlaveInfo {
         let statement = statement.strip_suffix(';').unwrap_or(statement);
         if let Some(set) = statement.strip_prefix("SET GLOBAL gtid_purged=") {
             let (set, rest) = unquote(set)?;
-            self.gtid_purged = Some(set);
+            self.gtid_purged = Some(one_line(&set));
             return rest.is_empty().then_some(());
         }
         let clauses = ["CHANGE REPLICATION SOURCE TO ", "CHANGE MASTER TO "]
@@ -100,10 +100,11 @@ fn position(clauses: &str) -> Option<(Option<(String, u64)>, &str)> {
 }
 
 fn quote(text: &str) -> String {
-    format!("'{}'", super::line_value(text).replace('\\', "\\\\").replace('\'', "''"))
+    format!("'{}'", super::without_control(text).replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// A quoted text at the start of `sql`, and what follows it.
+/// A quoted text at the start of `sql`, and what follows it. No control characters: no server writes them, and they
+/// could not be shown.
 fn unquote(sql: &str) -> Option<(String, &str)> {
     let mut text = String::new();
     let mut chars = sql.strip_prefix('\'')?.char_indices().peekable();
@@ -111,7 +112,8 @@ fn unquote(sql: &str) -> Option<(String, &str)> {
         match c {
             '\'' if chars.next_if(|(_, next)| *next == '\'').is_some() => text.push('\''),
             '\'' => return Some((text, &sql[1 + at + 1..])),
-            '\\' => text.push(chars.next()?.1),
+            '\\' => text.push(chars.next().map(|(_, c)| c).filter(|c| !c.is_control())?),
+            c if c.is_control() => return None,
             c => text.push(c),
         }
     }

@@ -217,6 +217,8 @@ fn slave_info_is_statements() {
     for bad in [
         "DROP DATABASE x;",
         "SET GLOBAL gtid_purged='a'; DROP DATABASE x;",
+        "SET GLOBAL gtid_purged='a\tb';",
+        "SET GLOBAL gtid_purged='a\\\tb';",
         "CHANGE MASTER TO MASTER_LOG_FILE='m",
         "CHANGE MASTER TO MASTER_LOG_FILE='m', MASTER_LOG_POS=;",
         "CHANGE MASTER TO MASTER_AUTO_POSITION=1 FOR CHANNEL x;",
