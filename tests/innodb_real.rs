@@ -4,15 +4,14 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use support::{Kind, Server, Zoo};
-use xbpipe::base::format::Format;
-use xbpipe::base::{Lsn, PageNo, SpaceId};
+use support::{Kind, Server, Zoo, innodb};
+use xbpipe::base::{Lsn, PageNo};
 use xbpipe::innodb::page::{
-    Expected, FilHeader, Page0, PageType, Scratch, Verdict, compressed, is_all_zero, verify,
+    Expected, FilHeader, PageType, Scratch, Verdict, compressed, is_all_zero, verify,
 };
-use xbpipe::innodb::redo::{self, BLOCK_LEN, Fed, RedoFile, RedoHead, Scanner};
+use xbpipe::innodb::redo;
 
 /// What the files of a datadir held.
 #[derive(Default, Debug)]
@@ -24,35 +23,11 @@ struct Seen {
     types: BTreeMap<u16, usize>,
 }
 
-fn files_under(dir: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if path.is_dir() && !name.starts_with('#') {
-            files_under(&path, into);
-        } else if name.ends_with(".ibd")
-            || name.starts_with("undo_")
-            || name.ends_with(".ibu")
-            || name == "ibdata1"
-        {
-            into.push(path);
-        }
-    }
-}
-
 /// Verifies every page of every tablespace file under `dirs`.
 fn verify_all(dirs: &[&Path]) -> Seen {
-    let mut files = Vec::new();
-    dirs.iter().for_each(|dir| files_under(dir, &mut files));
     let mut seen = Seen::default();
     let mut scratch = Scratch::new();
-    for path in files {
-        let mut bytes = std::fs::read(&path).unwrap();
-        if path.ends_with("ibdata1") {
-            // The zoo's system tablespace has a second file; its pages are numbered on.
-            bytes.extend(std::fs::read(path.with_file_name("ibdata2")).unwrap());
-        }
-        let page0 = Page0::read(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    for (path, page0, bytes) in innodb::tablespaces(dirs).into_values() {
         assert!(
             bytes.len() >= page0.size as usize * page0.layout.physical(),
             "{}: {page0:?}",
@@ -132,52 +107,6 @@ fn pages_under_every_checksum_algorithm_are_sound() {
     }
 }
 
-/// The redo files of a server, in order.
-fn redo_files(datadir: &Path) -> Vec<(Vec<u8>, RedoFile)> {
-    let mut files: Vec<_> = std::fs::read_dir(datadir.join(redo::file::DIRECTORY))
-        .unwrap()
-        .map(|entry| entry.unwrap())
-        .filter(|e| redo::FileName::parse(&e.file_name().to_string_lossy()).is_some_and(|name| !name.spare))
-        .map(|entry| {
-            let bytes = std::fs::read(entry.path()).unwrap();
-            let head = RedoHead::read(&bytes, Format::MySql8).unwrap();
-            let len = bytes.len() as u64;
-            (bytes, RedoFile { head, len })
-        })
-        .collect();
-    files.sort_by_key(|(_, file)| file.head.start_lsn);
-    for pair in files.windows(2) {
-        assert_eq!(pair[0].1.end_lsn(), pair[1].1.head.start_lsn);
-        assert_eq!(pair[0].1.head.uuid, pair[1].1.head.uuid);
-        assert!(pair[0].1.head.flags.is_full() && !files.last().unwrap().1.head.flags.is_full());
-    }
-    files
-}
-
-/// Reads all redo from `start` on: records by type, spaces with file events, and the LSN of the end.
-fn read_redo(datadir: &Path, start: Lsn) -> (BTreeMap<redo::Kind, usize>, BTreeSet<SpaceId>, Lsn) {
-    let mut scanner = Scanner::new(start);
-    let (mut kinds, mut spaces) = (BTreeMap::new(), BTreeSet::new());
-    for (bytes, file) in redo_files(datadir) {
-        while let Some(at) = file.offset_of(scanner.next_block()) {
-            let block: &[u8; BLOCK_LEN] = bytes[at as usize..].first_chunk().unwrap();
-            let fed = scanner.feed(block).unwrap();
-            while let Some(group) = scanner.poll().unwrap() {
-                spaces.extend(redo::file_events(&group).map(|e| e.space));
-                for record in group.records() {
-                    assert!(!record.to_string().is_empty());
-                    assert_eq!(redo::parse_body(record.kind, record.space, record.bytes), Ok(record.body));
-                    *kinds.entry(record.kind).or_default() += 1;
-                }
-            }
-            if fed != Fed::Full {
-                break;
-            }
-        }
-    }
-    (kinds, spaces, scanner.recovered_lsn().unwrap())
-}
-
 #[test]
 fn all_redo_of_the_zoo_is_understood() {
     for (page_size, log_images) in [(16384, "ON"), (16384, "OFF"), (4096, "ON"), (65536, "ON")] {
@@ -200,7 +129,15 @@ fn all_redo_of_the_zoo_is_understood() {
             .unwrap();
         // Read while the server lives: a consumer that goes away takes its redo with it.
         server.execute("FLUSH ENGINE LOGS");
-        let (kinds, spaces, read_to) = read_redo(server.datadir(), Lsn(start.parse().unwrap()));
+        let (mut kinds, mut spaces) = (BTreeMap::new(), BTreeSet::new());
+        let read_to = innodb::read_redo(server.datadir(), Lsn(start.parse().unwrap()), |group| {
+            spaces.extend(redo::file_events(group).map(|e| e.space));
+            for record in group.records() {
+                assert!(!record.to_string().is_empty());
+                assert_eq!(redo::parse_body(record.kind, record.space, record.bytes), Ok(record.body));
+                *kinds.entry(record.kind).or_insert(0) += 1;
+            }
+        });
         assert!(read_to.0 >= end, "read to {read_to}, {end} was promised");
         assert!(kinds.values().sum::<usize>() > 100_000 && spaces.len() > 50, "{kinds:?}");
         for kind in [redo::Kind::IndexLoad, redo::Kind::FileDelete, redo::Kind::RecUpdateInPlace] {

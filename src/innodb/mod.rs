@@ -1,6 +1,7 @@
 //! InnoDB's on-disk structures: pages and redo. Pure: bytes in, values out.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod apply;
 mod bytes;
 pub mod page;
 pub mod redo;

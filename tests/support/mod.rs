@@ -16,6 +16,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod checks;
+pub mod innodb;
 mod load;
 pub mod pipe;
 mod random;

@@ -106,6 +106,16 @@ impl Default for Inflater {
     }
 }
 
+/// Restores the page of type 14 in `page` into `into`, which has the logical page size; `scratch` lends its
+/// decompressor.
+pub(crate) fn restore_compressed(
+    page: &[u8],
+    into: &mut [u8],
+    scratch: &mut super::Scratch,
+) -> Result<(), PayloadError> {
+    restore(page, into, scratch.inflater())
+}
+
 /// Restores the page of type 14 in `page` into `into`, which has the logical page size.
 pub(super) fn restore(page: &[u8], into: &mut [u8], inflater: &mut Inflater) -> Result<(), PayloadError> {
     let control = Control::read(page)?;

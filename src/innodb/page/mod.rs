@@ -12,6 +12,7 @@ pub mod header;
 mod page0;
 mod verify;
 
+pub(crate) use compressed::restore_compressed;
 pub use flags::{FlagsError, PageLayout, SpaceFlags};
 pub use header::{FilHeader, PageType};
 pub use page0::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, Page0Error, build_page0};

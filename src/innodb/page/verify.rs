@@ -97,6 +97,10 @@ impl Scratch {
     pub fn new() -> Self {
         Self::default()
     }
+
+    pub(super) fn inflater(&mut self) -> &mut Inflater {
+        &mut self.inflater
+    }
 }
 
 /// Whether `page` is sound and the one `expected`.

@@ -34,6 +34,7 @@ pub struct IndexInfo<'a> {
     pub instant_fields: Option<u16>,
     lengths: &'a [u8],
     versions: &'a [u8],
+    raw: &'a [u8],
 }
 
 /// One field of an index, in logical order.
@@ -109,7 +110,19 @@ impl<'a> IndexInfo<'a> {
         std::iter::from_fn(move || VersionedField::read(&mut cursor).ok())
     }
 
+    /// Its bytes in the record: equal bytes describe equal indexes.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
     pub(super) fn read(c: &mut Cursor<'a>) -> Read<Self> {
+        let all = c.rest();
+        let mut info = Self::read_parts(c)?;
+        info.raw = &all[..all.len() - c.rest().len()];
+        Ok(info)
+    }
+
+    fn read_parts(c: &mut Cursor<'a>) -> Read<Self> {
         if c.u8()? != VERSION {
             return Err(Stop::Bad("unknown version of index description"));
         }
@@ -117,8 +130,15 @@ impl<'a> IndexInfo<'a> {
         if flags & !(COMPACT | VERSIONED | INSTANT) != 0 {
             return Err(Stop::Bad("unknown flag in index description"));
         }
-        let mut info =
-            IndexInfo { flags, fields: 0, unique: 0, instant_fields: None, lengths: &[], versions: &[] };
+        let mut info = IndexInfo {
+            flags,
+            fields: 0,
+            unique: 0,
+            instant_fields: None,
+            lengths: &[],
+            versions: &[],
+            raw: &[],
+        };
         if info.is_compact() || info.is_versioned() {
             info.fields = c.u16()?;
         }

@@ -1,0 +1,198 @@
+//! Inserting records (`page_cur_parse_insert_rec`, `page_cur_insert_rec_low`,
+//! `page_parse_copy_rec_list_to_created_page`).
+//!
+//! Redo gives a record as its difference from the one before it: bytes shared with that one's start, then the rest.
+//! The heap place of the new record is the head of the free list, if that is large enough (only the head is ever
+//! looked at), else the heap's top.
+
+use super::directory::OWNED_MAX;
+use super::index_page::{
+    DIRECTION, FREE, GARBAGE, HEAP_TOP, IndexPage, LAST_INSERT, LEFT, N_DIRECTION, N_HEAP, N_RECS,
+    NO_DIRECTION, RIGHT,
+};
+use super::offsets::{self, Extent};
+use super::shape::Shape;
+use super::{Applied, Damage, Room};
+use crate::innodb::redo::record::{Insert, Inserts, RowFormat};
+
+const STATUS_BITS: u8 = 7;
+const INFO_BITS: u8 = 0xF0;
+
+/// Inserts after the record at `after`; the place of the new one.
+pub(super) fn apply(
+    page: &mut IndexPage<'_>,
+    shape: &Shape,
+    after: usize,
+    insert: &Insert<'_>,
+    room: &mut Room,
+) -> Applied<usize> {
+    let after = page.record(after)?;
+    if after == page.supremum() {
+        return Err(Damage("an insert after supremum"));
+    }
+    let origin = assemble(page, shape, after, insert, &mut room.record)?;
+    self::insert(page, shape, after, &room.record, origin)
+}
+
+/// Appends the records of the list to an empty page.
+pub(super) fn list_end_copy_created(
+    page: &mut IndexPage<'_>,
+    shape: &Shape,
+    inserts: &Inserts<'_>,
+    room: &mut Room,
+) -> Applied {
+    let mut last = page.previous(page.supremum())?;
+    for insert in inserts.iter() {
+        last = apply(page, shape, last, &insert, room)?;
+    }
+    page.set(LAST_INSERT, 0);
+    if !page.is_rtree() {
+        page.set(DIRECTION, usize::from(NO_DIRECTION));
+        page.set(N_DIRECTION, 0);
+    }
+    Ok(())
+}
+
+/// Puts the new record together in `record`; its origin in there.
+fn assemble(
+    page: &IndexPage<'_>,
+    shape: &Shape,
+    after: usize,
+    insert: &Insert<'_>,
+    record: &mut Vec<u8>,
+) -> Applied<usize> {
+    let (info, status, origin, shared, start) = match insert.header {
+        Some(h) => {
+            let (origin, shared) = (h.origin as usize, h.shared as usize);
+            let start = if shared == 0 { 0 } else { after - offsets::extent(page.b, after, shape)?.extra };
+            (h.info_and_status & INFO_BITS, h.info_and_status & STATUS_BITS, origin, shared, start)
+        }
+        None => {
+            let extent = offsets::extent(page.b, after, shape)?;
+            let shared = extent
+                .size()
+                .checked_sub(insert.end.len())
+                .ok_or(Damage("an inserted record that differs from the one before in more than that has"))?;
+            let status = page.b[after - 3] & STATUS_BITS;
+            (page.info_bits(after), status, extent.extra, shared, after - extent.extra)
+        }
+    };
+    record.clear();
+    record.extend_from_slice(
+        page.b.get(start..start + shared).ok_or(Damage("shared bytes outside of the page"))?,
+    );
+    record.extend_from_slice(insert.end);
+    set_bits(record, origin, shape.format(), info, status)?;
+    Ok(origin)
+}
+
+/// Sets info bits and, in a COMPACT record, status.
+fn set_bits(record: &mut [u8], origin: usize, format: RowFormat, info: u8, status: u8) -> Applied {
+    const CUT: Damage = Damage("an inserted record shorter than its header");
+    let info_at = match format {
+        RowFormat::Compact => origin.checked_sub(5).ok_or(CUT)?,
+        RowFormat::Redundant => origin.checked_sub(6).ok_or(CUT)?,
+    };
+    if origin > record.len() {
+        return Err(CUT);
+    }
+    record[info_at] = record[info_at] & !INFO_BITS | info;
+    if format == RowFormat::Compact {
+        record[origin - 3] = record[origin - 3] & !STATUS_BITS | status;
+    }
+    Ok(())
+}
+
+/// Inserts the record in `record` (its origin at `origin`) after the one at `after`; its place.
+pub(super) fn insert(
+    page: &mut IndexPage<'_>,
+    shape: &Shape,
+    after: usize,
+    record: &[u8],
+    origin: usize,
+) -> Applied<usize> {
+    let extent = offsets::extent(record, origin, shape)?;
+    let (start, heap_no) = allocate(page, shape, extent.size())?;
+    let from = origin - extent.extra;
+    page.b[start..start + extent.size()].copy_from_slice(&record[from..from + extent.size()]);
+    let rec = page.user_record(start + extent.extra)?;
+    let next = page.next(after)?;
+    page.set_next(rec, Some(next));
+    page.set_next(after, Some(rec));
+    page.set(N_RECS, page.get(N_RECS) + 1);
+    page.set_n_owned(rec, 0);
+    page.set_heap_no(rec, heap_no);
+    note_direction(page, after, rec, next);
+    let owner = page.owner(rec)?;
+    let owned = page.n_owned(owner) + 1;
+    page.set_n_owned(owner, owned);
+    if owned > OWNED_MAX {
+        page.split_slot(page.owner_slot(owner)?)?;
+    }
+    Ok(rec)
+}
+
+/// A place of `size` bytes, from the free list or the heap: its first byte and its heap number.
+fn allocate(page: &mut IndexPage<'_>, shape: &Shape, size: usize) -> Applied<(usize, usize)> {
+    if let Some((free, extent)) = reusable(page, shape, size)? {
+        let heap_no = page.heap_no(free);
+        take_free(page, free, size)?;
+        return Ok((free - extent.extra, heap_no));
+    }
+    allocate_heap(page, size)
+}
+
+/// The head of the free list and its extent, if it has room for `size` bytes.
+fn reusable(page: &IndexPage<'_>, shape: &Shape, size: usize) -> Applied<Option<(usize, Extent)>> {
+    let free = page.get(FREE);
+    if free == 0 {
+        return Ok(None);
+    }
+    let free = page.user_record(free)?;
+    let extent = offsets::extent(page.b, free, shape)?;
+    if free - extent.extra <= page.supremum() || free + extent.data > page.directory_start()? {
+        return Err(Damage("a free record outside of the heap"));
+    }
+    Ok((extent.size() >= size).then_some((free, extent)))
+}
+
+/// Takes the head off the free list. What is left of its bytes counts as garbage still.
+pub(super) fn take_free(page: &mut IndexPage<'_>, free: usize, size: usize) -> Applied {
+    let next = page.next_or_end(free)?.unwrap_or(0);
+    page.set(FREE, next);
+    let garbage = page.get(GARBAGE).checked_sub(size).ok_or(Damage("less garbage than free records"))?;
+    page.set(GARBAGE, garbage);
+    Ok(())
+}
+
+/// `size` bytes from the top of the heap.
+pub(super) fn allocate_heap(page: &mut IndexPage<'_>, size: usize) -> Applied<(usize, usize)> {
+    /// A heap number has 13 bits.
+    const HEAP_NO_MAX: usize = (1 << 13) - 1;
+    let (start, heap_no) = (page.get(HEAP_TOP), page.n_heap());
+    if start <= page.supremum() || start + size > page.directory_start()? || heap_no > HEAP_NO_MAX {
+        return Err(Damage("no room on the page for an inserted record"));
+    }
+    page.set(HEAP_TOP, start + size);
+    page.set(N_HEAP, page.get(N_HEAP) + 1);
+    Ok((start, heap_no))
+}
+
+/// Where inserts go, for the next page split. An R-tree does not keep that.
+pub(super) fn note_direction(page: &mut IndexPage<'_>, after: usize, rec: usize, next: usize) {
+    let (last, direction) = (page.get(LAST_INSERT), page.get(DIRECTION));
+    page.set(LAST_INSERT, rec);
+    if page.is_rtree() {
+        return;
+    }
+    let goes_on = if last != 0 && last == after && direction != usize::from(LEFT) {
+        Some(RIGHT)
+    } else if last != 0 && last == next && direction != usize::from(RIGHT) {
+        Some(LEFT)
+    } else {
+        None
+    };
+    let many = if goes_on.is_some() { page.get(N_DIRECTION) + 1 } else { 0 };
+    page.set(DIRECTION, usize::from(goes_on.unwrap_or(NO_DIRECTION)));
+    page.set(N_DIRECTION, many);
+}

@@ -1,0 +1,190 @@
+//! Redo records applied to pages: what `recv_recover_page` does, without a buffer pool, files or threads.
+//!
+//! A [`Page`] is loaded from its bytes on disk, an [`Applier`] changes it record by record in the order of the log,
+//! and [`Page::finish`] gives it LSN and checksum. Which records a page needs is for the caller: those whose start
+//! LSN is not below the page's LSN *as it was on disk*, looked at once and not between records, since two records
+//! of one mini-transaction may change one page.
+//!
+//! Pages come from disk and records from the network. Every offset in either is checked before it is followed, every
+//! walk over a list is bounded, and what can't be is an [`ApplyError`] that names page, LSN and record.
+//!
+//! | module | records |
+//! |---|---|
+//! | `plain` | plain writes, page initialisation, change buffer bitmap |
+//! | `undo` | undo pages |
+//! | `create`, `insert`, `delete`, `update`, `reorganize` | index pages, on top of `index_page` (layout), `directory` (slots) and `shape`, `offsets` (records) |
+
+mod create;
+mod delete;
+mod directory;
+mod index_page;
+mod insert;
+mod offsets;
+mod page;
+mod plain;
+mod reorganize;
+mod shape;
+mod undo;
+mod update;
+
+pub use page::{LoadError, Page};
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::redo::index_info::IndexInfo;
+use super::redo::{Body, Kind, Record};
+use crate::base::{Lsn, PageNo, SpaceId};
+use index_page::IndexPage;
+use shape::Shape;
+
+/// What is wrong with a page or with a record for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Damage(&'static str);
+
+type Applied<T = ()> = Result<T, Damage>;
+
+/// A record that can't be applied to its page: one of the two is damaged.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("redo record {} at LSN {lsn} can't be applied to page {page} of tablespace {space}: {what}", kind.name())]
+pub struct ApplyError {
+    /// The tablespace.
+    pub space: SpaceId,
+    /// The page.
+    pub page: PageNo,
+    /// First byte of the record.
+    pub lsn: Lsn,
+    /// Its type.
+    pub kind: Kind,
+    /// What is wrong.
+    pub what: &'static str,
+}
+
+/// Most index descriptions that are kept. A database has few; a hostile log may have one in every record.
+const SHAPES_MAX: usize = 4096;
+
+/// Applies records. Keeps the index descriptions it has met, and room for records being built.
+#[derive(Default)]
+pub struct Applier {
+    shapes: HashMap<Box<[u8]>, Rc<Shape>>,
+    room: Room,
+}
+
+/// Buffers that are used again and again.
+#[derive(Default)]
+struct Room {
+    /// A record being put together.
+    record: Vec<u8>,
+    /// A page's former bytes.
+    page: Vec<u8>,
+}
+
+impl Applier {
+    /// Knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies `record` to `page`, which is the page it names. Records that change no page are ignored.
+    pub fn apply(&mut self, page: &mut Page, record: &Record<'_>) -> Result<(), ApplyError> {
+        self.dispatch(page, &record.body).map_err(|Damage(what)| ApplyError {
+            space: record.space,
+            page: record.page,
+            lsn: record.start_lsn,
+            kind: record.kind,
+            what,
+        })
+    }
+
+    fn dispatch(&mut self, page: &mut Page, body: &Body<'_>) -> Applied {
+        match *body {
+            Body::Write { offset, width, value } => plain::write(page, offset, width, value),
+            Body::WriteString { offset, bytes } => plain::write_string(page, offset, bytes),
+            Body::InitFilePage { .. } => {
+                plain::init_file_page(page);
+                Ok(())
+            }
+            Body::IbufBitmapInit => plain::ibuf_bitmap_init(page),
+            Body::UndoInsert { bytes } => undo::insert(page.frame_mut()?, bytes),
+            Body::UndoEraseEnd => undo::erase_end(page.frame_mut()?),
+            Body::UndoInit { undo_type } => undo::init(page.frame_mut()?, undo_type),
+            Body::UndoHeaderReuse { trx_id } => undo::header_reuse(page.frame_mut()?, trx_id),
+            Body::UndoHeaderCreate { trx_id } => undo::header_create(page.frame_mut()?, trx_id),
+            Body::PageCreate { format, tree } => create::create(page.frame_mut()?, format, tree),
+            Body::SecDeleteMark { deleted, rec } => update::sec_delete_mark(page.frame_mut()?, rec, deleted),
+            Body::MinRecMark { format, rec } => update::min_rec_mark(page.frame_mut()?, format, rec),
+            Body::FileCreate { .. }
+            | Body::FileRename { .. }
+            | Body::FileDelete { .. }
+            | Body::FileExtend { .. }
+            | Body::IndexLoad { .. }
+            | Body::DynamicMeta { .. }
+            | Body::Dummy => Ok(()),
+            _ => self.index_record(page, body),
+        }
+    }
+
+    /// Records that come with the description of their index.
+    fn index_record(&mut self, page: &mut Page, body: &Body<'_>) -> Applied {
+        match *body {
+            Body::RecInsert { ref index, after, ref insert } => {
+                let shape = self.shape(index)?;
+                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+                insert::apply(&mut page, &shape, usize::from(after), insert, &mut self.room).map(|_| ())
+            }
+            Body::ListEndCopyCreated { ref index, ref inserts } => {
+                let shape = self.shape(index)?;
+                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+                insert::list_end_copy_created(&mut page, &shape, inserts, &mut self.room)
+            }
+            Body::RecDelete { ref index, rec } => {
+                let shape = self.shape(index)?;
+                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+                delete::delete(&mut page, &shape, usize::from(rec))
+            }
+            Body::ListEndDelete { ref index, rec } => {
+                let shape = self.shape(index)?;
+                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+                delete::list_end(&mut page, &shape, usize::from(rec))
+            }
+            Body::ListStartDelete { ref index, rec } => {
+                let shape = self.shape(index)?;
+                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+                delete::list_start(&mut page, &shape, usize::from(rec))
+            }
+            Body::ClustDeleteMark { ref index, keep_system, deleted, ref system, rec } => {
+                let shape = self.shape(index)?;
+                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+                let system = (!keep_system).then_some(system);
+                update::clust_delete_mark(&mut page, &shape, usize::from(rec), deleted, system)
+            }
+            Body::UpdateInPlace { ref index, keep_system, ref system, rec, info_bits, ref fields } => {
+                let shape = self.shape(index)?;
+                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+                let system = (!keep_system).then_some(system);
+                update::in_place(&mut page, &shape, usize::from(rec), system, info_bits, fields)
+            }
+            Body::Reorganize { ref index, zip_level: None } => {
+                let shape = self.shape(index)?;
+                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+                reorganize::reorganize(&mut page, &shape, &mut self.room)
+            }
+            _ => Err(Damage("a record for a compressed page")),
+        }
+    }
+
+    fn shape(&mut self, info: &IndexInfo<'_>) -> Applied<Rc<Shape>> {
+        if let Some(shape) = self.shapes.get(info.raw()) {
+            return Ok(shape.clone());
+        }
+        if self.shapes.len() >= SHAPES_MAX {
+            self.shapes.clear();
+        }
+        let shape = Rc::new(Shape::compile(info)?);
+        self.shapes.insert(info.raw().into(), shape.clone());
+        Ok(shape)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! A page on its way from the state on disk to a newer one.
+
+use super::{Applied, Damage};
+use crate::base::{Lsn, PageNo, SpaceId};
+use crate::innodb::bytes::{put32, put64};
+use crate::innodb::page::compressed::PayloadError;
+use crate::innodb::page::{FilHeader, PageLayout, PageType, Scratch, checksum, header, restore_compressed};
+
+/// A page that is being brought up to date.
+pub struct Page {
+    space: SpaceId,
+    number: PageNo,
+    layout: PageLayout,
+    bytes: Vec<u8>,
+}
+
+/// Why redo can't be applied to a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Not as many bytes as a page of the tablespace has.
+    #[error("{found} bytes instead of a page of {expected}")]
+    Length {
+        /// Bytes given.
+        found: usize,
+        /// Bytes of a page on disk.
+        expected: usize,
+    },
+    /// The page is encrypted.
+    #[error("the page is encrypted")]
+    Encrypted,
+    /// Transparent page compression, and the payload is broken.
+    #[error("compressed page: {0}")]
+    Compressed(#[from] PayloadError),
+}
+
+impl Page {
+    /// A page as it was read from disk. A transparently compressed one is restored, and stays so.
+    pub fn load(
+        space: SpaceId,
+        number: PageNo,
+        layout: PageLayout,
+        bytes: Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<Self, LoadError> {
+        if bytes.len() != layout.physical() {
+            return Err(LoadError::Length { found: bytes.len(), expected: layout.physical() });
+        }
+        let mut page = Page { space, number, layout, bytes };
+        match FilHeader::of(&page.bytes).map(FilHeader::page_type) {
+            Some(t) if t.is_encrypted() => return Err(LoadError::Encrypted),
+            Some(PageType::COMPRESSED) if !layout.is_zip() => {
+                let mut whole = vec![0; layout.logical()];
+                restore_compressed(&page.bytes, &mut whole, scratch)?;
+                page.bytes = whole;
+            }
+            _ => {}
+        }
+        Ok(page)
+    }
+
+    /// A page that is not there yet, or whose content does not matter since its first record initialises it.
+    pub fn blank(space: SpaceId, number: PageNo, layout: PageLayout) -> Self {
+        Page { space, number, layout, bytes: vec![0; layout.physical()] }
+    }
+
+    /// The tablespace.
+    pub fn space(&self) -> SpaceId {
+        self.space
+    }
+
+    /// The page's place in it.
+    pub fn number(&self) -> PageNo {
+        self.number
+    }
+
+    /// The page sizes of its tablespace.
+    pub fn layout(&self) -> PageLayout {
+        self.layout
+    }
+
+    /// The page LSN that stands in the page now.
+    pub fn lsn(&self) -> Lsn {
+        FilHeader::of(&self.bytes).map(FilHeader::lsn).unwrap_or_default()
+    }
+
+    /// Gives the page its LSN, the end of the last group with a record for it, and its checksum.
+    pub fn finish(&mut self, lsn: Lsn) -> &[u8] {
+        put64(&mut self.bytes, header::LSN, lsn.0);
+        checksum::stamp(&mut self.bytes, self.layout.is_zip());
+        &self.bytes
+    }
+
+    /// The page as it stands. Before [`Page::finish`] its checksum may be the old one.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes as they are on disk.
+    pub(super) fn raw_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// The bytes of a page that is the same in memory and on disk.
+    pub(super) fn frame_mut(&mut self) -> Applied<&mut [u8]> {
+        if self.layout.is_zip() {
+            return Err(Damage("a record for an uncompressed page"));
+        }
+        Ok(&mut self.bytes)
+    }
+
+    /// Zeros, but for page number and space id.
+    pub(super) fn clear(&mut self) {
+        self.bytes.fill(0);
+        put32(&mut self.bytes, header::PAGE_NO, self.number.0);
+        put32(&mut self.bytes, header::SPACE_ID, self.space.0);
+    }
+}

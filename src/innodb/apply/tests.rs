@@ -1,0 +1,220 @@
+//! Index pages under records made by hand, against a model; and damaged pages under damaged records.
+
+use super::index_page::{FREE, GARBAGE, HEAP_TOP, IndexPage, N_RECS, N_SLOTS, PAGE_DATA};
+use super::*;
+use crate::innodb::bytes::be16;
+use crate::innodb::page::{PageLayout, Scratch};
+use crate::innodb::redo::parse_body;
+use crate::innodb::redo::record::RowFormat;
+use proptest::prelude::*;
+
+const SPACE: SpaceId = SpaceId(9);
+const PAGE: PageNo = PageNo(4);
+
+/// A secondary index of one CHAR(4), and of a VARCHAR(100) that can be NULL.
+const INDEX: [u8; 10] = [1, 1, 0, 2, 0, 2, 0x80, 4, 0, 0];
+
+fn layout() -> PageLayout {
+    PageLayout::plain(4096).unwrap()
+}
+
+fn apply_body(applier: &mut Applier, page: &mut Page, kind: Kind, bytes: &[u8]) -> Result<(), ApplyError> {
+    let body = parse_body(kind, SPACE, bytes).unwrap();
+    let (start_lsn, end_lsn) = (Lsn(1000), Lsn(1100));
+    applier.apply(page, &Record { start_lsn, end_lsn, space: SPACE, page: PAGE, kind, bytes, body })
+}
+
+/// A COMPACT record: header, key, text.
+fn compact(key: u32, text: &str) -> Vec<u8> {
+    let mut record = vec![text.len() as u8, 0, 0, 0, 0, 0, 0];
+    record.extend(key.to_be_bytes());
+    record.extend(text.as_bytes());
+    record
+}
+
+/// An insert after `after`, written in full.
+fn insert_body(after: usize, record: &[u8]) -> Vec<u8> {
+    let mut body = INDEX.to_vec();
+    body.extend((after as u16).to_be_bytes());
+    let len = record.len() as u32 * 2 + 1;
+    body.extend([0x80 | (len >> 8) as u8, len as u8, 0, 7, 0]);
+    body.extend(record);
+    body
+}
+
+fn delete_body(rec: usize) -> Vec<u8> {
+    let mut body = INDEX.to_vec();
+    body.extend((rec as u16).to_be_bytes());
+    body
+}
+
+fn empty() -> Page {
+    let mut page = Page::blank(SPACE, PAGE, layout());
+    let mut applier = Applier::new();
+    apply_body(&mut applier, &mut page, Kind::InitFilePage2, &[]).unwrap();
+    apply_body(&mut applier, &mut page, Kind::CompPageCreate, &[]).unwrap();
+    page
+}
+
+/// The keys of the records in order; checks links, owners, slots, heap and free list on the way.
+fn keys(page: &mut Page) -> Vec<u32> {
+    let page = IndexPage::any(page.frame_mut().unwrap()).unwrap();
+    let (mut at, mut owned, mut slot, mut keys) = (page.infimum(), 0, 0, Vec::new());
+    loop {
+        owned += 1;
+        if page.n_owned(at) != 0 {
+            assert_eq!(page.n_owned(at), owned);
+            assert_eq!(page.slot(slot).unwrap(), at);
+            let inner = slot > 0 && at != page.supremum();
+            assert!(!inner || (4..=8).contains(&owned), "slot {slot} owns {owned}");
+            (owned, slot) = (0, slot + 1);
+        }
+        if at == page.supremum() {
+            break;
+        }
+        if at != page.infimum() {
+            keys.push(u32::from_be_bytes(page.b[at..at + 4].try_into().unwrap()));
+        }
+        at = page.next(at).unwrap();
+    }
+    assert_eq!(slot, page.get(N_SLOTS));
+    assert_eq!(keys.len(), page.get(N_RECS));
+    assert!(page.get(HEAP_TOP) <= page.directory_start().unwrap());
+    let (mut free, mut count) = (page.get(FREE), 0);
+    while free != 0 {
+        count += 1;
+        free = page.next_or_end(free).unwrap().unwrap_or(0);
+    }
+    assert_eq!(count + keys.len() + 2, page.n_heap());
+    assert!(count > 0 || page.get(GARBAGE) < page.b.len());
+    keys
+}
+
+/// The place of the record number `n` in the list; 0 is infimum.
+fn place(page: &mut Page, n: usize) -> usize {
+    let page = IndexPage::any(page.frame_mut().unwrap()).unwrap();
+    (0..n).fold(page.infimum(), |at, _| page.next(at).unwrap())
+}
+
+proptest! {
+    /// Inserts and deletes at random places leave what the same do to a list, on a page whose structure holds.
+    #[test]
+    fn records_go_where_they_belong(steps in prop::collection::vec((0usize..1000, any::<bool>(), "[a-z]{0,20}"), 1..300)) {
+        let (mut page, mut applier, mut model) = (empty(), Applier::new(), Vec::<u32>::new());
+        for (i, (at, delete, text)) in steps.into_iter().enumerate() {
+            if delete && model.len() > 1 {
+                let n = at % model.len();
+                let rec = place(&mut page, n + 1);
+                apply_body(&mut applier, &mut page, Kind::RecDelete, &delete_body(rec)).unwrap();
+                model.remove(n);
+            } else if model.len() < 80 {
+                let n = at % (model.len() + 1);
+                let after = place(&mut page, n);
+                let body = insert_body(after, &compact(i as u32, &text));
+                apply_body(&mut applier, &mut page, Kind::RecInsert, &body).unwrap();
+                model.insert(n, i as u32);
+            }
+            prop_assert_eq!(keys(&mut page), model.clone());
+        }
+        apply_body(&mut applier, &mut page, Kind::PageReorganize, &INDEX).unwrap();
+        prop_assert_eq!(keys(&mut page), model.clone());
+        prop_assert_eq!(be16(page.bytes(), FREE), 0);
+        let half = model.len() / 2;
+        let rec = place(&mut page, half + 1);
+        apply_body(&mut applier, &mut page, Kind::ListEndDelete, &delete_body(rec)).unwrap();
+        model.truncate(half);
+        prop_assert_eq!(keys(&mut page), model.clone());
+        let rec = place(&mut page, half / 2 + 1);
+        apply_body(&mut applier, &mut page, Kind::ListStartDelete, &delete_body(rec)).unwrap();
+        if half > 0 {
+            prop_assert_eq!(keys(&mut page), model.split_off(half / 2));
+        }
+    }
+
+    /// Damaged pages and damaged records: errors, but no panic and no endless walk.
+    #[test]
+    fn damage_is_an_error(
+        kind in prop::sample::select(Kind::ALL),
+        body in prop::collection::vec(any::<u8>(), 0..200),
+        with_index in any::<bool>(),
+        records in 0u32..60,
+        damage in prop::collection::vec((38usize..4096, any::<u8>()), 0..30),
+    ) {
+        let (mut page, mut applier) = (empty(), Applier::new());
+        for key in 0..records {
+            let after = place(&mut page, key as usize);
+            apply_body(&mut applier, &mut page, Kind::RecInsert, &insert_body(after, &compact(key, "abc"))).unwrap();
+        }
+        for (at, byte) in damage {
+            page.raw_mut()[at] = byte;
+        }
+        let mut bytes = if with_index { INDEX.to_vec() } else { Vec::new() };
+        bytes.extend(body);
+        // Bodies that no parser lets through are the parser's affair.
+        for len in 0..=bytes.len() {
+            if let Ok(body) = parse_body(kind, SPACE, &bytes[..len]) {
+                let (start_lsn, end_lsn) = (Lsn(1000), Lsn(1100));
+                let bytes = &bytes[..len];
+                let record = Record { start_lsn, end_lsn, space: SPACE, page: PAGE, kind, bytes, body };
+                let _ = applier.apply(&mut page, &record);
+                prop_assert_eq!(page.finish(end_lsn).len(), 4096);
+                break;
+            }
+        }
+    }
+
+    /// Records for a damaged page that name places in it.
+    #[test]
+    fn damaged_lists_end(
+        damage in prop::collection::vec((38usize..4096, any::<u8>()), 0..30),
+        rec in 90u16..4096,
+        kind in prop::sample::select(&[Kind::RecDelete, Kind::ListEndDelete, Kind::ListStartDelete][..]),
+    ) {
+        let (mut page, mut applier) = (empty(), Applier::new());
+        for key in 0..60 {
+            let after = place(&mut page, key as usize);
+            apply_body(&mut applier, &mut page, Kind::RecInsert, &insert_body(after, &compact(key, "abc"))).unwrap();
+        }
+        for (at, byte) in damage {
+            page.raw_mut()[at] = byte;
+        }
+        let _ = apply_body(&mut applier, &mut page, kind, &delete_body(usize::from(rec)));
+        let _ = apply_body(&mut applier, &mut page, Kind::RecInsert, &insert_body(usize::from(rec), &compact(1, "xy")));
+        let _ = apply_body(&mut applier, &mut page, Kind::PageReorganize, &INDEX);
+    }
+}
+
+#[test]
+fn errors_name_page_lsn_and_record() {
+    let mut page = empty();
+    let e = apply_body(&mut Applier::new(), &mut page, Kind::RecDelete, &delete_body(99)).unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "redo record REC_DELETE at LSN 1000 can't be applied to page 4 of tablespace 9: \
+         infimum or supremum in place of a user record"
+    );
+}
+
+#[test]
+fn a_finished_page_is_sound() {
+    use crate::innodb::page::{Expected, Verdict, verify};
+    let mut page = empty();
+    let bytes = page.finish(Lsn(77)).to_vec();
+    let expected = Expected { space: SPACE, page: PAGE };
+    assert_eq!(verify(&bytes, &layout(), expected, &mut Scratch::new()), Ok(Verdict::Ok));
+    assert_eq!(Page::load(SPACE, PAGE, layout(), bytes, &mut Scratch::new()).unwrap().lsn(), Lsn(77));
+}
+
+#[test]
+fn a_row_format_must_fit_its_page() {
+    let mut page = Page::blank(SPACE, PAGE, layout());
+    let mut applier = Applier::new();
+    let e = apply_body(&mut applier, &mut page, Kind::RecDelete, &delete_body(120)).unwrap_err();
+    assert_eq!(e.what, "not an index page");
+    apply_body(&mut applier, &mut page, Kind::PageCreate, &[]).unwrap();
+    let e = apply_body(&mut applier, &mut page, Kind::RecDelete, &delete_body(120)).unwrap_err();
+    assert_eq!(e.what, "the page and the record have different row formats");
+    let page = IndexPage::any(page.frame_mut().unwrap()).unwrap();
+    assert_eq!((page.format, page.next(page.infimum())), (RowFormat::Redundant, Ok(page.supremum())));
+    assert_eq!(page.b[PAGE_DATA..page.get(HEAP_TOP)].len(), 31);
+}
