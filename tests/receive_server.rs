@@ -1,44 +1,14 @@
 //! Backups of a real server, prepared either way, judged by servers that start on the copies.
 
+// Tests are all I/O.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 
-use support::{Kind, Server, Zoo, assert_same, check_tables, checksums, definitions, gtid_executed, tool};
-
-/// The whole stream of a backup of `server`.
-fn send(server: &Server, into: &Path) -> PathBuf {
-    let stream = into.join("full.xb");
-    let output = Command::new(env!("CARGO_BIN_EXE_xbsend"))
-        .args(["--no-defaults", "--user=root", "--progress=none", "--socket"])
-        .arg(server.socket())
-        .stdin(Stdio::null())
-        .stdout(std::fs::File::create(&stream).unwrap())
-        .stderr(Stdio::piped())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    stream
-}
-
-fn receive(stream: &Path, arguments: &[&str], target: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_xbrecv"))
-        .args(["--progress=none", "--mysqld"])
-        .arg(tool("mysqld"))
-        .args(arguments)
-        .arg(target)
-        .stdin(std::fs::File::open(stream).unwrap())
-        .output()
-        .unwrap()
-}
-
-fn received(stream: &Path, arguments: &[&str], target: &Path) -> String {
-    let output = receive(stream, arguments, target);
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{words}");
-    words
-}
+use support::pipe::{into_file, on_file, xbrecv, xbsend};
+use support::{Kind, Server, Zoo, assert_same, check_tables, checksums, definitions, gtid_executed};
 
 /// Starts a server on a copy, as its user would: with the source's options that its files depend on.
 fn start_on(datadir: &Path, options: &[&str]) -> Server {
@@ -56,7 +26,8 @@ fn everything_of_a_zoo_comes_across_prepared_or_not() {
             .concat();
     let mut source = Server::start(Kind::Mysql97, &options);
     zoo.load(&source);
-    let stream = send(&source, dir.path());
+    let stream = dir.path().join("full.xb");
+    into_file(xbsend(&source), &stream).ok();
     let (sums, texts, gtids) = (checksums(&source), definitions(&source), gtid_executed(&source));
     source.stop();
     // The source's files outside must not be found by the copies' servers.
@@ -75,16 +46,20 @@ fn everything_of_a_zoo_comes_across_prepared_or_not() {
         let target = dir.path().join("copy");
         let map = format!("--map={}={new}", old.display());
         // A general tablespace may not lie in a folder below the datadir.
-        let general = format!("--map={}/zoo outside.ibd=zoo outside.ibd", old.display());
-        let mut arguments = vec!["--prepare", how, &map];
+        let general = format!("--map {}/zoo outside.ibd=zoo outside.ibd", old.display());
+        let general_argument = general.replacen(' ', "=", 1);
+        let receive = |more: &[&str]| {
+            let mut command = xbrecv(&target);
+            command.args(["--prepare", how, &map]).args(more);
+            on_file(command, &stream)
+        };
+        let mut more = Vec::new();
         if new == "moved" {
-            let refused = receive(&stream, &arguments, &target);
-            assert!(String::from_utf8_lossy(&refused.stderr).contains("error[usage]"), "{refused:?}");
+            receive(&more).failed("usage").says(&general);
             assert!(!target.exists());
-            arguments.push(&general);
+            more.push(general_argument.as_str());
         }
-        let words = received(&stream, &arguments, &target);
-        assert!(words.contains(&gtids), "{words}");
+        assert_eq!(receive(&more).ok().value("gtid"), Some(gtids.clone()));
         let directories = format!("--innodb-directories={}", elsewhere.display());
         let options = [system, &directories];
         let mut copy = start_on(&target, &options);

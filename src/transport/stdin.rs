@@ -68,13 +68,18 @@ impl Stdin {
 
     /// Waits until there is something to read, or a stop was asked for.
     fn wait(&self) -> Result<()> {
-        let mut fds = [
-            PollFd::new(&self.file, PollFlags::IN),
-            PollFd::from_borrowed_fd(self.stop.wake_fd(), PollFlags::IN),
-        ];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(e) => Err(failed(e.into())),
+        loop {
+            let mut fds = [
+                PollFd::new(&self.file, PollFlags::IN),
+                PollFd::from_borrowed_fd(self.stop.wake_fd(), PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                // A signal interrupts the wait before anyone has made a stop request of it: a read now could block for good.
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(failed(e.into())),
+                Ok(_) if fds.iter().any(|fd| !fd.revents().is_empty()) => return Ok(()),
+                Ok(_) => {}
+            }
         }
     }
 }

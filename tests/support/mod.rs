@@ -21,10 +21,12 @@ mod load;
 pub mod pipe;
 mod random;
 mod server;
+pub mod streams;
 mod zoo;
 
 pub use checks::{assert_same, check_tables, checksums, definitions, gtid_executed};
 pub use load::{Stats, WriteLoad, check_load};
 pub use random::{Random, seed};
 pub use server::{Kind, Server, tool};
+pub use streams::StreamMaker;
 pub use zoo::Zoo;

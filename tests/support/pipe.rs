@@ -1,5 +1,6 @@
 //! The two programs, run as a user runs them.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -57,6 +58,37 @@ pub fn xbsend(server: &Server) -> Command {
     ]);
     command.stdin(Stdio::null()).stderr(Stdio::piped());
     command
+}
+
+/// `xbrecv` into `target`, with what `--prepare=server` needs.
+pub fn xbrecv(target: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    command.arg("--progress=none").arg("--mysqld").arg(super::tool("mysqld")).arg(target);
+    command.stderr(Stdio::piped());
+    command
+}
+
+/// `xbrecv --prepare=none` into `target`: no server is needed.
+pub fn xbrecv_unprepared(target: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    command.args(["--progress=none", "--prepare=none"]).arg(target).stderr(Stdio::piped());
+    command
+}
+
+/// Runs a command on a stream in memory.
+pub fn on_bytes(mut command: Command, stream: &[u8]) -> Said {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // It may stop reading where it finds something wrong.
+        scope.spawn(move || drop(stdin.write_all(stream)));
+        said(child)
+    })
+}
+
+/// Runs a command on a stream in a file.
+pub fn on_file(mut command: Command, stream: &Path) -> Said {
+    said(command.stdin(std::fs::File::open(stream).unwrap()).spawn().unwrap())
 }
 
 /// Waits for a program whose standard error is piped.
