@@ -60,14 +60,6 @@ pub fn xbsend(server: &Server) -> Command {
     command
 }
 
-/// `xbrecv` into `target`, with what `--prepare=server` needs.
-pub fn xbrecv(target: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
-    command.arg("--progress=none").arg("--mysqld").arg(super::tool("mysqld")).arg(target);
-    command.stderr(Stdio::piped());
-    command
-}
-
 /// `xbrecv --prepare=none` into `target`: no server is needed.
 pub fn xbrecv_unprepared(target: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
