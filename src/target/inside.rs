@@ -133,3 +133,89 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
         other => Ok(other?),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::path::PathBuf;
+
+    /// A target in which a run stages `names`.
+    fn staged(names: &[&str]) -> (tempfile::TempDir, Hidden, PathBuf) {
+        let target = tempfile::tempdir().unwrap();
+        let hidden = Hidden::create(target.path(), PREFIX, None).unwrap();
+        let data = hidden.path().join(DATA);
+        fs::create_dir(&data).unwrap();
+        names.iter().for_each(|n| fs::write(data.join(n), n).unwrap());
+        (target, hidden, data)
+    }
+
+    fn names(dir: &Path) -> BTreeSet<String> {
+        fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_a_server_needs_moves_last() {
+        let (_target, _hidden, data) =
+            staged(&["ibdata2", "ibdata1", "undo_001", "mysql.ibd", "a", "#innodb_redo"]);
+        let order = in_moving_order(&data).unwrap();
+        assert_eq!(order, ["a", "undo_001", "#innodb_redo", "mysql.ibd", "ibdata1", "ibdata2"]);
+    }
+
+    #[test]
+    fn all_entries_move_or_none() {
+        let (target, hidden, data) = staged(&["a", "b", "ibdata1"]);
+        fs::write(target.path().join("b"), b"in the way").unwrap();
+        assert!(publish(target.path(), &hidden, &data).is_err());
+        assert_eq!(names(&data).len(), 3);
+        assert!(!target.path().join("a").exists());
+        fs::remove_file(target.path().join("b")).unwrap();
+        fs::remove_file(hidden.path().join(JOURNAL)).unwrap();
+        publish(target.path(), &hidden, &data).unwrap();
+        drop(hidden);
+        assert_eq!(names(target.path()), ["a", "b", "ibdata1"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn a_publish_that_was_killed_is_undone_by_the_next_run() {
+        let (target, hidden, data) = staged(&["a", "b", "ibdata1"]);
+        let order = in_moving_order(&data).unwrap();
+        write_journal(hidden.path(), &order).unwrap();
+        fs::rename(data.join("a"), target.path().join("a")).unwrap();
+        // As long as the run lives, nobody takes its files for leftovers.
+        assert!(!belongs_to_leftover(target.path(), "a"));
+        sweep(target.path()).unwrap();
+        assert!(target.path().join("a").exists());
+        hidden.keep();
+        assert!(belongs_to_leftover(target.path(), "a"));
+        assert!(!belongs_to_leftover(target.path(), "b") && !belongs_to_leftover(target.path(), "z"));
+        fs::write(target.path().join("z"), b"not ours").unwrap();
+        sweep(target.path()).unwrap();
+        assert_eq!(names(target.path()), BTreeSet::from(["z".to_owned()]));
+    }
+
+    #[test]
+    fn a_publish_that_was_done_is_never_undone() {
+        let (target, hidden, data) = staged(&["a", "ibdata1"]);
+        let order = in_moving_order(&data).unwrap();
+        write_journal(hidden.path(), &order).unwrap();
+        for name in &order {
+            fs::rename(data.join(name), target.path().join(name)).unwrap();
+        }
+        hidden.keep();
+        // A server may have been started on it since.
+        assert!(!belongs_to_leftover(target.path(), "a"));
+        sweep(target.path()).unwrap();
+        assert_eq!(names(target.path()), ["a", "ibdata1"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn journals_name_entries_only() {
+        let (target, hidden, data) = staged(&["last"]);
+        fs::write(hidden.path().join(JOURNAL), "../x\0..\0a/b\0\0last\0").unwrap();
+        fs::write(target.path().join("x"), b"x").unwrap();
+        assert_eq!(read_journal(hidden.path()), ["last"]);
+        assert!(moved_of(target.path(), hidden.path()).is_empty());
+        drop(data);
+    }
+}

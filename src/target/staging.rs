@@ -231,3 +231,62 @@ fn is_forbidden(e: &Error) -> bool {
         matches!(c.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_and_empty_targets_are_replaced() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("t");
+        for exists in [false, true] {
+            if exists {
+                std::fs::create_dir(&dir).unwrap();
+            }
+            let target = Target::check(&dir).unwrap();
+            assert_eq!(target.dir(), parent.path().canonicalize().unwrap().join("t"));
+            let staging = target.stage().unwrap();
+            std::fs::write(staging.data().join("f"), b"x").unwrap();
+            assert_eq!(dir.exists(), exists);
+            staging.publish().unwrap();
+            assert!(dir.join("f").is_file());
+            assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
+            std::fs::remove_dir_all(&dir).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_datadir_is_not_hidden_itself() {
+        let parent = tempfile::tempdir().unwrap();
+        let staging = Target::check(&parent.path().join("t")).unwrap().stage().unwrap();
+        let name = staging.data().file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(!name.starts_with('.'));
+        let hidden = staging.data().parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(hidden.starts_with(".t.xbrecv-"));
+    }
+
+    #[test]
+    fn a_target_that_fills_meanwhile_is_left_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("t");
+        let staging = Target::check(&dir).unwrap().stage().unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("other"), b"x").unwrap();
+        let e = staging.publish().unwrap_err();
+        assert_eq!(e.code, Code::Target);
+        assert!(e.hint.is_some());
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_can_not_be_a_target_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        std::fs::write(parent.path().join("file"), b"x").unwrap();
+        for bad in ["file", "file/t", "no/such", "../..", "/"] {
+            let e = Target::check(&parent.path().join(bad)).unwrap_err();
+            assert_eq!(e.code, Code::Target, "{bad}");
+        }
+    }
+}
