@@ -7,8 +7,13 @@ mod support;
 
 use std::path::Path;
 
-use support::pipe::{into_file, on_file, xbrecv, xbsend};
-use support::{Kind, Server, Zoo, assert_same, check_tables, checksums, definitions, gtid_executed};
+use support::pipe::{into_file, on_bytes, on_file, xbrecv, xbsend};
+use support::{
+    Kind, Server, StreamMaker, Zoo, assert_same, check_tables, checksums, definitions, gtid_executed,
+};
+use xbpipe::base::Lsn;
+use xbpipe::base::format::Format;
+use xbpipe::innodb::redo::{Body, HEAD_LEN, RedoFile, RedoHead, Scanner};
 
 /// Starts a server on a copy, as its user would: with the source's options that its files depend on.
 fn start_on(datadir: &Path, options: &[&str]) -> Server {
@@ -78,4 +83,141 @@ fn everything_of_a_zoo_comes_across_prepared_or_not() {
         std::fs::remove_dir_all(&target).unwrap();
         let _ = std::fs::remove_dir_all(&elsewhere);
     }
+}
+
+/// LSNs at which the redo of a backup says that a transaction is prepared (`trx_undo_set_state_at_prepare`: two bytes,
+/// TRX_UNDO_PREPARED, at TRX_UNDO_STATE of the page that holds its undo log's header).
+fn prepared_at(redo: &[u8]) -> Vec<Lsn> {
+    const STATE: u16 = 56;
+    const PREPARED: u64 = 6;
+    let head = RedoHead::read(redo, Format::MySql8).unwrap();
+    let checkpoint = RedoFile { head, len: redo.len() as u64 }.checkpoint().unwrap();
+    let mut scanner = Scanner::new(checkpoint);
+    let mut found = Vec::new();
+    for block in redo[HEAD_LEN..].as_chunks().0 {
+        scanner.feed(block).unwrap();
+        while let Some(group) = scanner.poll().unwrap() {
+            let prepares =
+                |body: Body<'_>| body == (Body::Write { offset: STATE, width: 2, value: PREPARED });
+            if group.records().any(|r| r.space.is_undo() && prepares(r.body)) {
+                found.push(group.end_lsn);
+            }
+        }
+    }
+    found
+}
+
+/// Keeps pages in memory, so that redo since now stays needed.
+const NO_FLUSHING: &str = "SELECT innodb_redo_log_sharp_checkpoint(); SET GLOBAL innodb_idle_flush_pct = 0; \
+     SET GLOBAL innodb_adaptive_flushing = OFF; SET GLOBAL innodb_max_dirty_pages_pct = 99; \
+     SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0";
+
+#[test]
+fn prepared_transactions_follow_the_binary_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Server::start(
+        Kind::Mysql97,
+        &["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--log-bin=changes"],
+    );
+    source.execute("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); INSERT INTO d.t VALUES (1)");
+    source.execute(NO_FLUSHING);
+    let before = gtid_executed(&source);
+    source.execute("INSERT INTO d.t VALUES (2)");
+    let whole = dir.path().join("full.xb");
+    into_file(xbsend(&source), &whole).ok();
+    let binlog = source.query("SHOW BINLOG EVENTS IN 'changes.000001'");
+    let last_gtid = binlog.iter().rfind(|row| row[2] == "Gtid").expect("there are transactions");
+    let position: u64 = last_gtid[1].parse().unwrap();
+
+    // The backup as if its end lay just behind the prepare of the last transaction.
+    let (mut contents, mut manifest) = StreamMaker::take_apart(&std::fs::read(&whole).unwrap());
+    let redo = &contents["xtrabackup_logfile"];
+    manifest.end_lsn = *prepared_at(redo).last().expect("the transaction is in the redo");
+    let with = StreamMaker::put_together(&contents, manifest.clone());
+    // And the same with an end of the binary log before it.
+    contents.get_mut("changes.000001").unwrap().truncate(position as usize);
+    manifest.binlog.as_mut().unwrap().position = position;
+    let recorded = manifest.gtid_executed.replace(before.clone()).unwrap();
+    let without = StreamMaker::put_together(&contents, manifest);
+
+    for (how, stream, rows, gtids) in [
+        ("server", &with, "1,2", &recorded),
+        ("server", &without, "1", &before),
+        ("none", &with, "1,2", &recorded),
+        ("none", &without, "1", &before),
+    ] {
+        let target = dir.path().join("copy");
+        let mut command = xbrecv(&target);
+        command.args(["--prepare", how]);
+        on_bytes(command, stream).ok();
+        let options = ["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--log-bin=changes"];
+        let copy = Server::start_on(Kind::Mysql97, &target, &options);
+        assert_eq!(copy.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM d.t"), rows, "{how}");
+        assert_eq!(&gtid_executed(&copy), gtids, "{how}");
+        assert!(copy.query("XA RECOVER").is_empty());
+        check_tables(&copy);
+        drop(copy);
+        std::fs::remove_dir_all(&target).unwrap();
+    }
+    // After --prepare=server the binary log is not needed any more.
+    let target = dir.path().join("copy");
+    on_bytes(xbrecv(&target), &with).ok();
+    let copy = Server::start_on(
+        Kind::Mysql97,
+        &target,
+        &["--skip-log-bin", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"],
+    );
+    assert_eq!(gtid_executed(&copy), recorded);
+}
+
+#[test]
+fn a_wrong_gtid_set_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = Server::start(Kind::Mysql97, &["--gtid-mode=ON", "--enforce-gtid-consistency=ON"]);
+    source.execute("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY); INSERT INTO d.t VALUES (1)");
+    let whole = dir.path().join("full.xb");
+    into_file(xbsend(&source), &whole).ok();
+    let (contents, manifest) = StreamMaker::take_apart(&std::fs::read(&whole).unwrap());
+    let uuid = manifest.server_uuid.clone();
+    for (gtids, words) in [(format!("{uuid}:1-9"), "it lacks"), (format!("{uuid}:1"), "beyond them")] {
+        let manifest = xbpipe::stream::Manifest { gtid_executed: Some(gtids), ..manifest.clone() };
+        let stream = StreamMaker::put_together(&contents, manifest);
+        on_bytes(xbrecv(&dir.path().join("copy")), &stream).failed("prepare").says(words);
+        assert!(!dir.path().join("copy").exists());
+    }
+}
+
+#[test]
+fn the_private_server_runs_as_the_targets_owner() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    if std::fs::metadata("/proc/self").unwrap().uid() != 0 {
+        eprintln!("not tried: only root can give files away");
+        return;
+    }
+    const NOBODY: u32 = 65534;
+    let source = Server::start(Kind::Mysql97, &[]);
+    source.execute("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY) ENGINE=MyISAM");
+    let whole = dir.path().join("full.xb");
+    into_file(xbsend(&source), &whole).ok();
+    // The owner must be able to reach it.
+    std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let target = dir.path().join("copy");
+    std::fs::create_dir(&target).unwrap();
+    std::os::unix::fs::chown(&target, Some(NOBODY), Some(NOBODY)).unwrap();
+    on_file(xbrecv(&target), &whole).ok().says("by mysqld");
+    let mut folders = vec![target];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = path.symlink_metadata().unwrap();
+            assert_eq!((meta.uid(), meta.gid()), (NOBODY, NOBODY), "{}", path.display());
+            files += 1;
+            if meta.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    assert!(files > 30);
 }

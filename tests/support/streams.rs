@@ -8,7 +8,7 @@ use xbpipe::innodb::redo::{BlockWriter, RedoFlags, RedoHead};
 use xbpipe::stream::digest::{BLOCK, digest};
 use xbpipe::stream::frame::{end_frame, payload_frame, sparse_crc, sparse_header};
 use xbpipe::stream::manifest::{FORMAT, MANIFEST, Manifest, ManifestMember};
-use xbpipe::stream::{Extent, MemberName};
+use xbpipe::stream::{Demux, Event, Extent, Limits, MemberName, Piece};
 
 /// Where the redo of these streams begins.
 const START: u64 = 8192 * 3;
@@ -44,6 +44,52 @@ impl StreamMaker {
         stream.add_redo();
         stream.add("xtrabackup_binlog_info", b"binlog.000001\t157\n");
         stream
+    }
+
+    /// What a sender wrote, taken apart: every member's content, and the manifest.
+    pub fn take_apart(stream: &[u8]) -> (BTreeMap<String, Vec<u8>>, Manifest) {
+        let mut demux = Demux::new(Limits::default()).checking();
+        let mut contents: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut rest = stream;
+        while !rest.is_empty() {
+            rest = &rest[demux.feed(rest)..];
+            while let Some(event) = demux.poll().unwrap() {
+                match event {
+                    Event::Chunk(chunk) => {
+                        let content = contents.entry(chunk.member.to_string()).or_default();
+                        for (_, piece) in chunk.pieces() {
+                            match piece {
+                                Piece::Hole(n) => content.resize(content.len() + n as usize, 0),
+                                Piece::Data(bytes) => content.extend_from_slice(bytes),
+                            }
+                        }
+                    }
+                    Event::End { member, .. } => {
+                        contents.entry(member.to_string()).or_default();
+                    }
+                }
+            }
+        }
+        demux.finish().unwrap();
+        let manifest = Manifest::parse(&contents.remove(MANIFEST).unwrap()).unwrap();
+        (contents, manifest)
+    }
+
+    /// A stream of these members, with this manifest but for its list of members.
+    pub fn put_together(contents: &BTreeMap<String, Vec<u8>>, manifest: Manifest) -> Vec<u8> {
+        // What says how the others are to be taken comes first.
+        const FIRST: [&str; 2] = ["backup-my.cnf", "xtrabackup_tablespaces"];
+        let mut stream = StreamMaker::new();
+        for name in FIRST {
+            if let Some(content) = contents.get(name) {
+                stream.add(name, content);
+            }
+        }
+        for (name, content) in contents.iter().filter(|(name, _)| !FIRST.contains(&name.as_str())) {
+            stream.add_sparse(name, content);
+        }
+        let manifest = Manifest { members: stream.members.clone(), ..manifest };
+        stream.finish_with(&manifest.encode()).bytes
     }
 
     /// A whole member, in chunks of a block.
