@@ -219,14 +219,15 @@ impl Backup<'_> {
             thread::sleep(Duration::from_millis(2));
         }
         live.tailer.check()?;
-        if let Some(binlog) = binlog {
-            self.send_binlog(binlog)?;
-        }
+        let gtid_executed = match binlog {
+            Some(binlog) => self.send_binlog(binlog, cut.gtid_executed, &mut live.session)?,
+            None => cut.gtid_executed,
+        };
         Ok(SendSummary {
             checkpoint_lsn: live.tailer.checkpoint,
             end_lsn: cut.lsn,
             binlog: cut.binlog,
-            gtid_executed: cut.gtid_executed,
+            gtid_executed,
             backup_lock,
             table_lock,
             ..SendSummary::default()

@@ -2,10 +2,13 @@
 //! the manifest last.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::base::{Code, Error, Result};
+use crate::source::binlog::GtidScanner;
 use crate::source::position::Cut;
+use crate::source::session::Session;
 use crate::stream::manifest::{self, MANIFEST, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints,
@@ -34,6 +37,20 @@ pub(super) struct OpenBinlog {
     name: String,
     bytes: u64,
     basename: String,
+}
+
+/// Reads a binlog, looking at its GTIDs on the way.
+struct Watched {
+    file: File,
+    gtids: GtidScanner,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.gtids.feed(&buffer[..n]);
+        Ok(n)
+    }
 }
 
 impl Backup<'_> {
@@ -98,11 +115,30 @@ impl Backup<'_> {
         }))
     }
 
-    pub(super) fn send_binlog(&self, mut binlog: OpenBinlog) -> Result<()> {
+    /// Sends it, and completes the cut's GTID set from it: what a server commits that recovers with this binlog.
+    pub(super) fn send_binlog(
+        &self,
+        binlog: OpenBinlog,
+        gtid_executed: String,
+        session: &mut Session,
+    ) -> Result<String> {
         let what = binlog.path.display().to_string();
-        self.outbox.send_reader(&binlog.name, &mut binlog.file, binlog.bytes, &what)?;
-        self.outbox
-            .send_bytes(&format!("{}.index", binlog.basename), format!("./{}\n", binlog.name).as_bytes())
+        let mut watched = Watched { file: binlog.file, gtids: GtidScanner::new() };
+        self.outbox.send_reader(&binlog.name, &mut watched, binlog.bytes, &what)?;
+        let index = format!("./{}\n", binlog.name);
+        self.outbox.send_bytes(&format!("{}.index", binlog.basename), index.as_bytes())?;
+        let logged = Some(gtid_executed.as_str()).filter(|set| !set.is_empty());
+        let all: Vec<&str> = logged.into_iter().chain(watched.gtids.newest()).collect();
+        if all.is_empty() {
+            return Ok(gtid_executed);
+        }
+        // The server brings the union into its usual form.
+        let union = session.scalar(&format!("SELECT GTID_SUBTRACT('{}', '')", all.join(",")))?;
+        let union = union.unwrap_or_default().replace(['\n', ' '], "");
+        if union != gtid_executed {
+            tracing::info!("the binlog holds more than log_status said: {union} instead of {gtid_executed}");
+        }
+        Ok(union)
     }
 
     /// All members but metadata and manifest are out; says what they are.

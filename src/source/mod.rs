@@ -1,6 +1,7 @@
 //! The running server: SQL session, discovery, page readers, redo tailer, locks, positions.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod binlog;
 pub mod consumer;
 pub mod discovery;
 pub mod facts;
