@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::progress::Progress;
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, PageBuffer, Result};
 use crate::source::pages::Block;
 use crate::source::spool::Spool;
 use crate::stream::digest::{BLOCK, BlockDigest};
@@ -92,7 +92,7 @@ impl<'a> Outbox<'a> {
     ) -> Result<()> {
         let member = member_name(name)?;
         let mut digest = BlockDigest::new();
-        let mut buffer = vec![0; BLOCK.min(limit.try_into().unwrap_or(BLOCK))];
+        let mut buffer = PageBuffer::new(BLOCK.min(limit.try_into().unwrap_or(BLOCK)));
         let mut offset = 0;
         loop {
             let wanted = (limit - offset).min(buffer.len() as u64) as usize;

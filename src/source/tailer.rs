@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::base::format::Format;
-use crate::base::{Code, Error, Lsn, Result};
+use crate::base::{Code, Error, Lsn, PageBuffer, Result};
 use crate::innodb::redo::{
     BLOCK_HEADER, BLOCK_LEN, Block, BlockState, FileName, HEAD_LEN, RedoFile, RedoFlags, RedoHead, block,
     newest_checkpoint,
@@ -261,7 +261,7 @@ impl Follower {
     }
 
     fn follow(&mut self) -> Result<()> {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = PageBuffer::new(READ_BYTES);
         // Only once the end is known is a silent server a sign of trouble.
         let mut silent_since = None;
         loop {
