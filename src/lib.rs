@@ -33,6 +33,33 @@
 //! * `source`, `transport`, `target`, `prepare` do I/O and do not import each other.
 //! * What differs between server families and redo formats is one value, [`base::format::Format`], chosen once.
 //!
+//! ## Why a copy is consistent
+//!
+//! 1. `LOCK INSTANCE FOR BACKUP` first: no DDL from here on, so no sorted index build writes pages without redo
+//!    (`INDEX_LOAD`), no file is made, renamed or dropped, and on 9.7 no undo tablespace is truncated. What happened
+//!    before, back to the checkpoint, is in the redo and is followed by the receiver ([`prepare`]).
+//! 2. The redo consumer is registered, then the newest checkpoint is read from the redo files
+//!    ([`source::tailer`]). All changes below it are in the datafiles already. Blocks are passed on only when they
+//!    will never change again; a block whose number or file header says that it was overwritten ends the backup.
+//! 3. Pages are verified while they are read ([`source::pages`]). A page that a write of the server tears is read
+//!    again; whatever it was in between, the redo above the checkpoint brings it up to date.
+//! 4. Tables of other engines are flushed and locked by name, copied, and stay locked until the cut.
+//! 5. The cut ([`source::position`]): the tailer is paused, `log_status` gives LSN, binlog position and GTID set, and the
+//!    tailer goes on to just that LSN: the last block is cut there ([`innodb::redo::block::cut`]). So no transaction that
+//!    committed later is in the copy.
+//! 6. Transactions that are in the binlog's prefix but only prepared in InnoDB at that LSN are settled by the server that
+//!    recovers the copy: the last binlog file travels, up to the position. The recorded GTID set is completed from
+//!    that file ([`source::binlog`]), because `log_status` may lack XA statements in the middle of a group commit.
+//! 7. The manifest, last, lists every member with size and digest. A stream without it is no backup to anybody.
+//!
+//! ## How threads share the work
+//!
+//! A reading thread takes a block of a datafile and a ticket, reads, verifies and hashes into its own buffer, and
+//! writes it itself when its ticket's turn comes ([`transport::outlet`]): no queue, no copy, one buffer a thread. Redo
+//! goes out between turns; what the line is too slow for is spooled ([`source::spool`]), so that the tailer never waits
+//! for the line. The main thread talks to the server meanwhile: it tells the redo consumer how far reading has come and
+//! notices a lost session. The first failure of any thread closes the outlet, and everybody gives up.
+//!
 //! ## Errors
 //!
 //! Pure layers have their own error enums. Towards the user everything becomes one [`base::Error`]: a stable
