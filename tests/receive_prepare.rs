@@ -57,11 +57,16 @@ impl Fake {
         let stream = self.dir.path().join("stream");
         fs::write(&stream, StreamMaker::small().finish().bytes).unwrap();
         let child = self.command().stdin(fs::File::open(stream).unwrap()).spawn().unwrap();
+        (child, self.pid())
+    }
+
+    /// Of the running program.
+    fn pid(&self) -> u32 {
         let begun = Instant::now();
         loop {
             let pid = fs::read_to_string(self.dir.path().join("pid")).unwrap_or_default();
             if let Ok(pid) = pid.trim().parse() {
-                return (child, pid);
+                return pid;
             }
             assert!(begun.elapsed() < Duration::from_secs(20), "mysqld was not started");
             std::thread::sleep(Duration::from_millis(5));
