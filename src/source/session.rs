@@ -18,9 +18,10 @@ pub enum SslMode {
     Preferred,
     /// Always; its certificate is not checked.
     Required,
-    /// Always, and the certificate must come from the given authority.
+    /// Always, and the certificate must come from the given authority. The TLS library in use holds the certificate's
+    /// names against the host all the same, so that this is no weaker than [`SslMode::VerifyIdentity`].
     VerifyCa,
-    /// The same, and the host name must be the certificate's.
+    /// The same; the host must be named in the certificate.
     VerifyIdentity,
 }
 
