@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Code, Error, Lsn, Result, Stop};
-use crate::prepare::{self, Datadir, Prepare};
+use crate::prepare::{self, Datadir, Means, Prepare};
 use crate::stream::metadata::{BinlogPosition, ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
 use crate::stream::{Demux, Event, Limits, MemberName};
 use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target, outside, sync};
@@ -36,7 +36,7 @@ pub struct ReceiveOptions {
     pub allow_no_manifest: bool,
     /// Threads that verify and write.
     pub parallel: usize,
-    /// Memory of the private server, in bytes.
+    /// Memory for preparing, in bytes.
     pub use_memory: u64,
 }
 
@@ -269,7 +269,8 @@ impl Staged {
             server_version: summary.server_version.as_deref(),
         };
         if received.contains_key(LOGFILE) {
-            let prepared = prepare::prepare(&options.prepare, &datadir, options.use_memory, stop)?;
+            let means = Means { memory: options.use_memory, threads: options.parallel, progress, stop };
+            let prepared = prepare::prepare(&options.prepare, &datadir, &means)?;
             summary.lsn = prepared.lsn;
             summary.notes.extend(prepared.notes);
         } else {

@@ -52,6 +52,12 @@ pub struct Progress {
     pub redo_bytes: AtomicU64,
     /// Redo bytes that the server has written and that are not copied yet.
     pub redo_lag: AtomicU64,
+    /// Redo records to apply.
+    pub records_total: AtomicU64,
+    /// Redo records that their page has.
+    pub records_done: AtomicU64,
+    /// Pages brought up to date.
+    pub pages_done: AtomicU64,
     /// Pages read again because they were torn.
     pub torn_retries: AtomicU64,
 }

@@ -19,6 +19,8 @@ use super::{report, signals};
 const PROGRAM: &str = "xbrecv";
 /// Least memory of the private server: its own default buffer pool.
 const MEMORY_MIN: u64 = 128 << 20;
+/// Least memory for applying redo: below it, chunks of kept records are too small to be read back at speed.
+const NATIVE_MEMORY_MIN: u64 = 32 << 20;
 /// Most memory it gets where none is asked for.
 const MEMORY_DEFAULT_MAX: u64 = 4 << 30;
 
@@ -76,6 +78,8 @@ struct Args {
 /// `--prepare`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum PrepareArg {
+    /// Redo is applied to the pages before the copy is put in place; no server is needed
+    Native,
     /// A private mysqld recovers the copy before it is put in place
     Server,
     /// Your own server recovers it at its first start
@@ -130,6 +134,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let prepare = match (args.verify_only, args.prepare) {
         (true, _) | (_, Some(PrepareArg::None)) => Prepare::None,
+        (false, Some(PrepareArg::Native)) => Prepare::Native,
         (false, _) => Prepare::Server(Mysqld::find(args.mysqld.as_deref())?),
     };
     Ok(ReceiveOptions {
@@ -142,7 +147,10 @@ fn options(args: Args) -> Result<ReceiveOptions> {
             Some(n) => n,
             None => cores,
         },
-        use_memory: args.use_memory.unwrap_or_else(default_memory).max(MEMORY_MIN),
+        use_memory: args.use_memory.unwrap_or_else(default_memory).max(match args.prepare {
+            Some(PrepareArg::Native) => NATIVE_MEMORY_MIN,
+            _ => MEMORY_MIN,
+        }),
     })
 }
 
@@ -214,6 +222,9 @@ fn prepared(s: &ReceiveSummary, prepare: &Prepare) -> String {
         (Some(_), Prepare::Server(m)) => {
             format!("by mysqld {}, {}", m.version, report::duration(s.prepare_time))
         }
+        (Some(_), Prepare::Native) => {
+            format!("redo applied, {}", report::duration(s.prepare_time))
+        }
         (Some(_), Prepare::None) => "no: the first server that starts on it recovers it".to_owned(),
     }
 }
@@ -221,7 +232,7 @@ fn prepared(s: &ReceiveSummary, prepare: &Prepare) -> String {
 /// The command that comes next.
 fn next_step(s: &ReceiveSummary, prepare: &Prepare, dir: &Path) -> String {
     let mut words = format!("mysqld --datadir={}", dir.display());
-    if let (Prepare::None, Some(base)) = (prepare, &s.log_bin) {
+    if let (Prepare::None | Prepare::Native, Some(base)) = (prepare, &s.log_bin) {
         // Its two-phase recovery needs the last part of the source's binary log, which lies in the copy.
         words.push_str(&format!(" --log-bin={base}"));
     }

@@ -1,6 +1,8 @@
 //! From received files to a datadir that a server starts on.
 //!
-//! Every way begins with [`redo`], which makes the streamed redo a redo log again, and [`replay`], which brings the
+//! * [`Prepare::Native`]: redo is applied to the pages by ourselves ([`native`]).
+//!
+//! The other ways begin with [`redo`], which makes the streamed redo a redo log again, and [`replay`], which brings the
 //! files to what that redo says of their creation, renaming and removal. Then:
 //!
 //! * [`Prepare::None`]: nothing more. The user's server recovers the copy at its first start, as after a crash.
@@ -10,6 +12,7 @@
 pub mod gtid;
 pub mod launch;
 pub mod mysqld;
+pub mod native;
 pub mod options;
 pub mod redo;
 pub mod replay;
@@ -18,6 +21,7 @@ pub mod server;
 use std::path::{Path, PathBuf};
 
 use crate::base::format::ServerVersion;
+use crate::base::progress::Progress;
 use crate::base::{Code, Error, Lsn, Result, Stop};
 use crate::stream::metadata::BackupCnf;
 
@@ -28,6 +32,8 @@ pub use server::run_folder;
 /// How a copy is made ready.
 #[derive(Clone, Debug)]
 pub enum Prepare {
+    /// Redo is applied to the pages before it is put in place; no server is needed.
+    Native,
     /// The user's server recovers it.
     None,
     /// This server binary recovers it before it is put in place.
@@ -55,6 +61,19 @@ pub struct Datadir<'a> {
     pub server_version: Option<&'a str>,
 }
 
+/// What preparing may use, and who watches it.
+#[derive(Clone, Copy, Debug)]
+pub struct Means<'a> {
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Threads.
+    pub threads: usize,
+    /// Counters.
+    pub progress: &'a Progress,
+    /// Whether to go on.
+    pub stop: &'a Stop,
+}
+
 /// What preparing found.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Prepared {
@@ -68,6 +87,7 @@ impl Prepare {
     /// One word for summaries.
     pub fn as_str(&self) -> &'static str {
         match self {
+            Prepare::Native => "native",
             Prepare::None => "none",
             Prepare::Server(_) => "server",
         }
@@ -75,7 +95,16 @@ impl Prepare {
 }
 
 /// Makes the copy ready.
-pub fn prepare(how: &Prepare, datadir: &Datadir<'_>, use_memory: u64, stop: &Stop) -> Result<Prepared> {
+pub fn prepare(how: &Prepare, datadir: &Datadir<'_>, means: &Means<'_>) -> Result<Prepared> {
+    if let Prepare::Native = how {
+        let place = native::find_log(datadir.root)?.ok_or_else(|| {
+            Error::new(Code::StreamRefused, "the stream has the redo log of a copy that was prepared already")
+        })?;
+        let (finish, prepared) = native::apply(datadir, &place, native::Writes::Disposable, means)?;
+        // All of it is synced before it is put in place, and thrown away if anything fails.
+        finish.run(datadir, || means.stop.check())?;
+        return Ok(prepared);
+    }
     if let (Prepare::Server(mysqld), Some(version)) = (how, datadir.server_version) {
         let version = ServerVersion::parse(version).ok_or_else(|| {
             Error::new(Code::Prepare, format!("the source's version '{version}' was not understood"))
@@ -83,7 +112,7 @@ pub fn prepare(how: &Prepare, datadir: &Datadir<'_>, use_memory: u64, stop: &Sto
         mysqld.check_fits(version)?;
     }
     let redo = Redo::open(datadir.root, datadir.end_lsn)?;
-    stop.check()?;
+    means.stop.check()?;
     let mut prepared = Prepared { lsn: Some((redo.checkpoint, redo.end)), notes: Vec::new() };
     match &redo.events {
         Some(events) => prepared.notes.extend(replay::apply(datadir, events)?),
@@ -93,7 +122,7 @@ pub fn prepare(how: &Prepare, datadir: &Datadir<'_>, use_memory: u64, stop: &Sto
     }
     redo.install(datadir)?;
     if let Prepare::Server(mysqld) = how {
-        prepared.notes.extend(server::prepare(mysqld, datadir, use_memory, stop)?);
+        prepared.notes.extend(server::prepare(mysqld, datadir, means.memory, means.stop)?);
     }
     Ok(prepared)
 }

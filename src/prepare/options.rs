@@ -146,6 +146,14 @@ fn tablespaces(args: &mut Arguments, datadir: &Datadir<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The files of the system tablespace, in their order.
+pub(super) fn system_files(datadir: &Datadir<'_>) -> Result<Vec<PathBuf>> {
+    const DEFAULT: &str = "ibdata1:12M:autoextend";
+    let spec = datadir.cnf.get("innodb_data_file_path").unwrap_or(DEFAULT);
+    let (home, spec) = system_tablespace(datadir, spec)?;
+    Ok(spec.split(';').map(|part| home.join(part.split(':').next().unwrap_or(part))).collect())
+}
+
 /// The parts of the system tablespace, in the source's order and with its sizes, where they are now.
 fn system_tablespace(datadir: &Datadir<'_>, spec: &str) -> Result<(PathBuf, String)> {
     const NAME: &str = "innodb_data_file_path";

@@ -8,7 +8,7 @@
 //! makes it, with a page 0 whose LSN lets redo fill it (`fil_tablespace_redo_create`, `Fil_system::prepare_open_for_dd`
 //! and the checks of `Fil_system::check_missing_tablespaces`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -22,6 +22,8 @@ use crate::stream::MemberName;
 
 /// Enough of a file to have page 0 whatever the page size.
 const PAGE0_MAX: u64 = 64 << 10;
+/// Names of files on their way from one name to another begin so; a killed run may leave some.
+const ASIDE: &str = "#xbrecv-aside-";
 /// Temporary tablespaces of sessions: made anew at every start.
 const TEMPORARY_DIR: &str = "#innodb_temp";
 
@@ -142,8 +144,13 @@ pub fn apply(datadir: &Datadir<'_>, events: &[FileEvent]) -> Result<Vec<String>>
     Ok(done)
 }
 
+/// Tablespaces that are gone at the end of the log.
+pub(super) fn removed(events: &[FileEvent]) -> BTreeSet<SpaceId> {
+    fold(events).into_iter().filter(|(_, fate)| *fate == Fate::Gone).map(|(space, _)| space).collect()
+}
+
 /// Files of tablespaces by the id in their page 0.
-fn tablespaces(datadir: &Datadir<'_>) -> Result<BTreeMap<SpaceId, Vec<PathBuf>>> {
+pub(super) fn tablespaces(datadir: &Datadir<'_>) -> Result<BTreeMap<SpaceId, Vec<PathBuf>>> {
     let mut found: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
     let mut paths = Vec::new();
     walk(datadir.root, &mut paths).map_err(|e| io_error(datadir.root, e))?;
@@ -165,7 +172,11 @@ fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
         let name = name.to_string_lossy();
         if entry.file_type()?.is_dir() {
             walk(&entry.path(), into)?;
-        } else if name.ends_with(".ibd") || name.ends_with(".ibu") || name.starts_with("undo_") {
+        } else if name.ends_with(".ibd")
+            || name.ends_with(".ibu")
+            || name.starts_with("undo_")
+            || name.starts_with(ASIDE)
+        {
             into.push(entry.path());
         }
     }
@@ -210,7 +221,7 @@ fn rename_all(
 ) -> Result<()> {
     let mut waiting = Vec::new();
     for (space, from, to) in renames {
-        let aside = from.with_file_name(format!("#xbrecv-{space}"));
+        let aside = from.with_file_name(format!("{ASIDE}{space}"));
         fs::rename(&from, &aside).map_err(|e| io_error(&from, e))?;
         waiting.push((space, from, aside, to));
     }

@@ -18,6 +18,7 @@
 mod checks;
 pub mod innodb;
 mod load;
+pub mod pages;
 pub mod pipe;
 mod random;
 mod server;

@@ -18,7 +18,7 @@ pub mod record;
 mod scanner;
 
 pub use block::{Block, BlockState, BlockWriter};
-pub use dynamic_meta::auto_increment_group;
+pub use dynamic_meta::{auto_increment_group, corrupted_indexes_group};
 pub use file::{
     CHECKPOINT_BLOCKS, FileName, HEAD_LEN, HeadError, RedoFile, RedoFlags, RedoHead, newest_checkpoint,
 };

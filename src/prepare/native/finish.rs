@@ -1,0 +1,162 @@
+//! The redo log and the system tablespace of a copy whose pages are up to date.
+//!
+//! The server gets a log of one file that begins in the block behind the end of the old one, with its checkpoint there; its
+//! only records are the auto-increment counters. The same LSN goes into the header of the system tablespace, where a clean
+//! shutdown leaves it (`recv_recovery_from_checkpoint_start` compares the two): no page is newer than that.
+//!
+//! The old log goes last, when all else is durable: until then the whole may be done again.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::dynamic::Dynamic;
+use super::log::{APPLIED, Place};
+use crate::base::format::Format;
+use crate::base::{Code, Error, Lsn, Result};
+use crate::innodb::page::header::FLUSH_LSN;
+use crate::innodb::redo::file::DIRECTORY;
+use crate::innodb::redo::{BLOCK_LEN, BlockWriter, FileName, HEAD_LEN, RedoFlags, RedoHead, lsn};
+use crate::prepare::Datadir;
+use crate::stream::metadata::{BackupType, CHECKPOINTS, Checkpoints, METADATA_MAX};
+
+/// The new log while it is made.
+const NEW: &str = "#innodb_redo.new";
+/// The id of every redo log made here, by which it is known again.
+const OUR_UUID: u32 = 0x7862_7031;
+/// Its size, unless the counters of very many tables need more.
+const LOG_LEN: u64 = 1 << 20;
+/// A multiple of every page size.
+const SIZE_UNIT: u64 = 64 << 10;
+/// Permissions as mysqld gives them.
+const DIR_MODE: u32 = 0o750;
+const FILE_MODE: u32 = 0o640;
+
+/// What is left to do when all pages are up to date and durable.
+#[derive(Debug)]
+pub struct Finish {
+    pub(super) place: Place,
+    pub(super) end: Lsn,
+    pub(super) system: PathBuf,
+    pub(super) dynamic: Dynamic,
+}
+
+impl Finish {
+    /// Makes the copy startable. `sync` makes durable what was written so far; it is called before each step that can't be
+    /// taken back.
+    pub fn run(self, datadir: &Datadir<'_>, mut sync: impl FnMut() -> Result<()>) -> Result<()> {
+        let root = datadir.root;
+        let failed = |e| Error::io(Code::TargetIo, format!("the redo log of {}", root.display()), e);
+        let start = Lsn(self.end.0.next_multiple_of(BLOCK_LEN as u64));
+        self.write_log(root, start).map_err(failed)?;
+        own(datadir.owner, &root.join(NEW)).map_err(failed)?;
+        stamp(&self.system, lsn::first_payload(start))
+            .map_err(|e| Error::io(Code::TargetIo, self.system.display(), e))?;
+        sync()?;
+        self.switch(root).map_err(failed)?;
+        sync()?;
+        self.remove_old(root).map_err(failed)?;
+        mark_prepared(root)
+    }
+
+    fn write_log(&self, root: &Path, start: Lsn) -> io::Result<()> {
+        let dir = root.join(NEW);
+        remove_dir(&dir)?;
+        DirBuilder::new().mode(DIR_MODE).create(&dir)?;
+        let mut writer = BlockWriter::new(start);
+        self.dynamic.groups().for_each(|group| writer.push_group(&group));
+        let (blocks, _) = writer.finish();
+        let head = RedoHead {
+            uuid: OUR_UUID,
+            start_lsn: start,
+            creator: concat!("MySQL xbpipe ", env!("CARGO_PKG_VERSION")).to_owned(),
+            flags: RedoFlags::default(),
+            checkpoints: [Some(lsn::first_payload(start)); 2],
+            encryption: None,
+        };
+        let name = dir.join(FileName { id: 0, spare: false }.to_string());
+        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(name)?;
+        file.write_all_at(&head.build(Format::MySql8), 0)?;
+        file.write_all_at(blocks.as_flattened(), HEAD_LEN as u64)?;
+        // A block of zeros behind the end.
+        let len = (HEAD_LEN + (blocks.len() + 1) * BLOCK_LEN) as u64;
+        file.set_len(len.next_multiple_of(SIZE_UNIT).max(LOG_LEN))
+    }
+
+    /// The new log takes its place.
+    fn switch(&self, root: &Path) -> io::Result<()> {
+        let place = root.join(DIRECTORY);
+        match &self.place {
+            Place::Folder(folder) if *folder == place => std::fs::rename(folder, root.join(APPLIED))?,
+            // What is there was made by an earlier run that was killed just after this.
+            _ => remove_dir(&place)?,
+        }
+        std::fs::rename(root.join(NEW), place)
+    }
+
+    fn remove_old(&self, root: &Path) -> io::Result<()> {
+        match &self.place {
+            Place::Logfile(path) => std::fs::remove_file(path),
+            Place::Folder(_) => remove_dir(&root.join(APPLIED)),
+        }
+    }
+}
+
+/// Whether the redo log in the folder `dir` is one that [`Finish`] made.
+pub(super) fn is_ours(dir: &Path) -> bool {
+    let mut head = [0; HEAD_LEN];
+    let name = dir.join(FileName { id: 0, spare: false }.to_string());
+    let read = File::open(name).and_then(|file| super::log::read_up_to(&file, &mut head, 0));
+    let head = read.ok().and_then(|n| RedoHead::read(&head[..n], Format::MySql8).ok());
+    head.is_some_and(|head| head.uuid == OUR_UUID)
+}
+
+/// The LSN of a clean shutdown. The page's checksum does not cover it.
+fn stamp(system: &Path, at: Lsn) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(system)?;
+    file.write_all_at(&at.0.to_be_bytes(), FLUSH_LSN as u64)
+}
+
+/// Says in `xtrabackup_checkpoints`, where there is one, that the backup is prepared: users' scripts read it.
+fn mark_prepared(root: &Path) -> Result<()> {
+    let path = root.join(CHECKPOINTS);
+    let failed = |e| Error::io(Code::TargetIo, path.display(), e);
+    match std::fs::metadata(&path) {
+        Ok(meta) if meta.len() <= METADATA_MAX as u64 => {}
+        _ => return Ok(()),
+    }
+    let mut checkpoints = Checkpoints::parse(&std::fs::read(&path).map_err(failed)?)?;
+    checkpoints.backup_type = BackupType::FullPrepared;
+    let new = root.join(format!("{CHECKPOINTS}.new"));
+    let replaced = std::fs::write(&new, checkpoints.render())
+        .and_then(|()| std::fs::set_permissions(&new, std::fs::metadata(&path)?.permissions()))
+        .and_then(|()| own_like(&new, &path))
+        .and_then(|()| std::fs::rename(&new, &path));
+    replaced.map_err(failed)
+}
+
+fn own_like(path: &Path, like: &Path) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let (now, wanted) = (std::fs::metadata(path)?, std::fs::metadata(like)?);
+    if (now.uid(), now.gid()) == (wanted.uid(), wanted.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, Some(wanted.uid()), Some(wanted.gid()))
+}
+
+fn own(owner: Option<(u32, u32)>, dir: &Path) -> io::Result<()> {
+    let Some((uid, gid)) = owner else { return Ok(()) };
+    std::os::unix::fs::chown(dir, Some(uid), Some(gid))?;
+    for entry in std::fs::read_dir(dir)? {
+        std::os::unix::fs::chown(entry?.path(), Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+fn remove_dir(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}

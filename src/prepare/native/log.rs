@@ -1,0 +1,200 @@
+//! The redo log of a copy: where it lies, and its groups from the checkpoint on.
+//!
+//! It is a member `xtrabackup_logfile` (header blocks of a redo file, then log blocks from the checkpoint's on), or the
+//! files of `#innodb_redo/` that [`super::super::redo`] made of it: one after the other, each going on where the one
+//! before ends.
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::finish::is_ours;
+use super::{corrupt, encrypted};
+use crate::base::format::Format;
+use crate::base::{Code, Error, Lsn, PageBuffer, Result};
+use crate::innodb::redo::file::DIRECTORY;
+use crate::innodb::redo::{
+    BLOCK_LEN, BlockState, Fed, FileName, Group, HEAD_LEN, RedoFile, RedoHead, ScanError, Scanner,
+    newest_checkpoint,
+};
+use crate::stream::metadata::LOGFILE;
+
+/// Bytes read at a time.
+const READ_LEN: usize = 1 << 20;
+/// Where the old log waits for its removal while the new one takes its place.
+pub(super) const APPLIED: &str = "#innodb_redo.applied";
+
+/// Where the redo of a copy is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// The member `xtrabackup_logfile`, as it came.
+    Logfile(PathBuf),
+    /// A folder of redo files.
+    Folder(PathBuf),
+}
+
+/// Looks for the redo of the copy at `root`: where an earlier run left it, too. `None`: it was applied already.
+pub fn find(root: &Path) -> Result<Option<Place>> {
+    let (logfile, applied, folder) = (root.join(LOGFILE), root.join(APPLIED), root.join(DIRECTORY));
+    let ours = is_ours(&folder);
+    if logfile.is_file() || applied.is_dir() {
+        if folder.is_dir() && !ours {
+            return Err(Error::new(
+                Code::Prepare,
+                format!("{} has the redo of a backup and that of a server", root.display()),
+            )
+            .hint("a server was started on it before it was prepared: extract the backup again"));
+        }
+        return Ok(Some(if logfile.is_file() { Place::Logfile(logfile) } else { Place::Folder(applied) }));
+    }
+    match folder.is_dir() {
+        true => Ok((!ours).then_some(Place::Folder(folder))),
+        false => Err(Error::new(
+            Code::CorruptRedo,
+            format!("{} has no redo: neither {LOGFILE} nor {DIRECTORY}", root.display()),
+        )
+        .hint("give the folder of a whole backup")),
+    }
+}
+
+/// The redo log, its header read.
+pub(super) struct Log {
+    files: Vec<(PathBuf, File, RedoFile)>,
+    checkpoint: Lsn,
+}
+
+impl Log {
+    /// Reads the headers.
+    pub(super) fn open(place: &Place) -> Result<Log> {
+        let files = match place {
+            // A checkpoint may lie in the block behind the last: nothing was logged after it.
+            Place::Logfile(path) => vec![open_file(path, BLOCK_LEN as u64)?],
+            Place::Folder(folder) => open_folder(folder)?,
+        };
+        let checkpoint = newest_checkpoint(files.iter().map(|(_, _, redo)| redo))
+            .ok_or_else(|| corrupt("it has no valid checkpoint"))?;
+        Ok(Log { files, checkpoint })
+    }
+
+    /// Recovery begins here.
+    pub(super) fn checkpoint(&self) -> Lsn {
+        self.checkpoint
+    }
+
+    /// No record starts before this.
+    pub(super) fn start(&self) -> Lsn {
+        self.checkpoint.block_start()
+    }
+
+    /// Bytes from the checkpoint to the end of the last file.
+    pub(super) fn len(&self) -> u64 {
+        self.files.last().map_or(0, |(_, _, redo)| redo.end_lsn().since(self.checkpoint))
+    }
+
+    /// Gives the groups in their order to `each`, until it breaks or the log ends. The end of the last group given;
+    /// the checkpoint where there is none.
+    pub(super) fn groups(&self, mut each: impl FnMut(&Group<'_>) -> Result<ControlFlow<()>>) -> Result<Lsn> {
+        let mut scanner = Scanner::new(self.checkpoint);
+        let mut buffer = PageBuffer::new(READ_LEN);
+        for (path, file, redo) in &self.files {
+            let Some(mut at) = redo.offset_of(scanner.next_block()) else { continue };
+            loop {
+                let filled = read_up_to(file, &mut buffer, at)
+                    .map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
+                let (blocks, rest) = buffer[..filled].as_chunks::<BLOCK_LEN>();
+                for block in blocks {
+                    let goes_on = take(&mut scanner, block)?;
+                    if drain(&mut scanner, &mut each)?.is_break() || !goes_on {
+                        return Ok(self.reached(&scanner));
+                    }
+                }
+                at += filled as u64;
+                match (filled == READ_LEN, rest.is_empty()) {
+                    (true, _) => {}
+                    (false, true) => break,
+                    (false, false) => return Err(corrupt("it ends inside a block")),
+                }
+            }
+        }
+        Ok(self.reached(&scanner))
+    }
+
+    fn reached(&self, scanner: &Scanner) -> Lsn {
+        scanner.recovered_lsn().map_or(self.checkpoint, |lsn| lsn.max(self.checkpoint))
+    }
+}
+
+/// Feeds a block; false where the log ends with it.
+fn take(scanner: &mut Scanner, block: &[u8; BLOCK_LEN]) -> Result<bool> {
+    let lsn = scanner.next_block();
+    match scanner.feed(block).map_err(scan_error)? {
+        Fed::Full => Ok(true),
+        Fed::Partial | Fed::End(BlockState::NotWritten) => Ok(false),
+        Fed::End(_) => Err(corrupt(format!("the block at LSN {lsn} is damaged"))),
+    }
+}
+
+fn drain(
+    scanner: &mut Scanner,
+    each: &mut impl FnMut(&Group<'_>) -> Result<ControlFlow<()>>,
+) -> Result<ControlFlow<()>> {
+    while let Some(group) = scanner.poll().map_err(scan_error)? {
+        if each(&group)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+fn scan_error(e: ScanError) -> Error {
+    match e {
+        ScanError::Encrypted { .. } => encrypted("the redo of the backup"),
+        e => corrupt(e),
+    }
+}
+
+fn open_folder(folder: &Path) -> Result<Vec<(PathBuf, File, RedoFile)>> {
+    let failed = |e| Error::io(Code::TargetIo, folder.display(), e);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = FileName::parse(&entry.file_name().to_string_lossy());
+        if name.is_some_and(|name| !name.spare) {
+            files.push(open_file(&entry.path(), 0)?);
+        }
+    }
+    files.sort_by_key(|(_, _, redo)| redo.head.start_lsn);
+    for pair in files.windows(2) {
+        let [(_, _, one), (path, _, next)] = pair else { continue };
+        if one.end_lsn() != next.head.start_lsn || one.head.uuid != next.head.uuid {
+            return Err(corrupt(format!("{} does not go on where the file before it ends", path.display())));
+        }
+    }
+    Ok(files)
+}
+
+fn open_file(path: &Path, behind: u64) -> Result<(PathBuf, File, RedoFile)> {
+    let failed = |e| Error::io(Code::TargetIo, path.display(), e);
+    let file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    let mut head = [0; HEAD_LEN];
+    let filled = read_up_to(&file, &mut head, 0).map_err(failed)?;
+    let head = RedoHead::read(&head[..filled], Format::MySql8).map_err(corrupt)?;
+    Ok((path.to_owned(), file, RedoFile { head, len: len + behind }))
+}
+
+/// Fills `buffer` from `at` on, as far as the file goes.
+pub(super) fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,174 @@
+//! The tablespaces of a copy by id: their files, their page size, their length.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::corrupt;
+use super::log::read_up_to;
+use crate::base::{Code, Error, PageNo, Result, SpaceId};
+use crate::innodb::page::{LOGICAL_MAX, Page0, PageLayout};
+use crate::prepare::{Datadir, options, replay};
+
+/// All tablespaces.
+pub(super) struct Spaces {
+    by_id: HashMap<SpaceId, Space>,
+    removed: BTreeSet<SpaceId>,
+}
+
+/// One tablespace. Only the system's has more than one file.
+pub(super) struct Space {
+    pub(super) layout: PageLayout,
+    pub(super) encrypted: bool,
+    files: Vec<PathBuf>,
+}
+
+/// A tablespace whose files are open.
+pub(super) struct OpenSpace {
+    pub(super) id: SpaceId,
+    pub(super) layout: PageLayout,
+    files: Vec<OpenFile>,
+}
+
+struct OpenFile {
+    path: PathBuf,
+    file: File,
+    /// Number of its first page.
+    first: u64,
+}
+
+impl Spaces {
+    /// Looks into page 0 of every file that is one of a tablespace; `removed` are those that redo deletes.
+    pub(super) fn find(datadir: &Datadir<'_>, removed: BTreeSet<SpaceId>) -> Result<Spaces> {
+        let mut by_id = HashMap::new();
+        let mut files: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
+        for (id, found) in replay::tablespaces(datadir)? {
+            if let [first, second, ..] = &found[..] {
+                let both = format!("{} and {}", first.display(), second.display());
+                return Err(Error::new(Code::Prepare, format!("{both} both stand for tablespace {id}"))
+                    .hint("take the backup again, without DDL meanwhile"));
+            }
+            files.insert(id, found);
+        }
+        files.insert(SpaceId::SYSTEM, options::system_files(datadir)?);
+        for (id, files) in files {
+            let first = files.first().ok_or_else(|| corrupt("the system tablespace has no file"))?;
+            let page0 = read_page0(first)?;
+            if page0.space != id {
+                return Err(Error::new(
+                    Code::CorruptPage,
+                    format!("{} is of tablespace {}, not {id}", first.display(), page0.space),
+                ));
+            }
+            let encrypted = page0.flags.is_encrypted() || page0.encryption.is_some();
+            by_id.insert(id, Space { layout: page0.layout, encrypted, files });
+        }
+        Ok(Spaces { by_id, removed })
+    }
+
+    /// The tablespace with this id.
+    pub(super) fn get(&self, id: SpaceId) -> Option<&Space> {
+        self.by_id.get(&id)
+    }
+
+    /// Whether records for this tablespace, which has no file, are of no interest: redo removes it later, or it is an undo
+    /// tablespace whose truncation lies before the checkpoint in part (`recv_recover` leaves both out).
+    pub(super) fn is_removed(&self, id: SpaceId) -> bool {
+        self.removed.contains(&id) || id.is_undo() || id == SpaceId::TEMPORARY
+    }
+
+    /// The first file of the system tablespace.
+    pub(super) fn system_file(&self) -> Result<PathBuf> {
+        let file = self.by_id.get(&SpaceId::SYSTEM).and_then(|space| space.files.first());
+        file.cloned().ok_or_else(|| corrupt("the system tablespace has no file"))
+    }
+
+    /// Makes each file as long as its tablespace header and the extensions in redo (`extended`) say; no file is cut.
+    pub(super) fn lengthen(&self, extended: &BTreeMap<SpaceId, u64>) -> Result<()> {
+        for (id, space) in &self.by_id {
+            let Some(path) = space.files.last() else { continue };
+            let first = &space.files[0];
+            let page_len = space.layout.physical() as u64;
+            let mut wanted = u64::from(read_page0(first)?.size) * page_len;
+            if *id != SpaceId::SYSTEM {
+                // Extensions of the system tablespace count from the start of its last file; its header knows all.
+                wanted = wanted.max(extended.get(id).copied().unwrap_or_default());
+            }
+            let failed = |e| Error::io(Code::TargetIo, path.display(), e);
+            let mut before = 0;
+            for path in &space.files[..space.files.len() - 1] {
+                before += std::fs::metadata(path).map_err(failed)?.len();
+            }
+            let wanted = wanted.saturating_sub(before);
+            if std::fs::metadata(path).map_err(failed)?.len() < wanted {
+                let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+                file.set_len(wanted).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Page 0 of the tablespace that `path` is the first file of.
+fn read_page0(path: &Path) -> Result<Page0> {
+    let mut bytes = vec![0; LOGICAL_MAX];
+    let filled = File::open(path)
+        .and_then(|file| read_up_to(&file, &mut bytes, 0))
+        .map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
+    Page0::read(&bytes[..filled])
+        .map_err(|e| Error::new(Code::CorruptPage, format!("{} page 0", path.display())).cause(e))
+}
+
+impl Space {
+    /// Opens its files for reading and writing.
+    pub(super) fn open(&self, id: SpaceId) -> Result<OpenSpace> {
+        let page_len = self.layout.physical() as u64;
+        let mut first = 0;
+        let mut files = Vec::new();
+        for path in &self.files {
+            let opened = OpenOptions::new().read(true).write(true).open(path);
+            let opened = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
+            let (len, file) = opened.map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
+            files.push(OpenFile { path: path.clone(), file, first });
+            first += len / page_len;
+        }
+        Ok(OpenSpace { id, layout: self.layout, files })
+    }
+}
+
+impl OpenSpace {
+    /// Reads a page; gives how much of it the file has.
+    pub(super) fn read(&self, page: PageNo, into: &mut [u8]) -> Result<usize> {
+        let (file, at) = self.place(page);
+        read_up_to(&file.file, into, at).map_err(|e| self.failed(page, e))
+    }
+
+    /// Writes pages that follow each other in one file.
+    pub(super) fn write(&self, first: PageNo, pages: &[u8]) -> Result<()> {
+        let (file, at) = self.place(first);
+        file.file.write_all_at(pages, at).map_err(|e| self.failed(first, e))
+    }
+
+    /// Whether `page` lies right behind the one before it, in the same file.
+    pub(super) fn follows(&self, before: PageNo, page: PageNo) -> bool {
+        before.0.checked_add(1) == Some(page.0)
+            && (self.files.len() == 1 || self.files.iter().all(|file| file.first != u64::from(page.0)))
+    }
+
+    /// The file that a page is in, for words.
+    pub(super) fn shown(&self, page: PageNo) -> String {
+        format!("{} page {page}", self.place(page).0.path.display())
+    }
+
+    fn place(&self, page: PageNo) -> (&OpenFile, u64) {
+        let number = u64::from(page.0);
+        let file = self.files.iter().rev().find(|file| file.first <= number).unwrap_or(&self.files[0]);
+        (file, (number - file.first) * self.layout.physical() as u64)
+    }
+
+    fn failed(&self, page: PageNo, e: io::Error) -> Error {
+        Error::io(Code::TargetIo, self.shown(page), e)
+    }
+}
