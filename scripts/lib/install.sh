@@ -163,6 +163,9 @@ wrap_mysql_9_7() {
 	for client in my_print_defaults myisamchk; do
 		wrap_tool "$client" "$root" "$root/usr/bin/$client"
 	done
+	# A server whose datadir has a mysqld.my and a component_keyring_file.cnf gets its keyring from there.
+	printf '{"read_local_manifest": true}\n' >"$root/usr/sbin/mysqld.my"
+	printf '{"read_local_config": true}\n' >"$root/usr/lib/mysql/plugin/component_keyring_file.cnf"
 	rm -f "$CACHE/bin/mysqld-9.7"
 	ln -s mysqld "$CACHE/bin/mysqld-9.7"
 }
