@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod book;
+pub mod folder;
 mod layers;
 
 use std::collections::BTreeMap;

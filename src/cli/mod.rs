@@ -7,4 +7,5 @@ pub mod progress;
 pub mod report;
 pub mod signals;
 pub mod xbrecv;
+mod xbrecv_prepare;
 pub mod xbsend;

@@ -169,6 +169,9 @@ struct Snapshot {
     files_total: u64,
     redo_bytes: u64,
     redo_lag_bytes: u64,
+    records_done: u64,
+    records_total: u64,
+    pages_done: u64,
     torn_page_retries: u64,
     seconds_left: Option<u64>,
 }
@@ -178,22 +181,34 @@ impl Snapshot {
         let now = Instant::now();
         let (done, total, wire) =
             (Progress::get(&p.bytes_done), Progress::get(&p.bytes_total), Progress::get(&p.bytes_wire));
-        // The receiver learns the total only at the end: what crosses the transport shows that it moves.
-        let per_second = rate.update(now, if total > 0 { done } else { wire.max(done) });
-        let copying = p.phase() == Phase::Copying && total > 0 && per_second > 0;
+        let (records, records_total) = (Progress::get(&p.records_done), Progress::get(&p.records_total));
+        let applying = p.phase() == Phase::Preparing && records > 0;
+        let per_second = match applying {
+            true => rate.update(now, records),
+            // The receiver learns the total only at the end: what crosses the transport shows that it moves.
+            false => rate.update(now, if total > 0 { done } else { wire.max(done) }),
+        };
+        let left = match p.phase() {
+            Phase::Copying if total > 0 => Some(total.saturating_sub(done)),
+            Phase::Preparing if applying => Some(records_total.saturating_sub(records)),
+            _ => None,
+        };
         Snapshot {
             phase: p.phase().as_str(),
             elapsed_seconds: (now - started).as_secs_f64(),
             bytes_done: done,
             bytes_total: total,
-            bytes_per_second: per_second,
+            bytes_per_second: if applying { 0 } else { per_second },
             bytes_wire: wire,
             files_done: Progress::get(&p.files_done),
             files_total: Progress::get(&p.files_total),
             redo_bytes: Progress::get(&p.redo_bytes),
             redo_lag_bytes: Progress::get(&p.redo_lag),
+            records_done: records,
+            records_total,
+            pages_done: Progress::get(&p.pages_done),
             torn_page_retries: Progress::get(&p.torn_retries),
-            seconds_left: copying.then(|| total.saturating_sub(done) / per_second),
+            seconds_left: left.filter(|_| per_second > 0).map(|left| left / per_second),
         }
     }
 
@@ -203,6 +218,12 @@ impl Snapshot {
 
     fn line(&self) -> String {
         let mut parts = vec![self.phase.to_owned()];
+        if self.phase == Phase::Preparing.as_str() && self.records_total > 0 {
+            parts.push(format!("{} of {} redo records", self.records_done, self.records_total));
+            parts.push(format!("{} pages", self.pages_done));
+            parts.extend(self.seconds_left.map(left));
+            return parts.join(", ");
+        }
         if self.bytes_total > 0 {
             parts.push(format!("{} of {}", report::bytes(self.bytes_done), report::bytes(self.bytes_total)));
         } else {
@@ -221,17 +242,23 @@ impl Snapshot {
                 report::bytes(self.redo_lag_bytes)
             ));
         }
-        if let Some(left) = self.seconds_left {
-            parts.push(format!("{} left", report::duration(Duration::from_secs(left))));
-        }
+        parts.extend(self.seconds_left.map(left));
         parts.join(", ")
     }
 
     fn draw(&self, bar: &ProgressBar) {
-        bar.set_length(self.bytes_total.max(1));
-        bar.set_position(self.bytes_done.min(self.bytes_total));
+        let (done, total) = match self.records_done {
+            0 => (self.bytes_done, self.bytes_total),
+            records => (records, self.records_total),
+        };
+        bar.set_length(total.max(1));
+        bar.set_position(done.min(total));
         bar.set_message(self.line());
     }
+}
+
+fn left(seconds: u64) -> String {
+    format!("{} left", report::duration(Duration::from_secs(seconds)))
 }
 
 #[cfg(test)]
@@ -252,6 +279,12 @@ mod tests {
         assert!(s.line().starts_with("copying, 1.00 MiB of 4.00 MiB, "), "{}", s.line());
         assert!(s.line().contains("files 0/8, redo 2.00 KiB (lag 0 B)"), "{}", s.line());
         assert!(s.seconds_left.is_some());
+        p.enter(Phase::Preparing);
+        Progress::set(&p.records_total, 300);
+        Progress::set(&p.records_done, 100);
+        rate.points = vec![(started, 0)];
+        let s = Snapshot::take(&p, started, &mut rate);
+        assert!(s.line().starts_with("preparing, 100 of 300 redo records, 0 pages, 2"), "{}", s.line());
         let json: serde_json::Value = serde_json::from_str(&s.json()).unwrap();
         assert_eq!(json["bytes_done"], 1 << 20);
     }

@@ -14,14 +14,16 @@ use crate::target::{Mapping, Target};
 use crate::transport::stdin::Stdin;
 
 use super::progress::{Display, Mode};
-use super::{report, signals};
+use super::{report, signals, xbrecv_prepare};
 
-const PROGRAM: &str = "xbrecv";
+pub(super) const PROGRAM: &str = "xbrecv";
 /// Least memory of the private server: its own default buffer pool.
 const MEMORY_MIN: u64 = 128 << 20;
 /// Least memory for applying redo: below it, chunks of kept records are too small to be read back at speed.
 const NATIVE_MEMORY_MIN: u64 = 32 << 20;
-/// Most memory it gets where none is asked for.
+/// Most memory for applying redo where none is asked for: what exceeds it goes through a file, at little cost.
+const NATIVE_MEMORY_DEFAULT_MAX: u64 = 512 << 20;
+/// Most memory a private server gets where none is asked for.
 const MEMORY_DEFAULT_MAX: u64 = 4 << 30;
 
 const EXAMPLES: &str = "\
@@ -30,6 +32,7 @@ Examples:
   xbsend | ssh replica xbrecv /var/lib/mysql             a new replica, over ssh
   xbrecv /restore < full.xb                              from a backup file
   xbrecv --verify-only < full.xb                         is it whole?
+  xbrecv prepare /backup                                 a folder received with --prepare=none, in its place
 
 Nothing half-done ever looks done: the copy is made in a hidden folder beside DIR and takes DIR's place at the very end,
 after everything was verified, prepared and synced. Exit status 0 means just that.";
@@ -37,7 +40,14 @@ after everything was verified, prepared and synced. Exit status 0 means just tha
 /// What was typed.
 #[derive(Parser, Debug)]
 #[command(name = PROGRAM, version, about = "Receives a hot backup of a MySQL server and makes a datadir of it", after_help = EXAMPLES)]
+#[command(
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Where the datadir is to be: an absent or empty folder
     #[arg(value_name = "DIR", required_unless_present = "verify_only")]
     dir: Option<PathBuf>,
@@ -75,6 +85,13 @@ struct Args {
     verbose: u8,
 }
 
+/// What else it does.
+#[derive(clap::Subcommand, Debug)]
+enum Command {
+    /// Prepares a folder that holds a backup, in its place; it may be killed and run again
+    Prepare(xbrecv_prepare::Args),
+}
+
 /// `--prepare`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum PrepareArg {
@@ -101,8 +118,17 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { report::EXIT_USAGE } else { 0 });
         }
     };
-    report::start_log(args.verbose);
-    match run(args) {
+    let done = match args.command {
+        Some(Command::Prepare(args)) => {
+            report::start_log(args.verbose);
+            xbrecv_prepare::run(args)
+        }
+        None => {
+            report::start_log(args.verbose);
+            run(args)
+        }
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprint!("{}", report::render_error(PROGRAM, &e));
@@ -131,7 +157,6 @@ fn run(args: Args) -> Result<()> {
 
 /// What it means. Everything that can be wrong with it is found before the first byte of the stream is read.
 fn options(args: Args) -> Result<ReceiveOptions> {
-    let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let prepare = match (args.verify_only, args.prepare) {
         (true, _) | (_, Some(PrepareArg::None)) => Prepare::None,
         (false, Some(PrepareArg::Native)) => Prepare::Native,
@@ -142,16 +167,26 @@ fn options(args: Args) -> Result<ReceiveOptions> {
         prepare,
         mappings: args.map,
         allow_no_manifest: args.allow_no_manifest,
-        parallel: match args.parallel {
-            Some(0) => return Err(Error::new(Code::Usage, "--parallel must be at least 1")),
-            Some(n) => n,
-            None => cores,
+        parallel: threads(args.parallel)?,
+        use_memory: match args.prepare {
+            Some(PrepareArg::Native) => native_memory(args.use_memory),
+            _ => args.use_memory.unwrap_or_else(default_memory).max(MEMORY_MIN),
         },
-        use_memory: args.use_memory.unwrap_or_else(default_memory).max(match args.prepare {
-            Some(PrepareArg::Native) => NATIVE_MEMORY_MIN,
-            _ => MEMORY_MIN,
-        }),
     })
+}
+
+/// `--parallel`, or as many as there are cores.
+pub(super) fn threads(asked: Option<usize>) -> Result<usize> {
+    match asked {
+        Some(0) => Err(Error::new(Code::Usage, "--parallel must be at least 1")),
+        Some(n) => Ok(n),
+        None => Ok(std::thread::available_parallelism().map_or(2, usize::from)),
+    }
+}
+
+/// Memory for applying redo.
+pub(super) fn native_memory(asked: Option<u64>) -> u64 {
+    asked.unwrap_or_else(|| default_memory().min(NATIVE_MEMORY_DEFAULT_MAX)).max(NATIVE_MEMORY_MIN)
 }
 
 /// A quarter of the memory that is free now.
@@ -163,7 +198,7 @@ fn default_memory() -> u64 {
 }
 
 /// A number of bytes with an optional K, M, G or T, as MySQL's options have it.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
         None => (text, 1),
         Some(at) => {

@@ -39,7 +39,8 @@ pub(super) fn gather(datadir: &Datadir<'_>, log: &Log, means: &Means<'_>) -> Res
     let mut store = Store::new(log.start(), log.len(), memory, run_len(means), datadir.root);
     let (mut events, mut dynamic) = (Vec::new(), Dynamic::default());
     let mut records = 0;
-    let promised = datadir.end_lsn.map(reached);
+    // A log whose checkpoint lies behind the backup's end is not the backup's: a server has gone on from there.
+    let promised = datadir.end_lsn.map(reached).filter(|promised| *promised >= log.checkpoint());
     let mut end = log.checkpoint();
     let mut beyond = false;
     let scanned = log.groups(|group| {

@@ -1,0 +1,177 @@
+//! `xbrecv prepare DIR`: folders from wherever, killed and run again, always come to the same bytes.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::pages::send_around;
+use support::pipe::{Said, said, xbsend};
+use support::{Kind, Random, Server, WriteLoad, check_load, check_tables, checksums, seed, tool};
+
+/// A backup with plenty of redo to apply, and nothing flushed meanwhile.
+struct Backup {
+    dir: tempfile::TempDir,
+    stream: PathBuf,
+}
+
+impl Backup {
+    fn take(seed: u64, transactions: u64) -> Backup {
+        let options = [&support::pages::RESTFUL[..], &["--innodb-page-size=32768"]].concat();
+        let source = Server::start(Kind::Mysql97, &options);
+        let load = WriteLoad::start(&source, seed, 4);
+        load.wait_for(50);
+        let dir = tempfile::tempdir().unwrap();
+        let stream = dir.path().join("full.xb");
+        // mbstream reads no sparse chunks.
+        let mut send = xbsend(&source);
+        send.arg("--dense");
+        send_around(send, 1 << 20, &stream, || load.wait_for(transactions)).ok();
+        load.stop();
+        Backup { dir, stream }
+    }
+
+    fn receive(&self, prepare: &str) -> PathBuf {
+        let target = self.dir.path().join(format!("received-{prepare}"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+        command.args(["--progress=none", "--prepare", prepare, "--mysqld"]).arg(tool("mysqld"));
+        command.arg(&target).stdin(std::fs::File::open(&self.stream).unwrap()).stderr(Stdio::piped());
+        said(command.spawn().unwrap()).ok();
+        target
+    }
+
+    /// A copy of `folder`.
+    fn again(&self, folder: &Path, name: &str) -> PathBuf {
+        let to = self.dir.path().join(name);
+        let _ = std::fs::remove_dir_all(&to);
+        let copied =
+            Command::new("cp").args(["-a", "--sparse=always"]).arg(folder).arg(&to).status().unwrap();
+        assert!(copied.success());
+        to
+    }
+}
+
+fn prepare(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    command.args(["prepare", "--progress=none", "--use-memory=32M"]).arg(dir).stderr(Stdio::piped());
+    command
+}
+
+fn prepared(dir: &Path) -> Said {
+    said(prepare(dir).spawn().unwrap()).ok()
+}
+
+/// Every file below `dir` by a digest of its content.
+fn files(dir: &Path) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => {
+                    let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+                    found.insert(name, xxhash_rust::xxh3::xxh3_64(&std::fs::read(&path).unwrap()));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn assert_same_files(ours: &Path, theirs: &Path) {
+    let (ours, theirs) = (files(ours), files(theirs));
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    let differing: Vec<_> = ours.iter().filter(|(name, digest)| theirs[*name] != **digest).collect();
+    assert!(differing.is_empty(), "{differing:?}");
+}
+
+fn auto_increments(server: &Server) -> Vec<Vec<String>> {
+    server.execute("SET SESSION information_schema_stats_expiry = 0");
+    server.query(
+        "SELECT table_name, auto_increment FROM information_schema.tables \
+         WHERE table_schema = 'load' AND auto_increment IS NOT NULL ORDER BY 1",
+    )
+}
+
+#[test]
+fn all_ways_lead_to_the_same_copy() {
+    let backup = Backup::take(seed(), 200);
+    let native = backup.receive("native");
+    assert!(
+        std::fs::read_to_string(native.join("xtrabackup_checkpoints")).unwrap().contains("full-prepared")
+    );
+
+    let left = backup.receive("none");
+    prepared(&left).says("is prepared");
+    assert_same_files(&left, &native);
+    prepared(&left).says("is prepared already");
+    assert_same_files(&left, &native);
+
+    let extracted = backup.dir.path().join("extracted");
+    std::fs::create_dir(&extracted).unwrap();
+    let mut extract = Command::new(tool("mbstream"));
+    extract.arg("-x").arg("-C").arg(&extracted).stdin(std::fs::File::open(&backup.stream).unwrap());
+    assert!(extract.status().unwrap().success());
+    prepared(&extracted).says("is prepared");
+    assert_same_files(&extracted, &native);
+
+    let by_server = backup.receive("server");
+    let options = ["--innodb-page-size=32768", "--log-bin=binlog"];
+    let judge = Server::start_on(Kind::Mysql97, &by_server, &options);
+    let copy = Server::start_on(Kind::Mysql97, &left, &options);
+    assert_eq!(checksums(&copy), checksums(&judge));
+    assert_eq!(auto_increments(&copy), auto_increments(&judge));
+    assert_eq!(support::gtid_executed(&copy), support::gtid_executed(&judge));
+    check_tables(&copy);
+    check_load(&copy);
+    drop(copy);
+    said(prepare(&left).spawn().unwrap()).ok().says("is prepared already");
+}
+
+#[test]
+fn what_is_no_backup_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = |what: &str| said(prepare(dir.path()).spawn().unwrap()).failed(what);
+    refused("corrupt-redo").says("has no redo");
+    std::fs::write(dir.path().join("xtrabackup_logfile"), [0; 4096]).unwrap();
+    refused("corrupt-redo");
+    std::fs::write(dir.path().join("auto.cnf"), "").unwrap();
+    refused("prepare").says("a server was started on");
+    let incremental = "backup_type = incremental\nfrom_lsn = 1\nto_lsn = 2\nlast_lsn = 2\n";
+    std::fs::write(dir.path().join("xtrabackup_checkpoints"), incremental).unwrap();
+    refused("prepare").says("incremental");
+}
+
+#[test]
+fn killed_and_run_again_it_comes_to_the_same_bytes() {
+    let seed = seed();
+    let mut random = Random::new(seed);
+    let kills = std::env::var("XBPIPE_ROUNDS").map_or(10, |n| n.parse().unwrap());
+    let backup = Backup::take(seed, 300);
+    let left = backup.receive("none");
+    let wanted = backup.again(&left, "wanted");
+    let begun = Instant::now();
+    prepared(&wanted);
+    let time = begun.elapsed();
+    let (mut killed, mut round) = (0, 0);
+    while killed < kills {
+        round += 1;
+        assert!(round < 20 * kills, "the run is over before it can be killed");
+        let dir = backup.again(&left, "killed");
+        // A few times in a row, so that what a killed run left is killed over, too.
+        for _ in 0..=random.below(3) {
+            let mut run = prepare(&dir).spawn().unwrap();
+            std::thread::sleep(Duration::from_micros(random.below(time.as_micros() as u64)));
+            run.kill().unwrap();
+            killed += u64::from(run.wait().unwrap().code().is_none());
+        }
+        prepared(&dir);
+        assert_same_files(&dir, &wanted);
+    }
+    eprintln!("{killed} kills in {round} rounds, each within {time:?}");
+}
