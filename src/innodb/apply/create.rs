@@ -11,7 +11,7 @@ use crate::innodb::redo::record::{RowFormat, Tree};
 
 /// Infimum and supremum, with their headers, as every COMPACT page has them from offset 94 on: the first is
 /// followed by the second, which ends the list.
-const COMPACT_RECORDS: [u8; 26] = *b"\x01\x00\x02\x00\x0dinfimum\x00\x01\x00\x0b\x00\x00supremum";
+pub(super) const COMPACT_RECORDS: [u8; 26] = *b"\x01\x00\x02\x00\x0dinfimum\x00\x01\x00\x0b\x00\x00supremum";
 /// The same for REDUNDANT pages.
 const REDUNDANT_RECORDS: [u8; 31] =
     *b"\x08\x01\x00\x00\x03\x00\x74infimum\x00\x09\x01\x00\x08\x03\x00\x00supremum\x00";

@@ -6,7 +6,7 @@
 use super::directory::OWNED_MIN;
 use super::index_page::{FREE, GARBAGE, IndexPage, LAST_INSERT, N_RECS, N_SLOTS};
 use super::shape::Shape;
-use super::{Applied, Damage, create, offsets};
+use super::{Applied, Damage, create, offsets, zip};
 
 /// Deletes the record at `rec`.
 pub(super) fn delete(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> Applied {
@@ -17,6 +17,9 @@ pub(super) fn delete(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> App
     page.set_next(rec, free);
     page.set(FREE, rec);
     page.set(GARBAGE, page.get(GARBAGE) + size);
+    if page.zip.is_some() {
+        return zip::delete(page, shape, rec, free);
+    }
     let recs = page.get(N_RECS).checked_sub(1).ok_or(Damage("a deletion from an empty page"))?;
     page.set(N_RECS, recs);
     Ok(())
@@ -34,7 +37,7 @@ fn unlink(page: &mut IndexPage<'_>, rec: usize) -> Applied {
     if rec == owner {
         page.set_slot(slot, previous)?;
     }
-    page.set_n_owned(heir, owned - 1);
+    page.set_n_owned(heir, owned - 1)?;
     if owned <= OWNED_MIN {
         page.balance_slot(slot)?;
     }
@@ -49,6 +52,9 @@ pub(super) fn list_end(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> A
         return Ok(());
     }
     let first = page.user_record(rec)?;
+    if page.zip.is_some() {
+        return delete_to_end(page, shape, first);
+    }
     let (last, count, size) = measure_to_end(page, shape, first)?;
     let previous = page.previous(first)?;
     let slot = page.owner_slot(first)?;
@@ -62,7 +68,7 @@ pub(super) fn list_end(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> A
     let owned = page.n_owned(owner).checked_sub(before).filter(|n| *n != 0);
     page.set(LAST_INSERT, 0);
     page.set_slot(slot, supremum)?;
-    page.set_n_owned(supremum, owned.ok_or(Damage("a slot that owns fewer records than lie before it"))?);
+    page.set_n_owned(supremum, owned.ok_or(Damage("a slot that owns fewer records than lie before it"))?)?;
     page.set(N_SLOTS, slot + 1);
     page.set_next(previous, Some(supremum));
     let free = Some(page.get(FREE)).filter(|free| *free != 0);
@@ -71,6 +77,21 @@ pub(super) fn list_end(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> A
     page.set(GARBAGE, page.get(GARBAGE) + size);
     page.set(N_RECS, page.get(N_RECS).checked_sub(count).ok_or(Damage("fewer records than are deleted"))?);
     Ok(())
+}
+
+/// On a compressed page, records go one by one.
+fn delete_to_end(page: &mut IndexPage<'_>, shape: &Shape, first: usize) -> Applied {
+    page.set(LAST_INSERT, 0);
+    let mut rec = first;
+    for _ in 0..page.steps_max() {
+        let next = page.next(rec)?;
+        delete(page, shape, rec)?;
+        if next == page.supremum() {
+            return Ok(());
+        }
+        rec = next;
+    }
+    Err(Damage("a list of records without end"))
 }
 
 /// Last record, number and bytes of those from `first` on.
@@ -97,6 +118,9 @@ pub(super) fn list_start(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) ->
         return Ok(());
     }
     if rec == page.supremum() {
+        if page.zip.is_some() {
+            return Err(Damage("a compressed page emptied by other than its image"));
+        }
         let format = page.format;
         create::clear(page.b, format);
         return Ok(());

@@ -60,8 +60,8 @@ impl IndexPage<'_> {
         }
         self.add_slot(slot)?;
         self.set_slot(slot, middle)?;
-        self.set_n_owned(middle, owned / 2);
-        self.set_n_owned(owner, owned - owned / 2);
+        self.set_n_owned(middle, owned / 2)?;
+        self.set_n_owned(owner, owned - owned / 2)?;
         Ok(())
     }
 
@@ -87,15 +87,15 @@ impl IndexPage<'_> {
         }
         let (owner, upper) = (self.slot(slot)?, self.slot(slot + 1)?);
         let (owned, upper_owned) = (self.n_owned(owner), self.n_owned(upper));
-        self.set_n_owned(owner, 0);
+        self.set_n_owned(owner, 0)?;
         if upper_owned > OWNED_MIN {
             let next = self.next(owner)?;
-            self.set_n_owned(next, owned + 1);
+            self.set_n_owned(next, owned + 1)?;
             self.set_slot(slot, next)?;
-            self.set_n_owned(upper, upper_owned - 1);
+            self.set_n_owned(upper, upper_owned - 1)?;
             return Ok(());
         }
-        self.set_n_owned(upper, owned + upper_owned);
+        self.set_n_owned(upper, owned + upper_owned)?;
         for n in slot + 1..slots {
             let record = self.slot(n)?;
             self.set_slot(n - 1, record)?;

@@ -11,6 +11,7 @@
 //! bits), info bits and records owned (1). Both are followed, further down, by the lengths or ends of fields.
 
 use super::shape::Shape;
+use super::zip::Zip;
 use super::{Applied, Damage};
 use crate::innodb::bytes::{be16, put16};
 use crate::innodb::page::{FIL_TRAILER, FilHeader, LOGICAL_MIN, PageType};
@@ -65,16 +66,33 @@ pub(super) fn ends(format: RowFormat) -> (usize, usize) {
 pub(super) struct IndexPage<'p> {
     pub(super) b: &'p mut [u8],
     pub(super) format: RowFormat,
+    /// The compressed half of a ROW_FORMAT=COMPRESSED page: header fields and owned records change in both.
+    pub(super) zip: Option<Zip<'p>>,
+}
+
+/// The bytes of a page in memory and, if it is compressed, their other half.
+pub(super) struct Frame<'p> {
+    pub(super) bytes: &'p mut [u8],
+    pub(super) zip: Option<Zip<'p>>,
 }
 
 impl<'p> IndexPage<'p> {
-    /// `page` as a page of records of this shape.
-    pub(super) fn of(page: &'p mut [u8], shape: &Shape) -> Applied<Self> {
-        let page = Self::any(page)?;
+    /// `frame` as a page of records of this shape.
+    pub(super) fn of(frame: Frame<'p>, shape: &Shape) -> Applied<Self> {
+        let page = Self::any_of(frame)?;
         if page.format != shape.format() {
             return Err(Damage("the page and the record have different row formats"));
         }
         Ok(page)
+    }
+
+    /// `frame` as an index page of whichever format it has.
+    pub(super) fn any_of(frame: Frame<'p>) -> Applied<Self> {
+        let page = Self::any(frame.bytes)?;
+        if frame.zip.is_some() && page.format != RowFormat::Compact {
+            return Err(Damage("a compressed page in REDUNDANT format"));
+        }
+        Ok(IndexPage { zip: frame.zip, ..page })
     }
 
     /// `page` as an index page of whichever format it has.
@@ -85,7 +103,7 @@ impl<'p> IndexPage<'p> {
         }
         let compact = be16(page, N_HEAP) & N_HEAP_COMPACT != 0;
         let format = if compact { RowFormat::Compact } else { RowFormat::Redundant };
-        Ok(IndexPage { b: page, format })
+        Ok(IndexPage { b: page, format, zip: None })
     }
 
     pub(super) fn is_rtree(&self) -> bool {
@@ -112,6 +130,14 @@ impl<'p> IndexPage<'p> {
     /// Sets a field of the page header.
     pub(super) fn set(&mut self, field: usize, value: usize) {
         put16(self.b, field, value as u16);
+        if let Some(zip) = &mut self.zip {
+            put16(zip.z, field, value as u16);
+        }
+    }
+
+    /// Stores two bytes in the body.
+    fn put(&mut self, at: usize, value: usize) {
+        put16(self.b, at, value as u16);
     }
 
     pub(super) fn n_heap(&self) -> usize {
@@ -139,7 +165,7 @@ impl<'p> IndexPage<'p> {
 
     pub(super) fn set_slot(&mut self, n: usize, record: usize) -> Applied {
         let at = self.slot_at(n)?;
-        self.set(at, record);
+        self.put(at, record);
         Ok(())
     }
 
@@ -183,7 +209,7 @@ impl<'p> IndexPage<'p> {
             (Some(next), RowFormat::Redundant) => next,
             (Some(next), RowFormat::Compact) => next.wrapping_sub(rec),
         };
-        self.set(rec - 2, link);
+        self.put(rec - 2, link);
     }
 
     fn info_at(&self, rec: usize) -> usize {
@@ -206,7 +232,22 @@ impl<'p> IndexPage<'p> {
         usize::from(self.b[self.info_at(rec)] & N_OWNED_BITS)
     }
 
-    pub(super) fn set_n_owned(&mut self, rec: usize, n: usize) {
+    pub(super) fn is_deleted(&self, rec: usize) -> bool {
+        self.info_bits(rec) & INFO_DELETED != 0
+    }
+
+    pub(super) fn set_n_owned(&mut self, rec: usize, n: usize) -> Applied {
+        self.set_n_owned_only(rec, n);
+        // Every page has these, so the compressed half does not hold them.
+        let own = rec == self.supremum() || rec == self.infimum();
+        match &mut self.zip {
+            Some(zip) if !own => zip.set_owned(rec, n != 0),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`IndexPage::set_n_owned`], in the frame alone.
+    pub(super) fn set_n_owned_only(&mut self, rec: usize, n: usize) {
         let at = self.info_at(rec);
         self.b[at] = self.b[at] & INFO_BITS | n as u8 & N_OWNED_BITS;
     }
@@ -225,7 +266,7 @@ impl<'p> IndexPage<'p> {
     pub(super) fn set_heap_no(&mut self, rec: usize, heap_no: usize) {
         let at = self.heap_no_at(rec);
         let other = self.get(at) & 7;
-        self.set(at, heap_no << 3 | other);
+        self.put(at, heap_no << 3 | other);
     }
 
     /// More than any list of records can have: a bound for walks over damaged ones.

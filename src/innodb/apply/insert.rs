@@ -5,33 +5,45 @@
 //! The heap place of the new record is the head of the free list, if that is large enough (only the head is ever
 //! looked at), else the heap's top.
 
-use super::directory::OWNED_MAX;
+use super::directory::{OWNED_MAX, OWNED_MIN};
 use super::index_page::{
     DIRECTION, FREE, GARBAGE, HEAP_TOP, IndexPage, LAST_INSERT, LEFT, N_DIRECTION, N_HEAP, N_RECS,
     NO_DIRECTION, RIGHT,
 };
 use super::offsets::{self, Extent};
 use super::shape::Shape;
-use super::{Applied, Damage, Room};
+use super::{Applied, Damage, Room, zip};
+use crate::innodb::page::FIL_TRAILER;
 use crate::innodb::redo::record::{Insert, Inserts, RowFormat};
 
 const STATUS_BITS: u8 = 7;
 const INFO_BITS: u8 = 0xF0;
+/// First byte of a COMPACT heap.
+const HEAP_START: usize = 120;
+/// Slots of an empty page's directory.
+const MIN_SLOTS: usize = 2;
+const NO_ZIP: Damage = Damage("no compressed page");
 
-/// Inserts after the record at `after`; the place of the new one.
+/// Inserts after the record at `after`; the place of the new one. `ahead` is set if it went into the frame of a
+/// compressed page alone.
 pub(super) fn apply(
     page: &mut IndexPage<'_>,
     shape: &Shape,
     after: usize,
     insert: &Insert<'_>,
     room: &mut Room,
+    ahead: &mut bool,
 ) -> Applied<usize> {
     let after = page.record(after)?;
     if after == page.supremum() {
         return Err(Damage("an insert after supremum"));
     }
     let origin = assemble(page, shape, after, insert, &mut room.record)?;
-    self::insert(page, shape, after, &room.record, origin)
+    if page.zip.is_some() {
+        insert_zip(page, shape, after, &room.record, origin, ahead)
+    } else {
+        self::insert(page, shape, after, &room.record, origin)
+    }
 }
 
 /// Appends the records of the list to an empty page.
@@ -40,10 +52,11 @@ pub(super) fn list_end_copy_created(
     shape: &Shape,
     inserts: &Inserts<'_>,
     room: &mut Room,
+    ahead: &mut bool,
 ) -> Applied {
     let mut last = page.previous(page.supremum())?;
     for insert in inserts.iter() {
-        last = apply(page, shape, last, &insert, room)?;
+        last = apply(page, shape, last, &insert, room, ahead)?;
     }
     page.set(LAST_INSERT, 0);
     if !page.is_rtree() {
@@ -116,20 +129,99 @@ pub(super) fn insert(
     let from = origin - extent.extra;
     page.b[start..start + extent.size()].copy_from_slice(&record[from..from + extent.size()]);
     let rec = page.user_record(start + extent.extra)?;
+    let next = link(page, after, rec, heap_no)?;
+    note_direction(page, after, rec, next);
+    own(page, rec)?;
+    Ok(rec)
+}
+
+/// Links the record at `rec` in after the one at `after`; the one that follows it.
+fn link(page: &mut IndexPage<'_>, after: usize, rec: usize, heap_no: usize) -> Applied<usize> {
     let next = page.next(after)?;
     page.set_next(rec, Some(next));
     page.set_next(after, Some(rec));
     page.set(N_RECS, page.get(N_RECS) + 1);
-    page.set_n_owned(rec, 0);
+    page.set_n_owned_only(rec, 0);
     page.set_heap_no(rec, heap_no);
-    note_direction(page, after, rec, next);
+    Ok(next)
+}
+
+/// Counts a new record with the one that owns it.
+fn own(page: &mut IndexPage<'_>, rec: usize) -> Applied {
     let owner = page.owner(rec)?;
     let owned = page.n_owned(owner) + 1;
-    page.set_n_owned(owner, owned);
+    page.set_n_owned(owner, owned)?;
     if owned > OWNED_MAX {
         page.split_slot(page.owner_slot(owner)?)?;
     }
+    Ok(())
+}
+
+/// As [`insert`], on both halves of a compressed page (`page_cur_insert_rec_zip`).
+fn insert_zip(
+    page: &mut IndexPage<'_>,
+    shape: &Shape,
+    after: usize,
+    record: &[u8],
+    origin: usize,
+    ahead: &mut bool,
+) -> Applied<usize> {
+    let extent = offsets::extent(record, origin, shape)?;
+    if needs_compression(page, shape, extent.size())? {
+        let zip = page.zip.take();
+        let rec = insert(page, shape, after, record, origin);
+        page.zip = zip;
+        *ahead = true;
+        return rec;
+    }
+    let (start, heap_no, free) = allocate_zip(page, shape, extent)?;
+    let from = origin - extent.extra;
+    page.b[start..start + extent.size()].copy_from_slice(&record[from..from + extent.size()]);
+    let rec = page.user_record(start + extent.extra)?;
+    let next = link(page, after, rec, heap_no)?;
+    let before = Some(after).filter(|at| *at != page.infimum());
+    page.zip.as_mut().ok_or(NO_ZIP)?.insert(before, free, rec)?;
+    note_direction(page, after, rec, next);
+    own(page, rec)?;
+    zip::write(page, shape, rec, true)?;
     Ok(rec)
+}
+
+/// Whether the server found that the compressed page has no room for the record, or that the page is better
+/// rebuilt: then it inserted into the frame and compressed that, which is a record of its own.
+fn needs_compression(page: &IndexPage<'_>, shape: &Shape, size: usize) -> Applied<bool> {
+    let zip = page.zip.as_ref().ok_or(NO_ZIP)?;
+    if !zip.has_room(shape.clustered, size) {
+        return Ok(true);
+    }
+    let data = page.get(HEAP_TOP).checked_sub(HEAP_START).ok_or(Damage("the heap ends before it starts"))?;
+    let room = page.b.len() - FIL_TRAILER - 2 * MIN_SLOTS - HEAP_START;
+    let directory = |recs: usize| (2 * recs).div_ceil(OWNED_MIN);
+    let free = room.saturating_sub(data + directory(page.n_heap() - 1));
+    let garbage = page.get(GARBAGE);
+    let free_rebuilt = room.saturating_sub(data.saturating_sub(garbage) + directory(page.get(N_RECS) + 1));
+    Ok(garbage != 0 && size > free && size <= free_rebuilt)
+}
+
+/// A place for a record of this extent: its first byte, its heap number, and the free record it was.
+fn allocate_zip(
+    page: &mut IndexPage<'_>,
+    shape: &Shape,
+    extent: Extent,
+) -> Applied<(usize, usize, Option<usize>)> {
+    if let Some((free, old)) = reusable(page, shape, extent.size())? {
+        // Origins of records stay where they are: a shorter head leaves a gap before it, a longer one does not fit.
+        let gap = old.extra.checked_sub(extent.extra);
+        if let Some(gap) = gap.filter(|gap| old.size() >= extent.size() + gap) {
+            let heap_no = page.heap_no(free);
+            take_free(page, free, extent.size())?;
+            zip::clear_free(page, shape, free, extent.size())?;
+            return Ok((free - old.extra + gap, heap_no, Some(free)));
+        }
+    }
+    let (start, heap_no) = allocate_heap(page, extent.size())?;
+    page.zip.as_mut().ok_or(NO_ZIP)?.add_entry(shape.clustered)?;
+    Ok((start, heap_no, None))
 }
 
 /// A place of `size` bytes, from the free list or the heap: its first byte and its heap number.
@@ -157,7 +249,7 @@ fn reusable(page: &IndexPage<'_>, shape: &Shape, size: usize) -> Applied<Option<
 }
 
 /// Takes the head off the free list. What is left of its bytes counts as garbage still.
-pub(super) fn take_free(page: &mut IndexPage<'_>, free: usize, size: usize) -> Applied {
+fn take_free(page: &mut IndexPage<'_>, free: usize, size: usize) -> Applied {
     let next = page.next_or_end(free)?.unwrap_or(0);
     page.set(FREE, next);
     let garbage = page.get(GARBAGE).checked_sub(size).ok_or(Damage("less garbage than free records"))?;
@@ -166,7 +258,7 @@ pub(super) fn take_free(page: &mut IndexPage<'_>, free: usize, size: usize) -> A
 }
 
 /// `size` bytes from the top of the heap.
-pub(super) fn allocate_heap(page: &mut IndexPage<'_>, size: usize) -> Applied<(usize, usize)> {
+fn allocate_heap(page: &mut IndexPage<'_>, size: usize) -> Applied<(usize, usize)> {
     /// A heap number has 13 bits.
     const HEAP_NO_MAX: usize = (1 << 13) - 1;
     let (start, heap_no) = (page.get(HEAP_TOP), page.n_heap());
@@ -179,7 +271,7 @@ pub(super) fn allocate_heap(page: &mut IndexPage<'_>, size: usize) -> Applied<(u
 }
 
 /// Where inserts go, for the next page split. An R-tree does not keep that.
-pub(super) fn note_direction(page: &mut IndexPage<'_>, after: usize, rec: usize, next: usize) {
+fn note_direction(page: &mut IndexPage<'_>, after: usize, rec: usize, next: usize) {
     let (last, direction) = (page.get(LAST_INSERT), page.get(DIRECTION));
     page.set(LAST_INSERT, rec);
     if page.is_rtree() {

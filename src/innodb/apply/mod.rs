@@ -12,6 +12,7 @@
 //! |---|---|
 //! | `plain` | plain writes, page initialisation, change buffer bitmap |
 //! | `undo` | undo pages |
+//! | `zip` | compressed pages: the compressed half, and what has it alone |
 //! | `create`, `insert`, `delete`, `update`, `reorganize` | index pages, on top of `index_page` (layout), `directory` (slots) and `shape`, `offsets` (records) |
 
 mod create;
@@ -26,8 +27,9 @@ mod reorganize;
 mod shape;
 mod undo;
 mod update;
+mod zip;
 
-pub use page::{LoadError, Page};
+pub use page::{LoadError, Page, Unfinished};
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -35,7 +37,6 @@ use std::rc::Rc;
 use super::redo::index_info::IndexInfo;
 use super::redo::{Body, Kind, Record};
 use crate::base::{Lsn, PageNo, SpaceId};
-use index_page::IndexPage;
 use shape::Shape;
 
 /// What is wrong with a page or with a record for it.
@@ -60,6 +61,22 @@ pub struct ApplyError {
     pub what: &'static str,
 }
 
+/// The index that a record describes.
+fn index_of<'b, 'a>(body: &'b Body<'a>) -> Option<&'b IndexInfo<'a>> {
+    match body {
+        Body::RecInsert { index, .. }
+        | Body::ListEndCopyCreated { index, .. }
+        | Body::RecDelete { index, .. }
+        | Body::ListEndDelete { index, .. }
+        | Body::ListStartDelete { index, .. }
+        | Body::ClustDeleteMark { index, .. }
+        | Body::UpdateInPlace { index, .. }
+        | Body::Reorganize { index, .. }
+        | Body::ZipCompressNoData { index, .. } => Some(index),
+        _ => None,
+    }
+}
+
 /// Most index descriptions that are kept. A database has few; a hostile log may have one in every record.
 const SHAPES_MAX: usize = 4096;
 
@@ -68,6 +85,7 @@ const SHAPES_MAX: usize = 4096;
 pub struct Applier {
     shapes: HashMap<Box<[u8]>, Rc<Shape>>,
     room: Room,
+    inflaters: zip::Inflaters,
 }
 
 /// Buffers that are used again and again.
@@ -111,8 +129,22 @@ impl Applier {
             Body::UndoHeaderReuse { trx_id } => undo::header_reuse(page.frame_mut()?, trx_id),
             Body::UndoHeaderCreate { trx_id } => undo::header_create(page.frame_mut()?, trx_id),
             Body::PageCreate { format, tree } => create::create(page.frame_mut()?, format, tree),
-            Body::SecDeleteMark { deleted, rec } => update::sec_delete_mark(page.frame_mut()?, rec, deleted),
-            Body::MinRecMark { format, rec } => update::min_rec_mark(page.frame_mut()?, format, rec),
+            Body::SecDeleteMark { deleted, rec } => {
+                update::sec_delete_mark(&mut page.any_index_page(&mut self.inflaters)?, rec, deleted)
+            }
+            Body::MinRecMark { format, rec } => {
+                update::min_rec_mark(&mut page.any_index_page(&mut self.inflaters)?, format, rec)
+            }
+            Body::ZipWriteHeader { offset, bytes } => zip::write_header(page, offset, bytes),
+            Body::ZipWriteNodePtr { offset, zip_offset, child } => {
+                zip::write_node_ptr(page, offset, zip_offset, child)
+            }
+            Body::ZipWriteBlobPtr { offset, zip_offset, reference } => {
+                zip::write_blob_ptr(page, offset, zip_offset, reference)
+            }
+            Body::ZipPageCompress { prev, next, data, trailer } => {
+                zip::page_compress(page, prev, next, data, trailer)
+            }
             Body::FileCreate { .. }
             | Body::FileRename { .. }
             | Body::FileDelete { .. }
@@ -126,50 +158,58 @@ impl Applier {
 
     /// Records that come with the description of their index.
     fn index_record(&mut self, page: &mut Page, body: &Body<'_>) -> Applied {
+        let Some(index) = index_of(body) else { return Ok(()) };
+        let shape = self.shape(index)?;
+        let mut ahead = page.is_ahead();
+        let done = self.change_index_page(page, &shape, body, &mut ahead);
+        page.set_ahead(ahead);
+        done
+    }
+
+    fn change_index_page(
+        &mut self,
+        page: &mut Page,
+        shape: &Shape,
+        body: &Body<'_>,
+        ahead: &mut bool,
+    ) -> Applied {
+        let mut page = page.index_page(shape, &mut self.inflaters)?;
+        let (page, room) = (&mut page, &mut self.room);
+        let compresses =
+            matches!(body, Body::ZipCompressNoData { .. } | Body::Reorganize { zip_level: Some(_), .. });
+        if *ahead && !compresses {
+            return Err(Damage("a compressed page was not compressed after the insert before"));
+        }
         match *body {
-            Body::RecInsert { ref index, after, ref insert } => {
-                let shape = self.shape(index)?;
-                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
-                insert::apply(&mut page, &shape, usize::from(after), insert, &mut self.room).map(|_| ())
+            Body::RecInsert { after, ref insert, .. } => {
+                insert::apply(page, shape, usize::from(after), insert, room, ahead).map(|_| ())
             }
-            Body::ListEndCopyCreated { ref index, ref inserts } => {
-                let shape = self.shape(index)?;
-                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
-                insert::list_end_copy_created(&mut page, &shape, inserts, &mut self.room)
+            Body::ListEndCopyCreated { ref inserts, .. } => {
+                insert::list_end_copy_created(page, shape, inserts, room, ahead)
             }
-            Body::RecDelete { ref index, rec } => {
-                let shape = self.shape(index)?;
-                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
-                delete::delete(&mut page, &shape, usize::from(rec))
-            }
-            Body::ListEndDelete { ref index, rec } => {
-                let shape = self.shape(index)?;
-                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
-                delete::list_end(&mut page, &shape, usize::from(rec))
-            }
-            Body::ListStartDelete { ref index, rec } => {
-                let shape = self.shape(index)?;
-                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
-                delete::list_start(&mut page, &shape, usize::from(rec))
-            }
-            Body::ClustDeleteMark { ref index, keep_system, deleted, ref system, rec } => {
-                let shape = self.shape(index)?;
-                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+            Body::RecDelete { rec, .. } => delete::delete(page, shape, usize::from(rec)),
+            Body::ListEndDelete { rec, .. } => delete::list_end(page, shape, usize::from(rec)),
+            Body::ListStartDelete { rec, .. } => delete::list_start(page, shape, usize::from(rec)),
+            Body::ClustDeleteMark { keep_system, deleted, ref system, rec, .. } => {
                 let system = (!keep_system).then_some(system);
-                update::clust_delete_mark(&mut page, &shape, usize::from(rec), deleted, system)
+                update::clust_delete_mark(page, shape, usize::from(rec), deleted, system)
             }
-            Body::UpdateInPlace { ref index, keep_system, ref system, rec, info_bits, ref fields } => {
-                let shape = self.shape(index)?;
-                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
+            Body::UpdateInPlace { keep_system, ref system, rec, info_bits, ref fields, .. } => {
                 let system = (!keep_system).then_some(system);
-                update::in_place(&mut page, &shape, usize::from(rec), system, info_bits, fields)
+                update::in_place(page, shape, usize::from(rec), system, info_bits, fields)
             }
-            Body::Reorganize { ref index, zip_level: None } => {
-                let shape = self.shape(index)?;
-                let mut page = IndexPage::of(page.frame_mut()?, &shape)?;
-                reorganize::reorganize(&mut page, &shape, &mut self.room)
+            Body::Reorganize { zip_level: None, .. } if page.zip.is_none() => {
+                reorganize::reorganize(page, shape, room)
             }
-            _ => Err(Damage("a record for a compressed page")),
+            Body::Reorganize { zip_level: Some(level), .. } => {
+                *ahead = false;
+                zip::compress_and_reorganize(page, shape, level, room)
+            }
+            Body::ZipCompressNoData { level, .. } => {
+                *ahead = false;
+                zip::compress(page, shape, level)
+            }
+            _ => Err(Damage("a record for a page of the other kind")),
         }
     }
 

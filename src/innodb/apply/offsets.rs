@@ -67,6 +67,12 @@ pub(super) fn fields(bytes: &[u8], origin: usize, shape: &Shape, into: &mut Vec<
     walk(bytes, origin, shape, |_, field| into.push(field))
 }
 
+/// The extent and fields of a COMPACT record of which only the bytes before its origin are there.
+pub(super) fn fields_of_header(head: &[u8], shape: &Shape, into: &mut Vec<FieldAt>) -> Applied<Extent> {
+    into.clear();
+    walk_compact(head, head.len(), shape, |_, field| into.push(field))
+}
+
 fn walk(bytes: &[u8], origin: usize, shape: &Shape, see: impl FnMut(usize, FieldAt)) -> Applied<Extent> {
     let extent = match shape.format() {
         RowFormat::Compact => walk_compact(bytes, origin, shape, see)?,

@@ -1,5 +1,8 @@
 //! A page on its way from the state on disk to a newer one.
 
+use super::index_page::{Frame, IndexPage};
+use super::shape::Shape;
+use super::zip::{self, Inflaters, Unzipped, Zip};
 use super::{Applied, Damage};
 use crate::base::{Lsn, PageNo, SpaceId};
 use crate::innodb::bytes::{put32, put64};
@@ -11,8 +14,16 @@ pub struct Page {
     space: SpaceId,
     number: PageNo,
     layout: PageLayout,
+    /// As on disk.
     bytes: Vec<u8>,
+    /// The frame of a compressed index page, once a record needed it.
+    unzipped: Option<Box<Unzipped>>,
 }
+
+/// The log ends between an insert into the frame of a compressed page and the record that compresses it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the log ends before a compressed page was compressed again")]
+pub struct Unfinished;
 
 /// Why redo can't be applied to a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -45,7 +56,7 @@ impl Page {
         if bytes.len() != layout.physical() {
             return Err(LoadError::Length { found: bytes.len(), expected: layout.physical() });
         }
-        let mut page = Page { space, number, layout, bytes };
+        let mut page = Page { space, number, layout, bytes, unzipped: None };
         match FilHeader::of(&page.bytes).map(FilHeader::page_type) {
             Some(t) if t.is_encrypted() => return Err(LoadError::Encrypted),
             Some(PageType::COMPRESSED) if !layout.is_zip() => {
@@ -60,7 +71,7 @@ impl Page {
 
     /// A page that is not there yet, or whose content does not matter since its first record initialises it.
     pub fn blank(space: SpaceId, number: PageNo, layout: PageLayout) -> Self {
-        Page { space, number, layout, bytes: vec![0; layout.physical()] }
+        Page { space, number, layout, bytes: vec![0; layout.physical()], unzipped: None }
     }
 
     /// The tablespace.
@@ -84,10 +95,13 @@ impl Page {
     }
 
     /// Gives the page its LSN, the end of the last group with a record for it, and its checksum.
-    pub fn finish(&mut self, lsn: Lsn) -> &[u8] {
+    pub fn finish(&mut self, lsn: Lsn) -> Result<&[u8], Unfinished> {
+        if self.is_ahead() {
+            return Err(Unfinished);
+        }
         put64(&mut self.bytes, header::LSN, lsn.0);
         checksum::stamp(&mut self.bytes, self.layout.is_zip());
-        &self.bytes
+        Ok(&self.bytes)
     }
 
     /// The page as it stands. Before [`Page::finish`] its checksum may be the old one.
@@ -108,8 +122,73 @@ impl Page {
         Ok(&mut self.bytes)
     }
 
+    /// The page as an index page of this shape; a compressed one is unzipped first.
+    pub(super) fn index_page(&mut self, shape: &Shape, inflaters: &mut Inflaters) -> Applied<IndexPage<'_>> {
+        let mut page = IndexPage::of(self.frame(inflaters)?, shape)?;
+        if let Some(zip) = &mut page.zip {
+            zip.check(shape.clustered)?;
+        }
+        Ok(page)
+    }
+
+    /// The page as an index page of whichever format it has.
+    pub(super) fn any_index_page(&mut self, inflaters: &mut Inflaters) -> Applied<IndexPage<'_>> {
+        let mut page = IndexPage::any_of(self.frame(inflaters)?)?;
+        if let Some(zip) = &mut page.zip {
+            zip.check(false)?;
+        }
+        Ok(page)
+    }
+
+    fn frame(&mut self, inflaters: &mut Inflaters) -> Applied<Frame<'_>> {
+        if !self.layout.is_zip() {
+            return Ok(Frame { bytes: &mut self.bytes, zip: None });
+        }
+        if self.unzipped.is_none() {
+            self.unzipped = Some(Box::new(zip::unzip(&self.bytes, self.layout.logical(), inflaters)?));
+        }
+        let unzipped = self.unzipped.as_mut().ok_or(Damage("no frame"))?;
+        let zip = Zip { z: &mut self.bytes, meta: &mut unzipped.meta };
+        Ok(Frame { bytes: &mut unzipped.frame, zip: Some(zip) })
+    }
+
+    /// Whether this is an index page of a ROW_FORMAT=COMPRESSED tablespace.
+    pub(super) fn is_zip_index(&self) -> bool {
+        self.layout.is_zip() && FilHeader::of(&self.bytes).is_some_and(|h| h.page_type().is_index())
+    }
+
+    /// The bytes of a compressed page.
+    pub(super) fn zip_mut(&mut self) -> Applied<&mut [u8]> {
+        if !self.layout.is_zip() {
+            return Err(Damage("a record for a compressed page"));
+        }
+        Ok(&mut self.bytes)
+    }
+
+    /// The frame of a compressed page, if there is one.
+    pub(super) fn unzipped_mut(&mut self) -> Option<&mut Unzipped> {
+        self.unzipped.as_deref_mut()
+    }
+
+    /// Whether the frame is ahead of the compressed page.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.unzipped.as_ref().is_some_and(|u| u.ahead)
+    }
+
+    pub(super) fn set_ahead(&mut self, ahead: bool) {
+        if let Some(unzipped) = &mut self.unzipped {
+            unzipped.ahead = ahead;
+        }
+    }
+
+    /// The compressed page was replaced: its frame is made again when it is needed.
+    pub(super) fn forget_frame(&mut self) {
+        self.unzipped = None;
+    }
+
     /// Zeros, but for page number and space id.
     pub(super) fn clear(&mut self) {
+        self.forget_frame();
         self.bytes.fill(0);
         put32(&mut self.bytes, header::PAGE_NO, self.number.0);
         put32(&mut self.bytes, header::SPACE_ID, self.space.0);

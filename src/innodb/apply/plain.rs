@@ -14,6 +14,9 @@ const BITMAP: usize = 94;
 
 fn place(page: &mut Page, offset: u16, len: usize) -> Applied<&mut [u8]> {
     let at = usize::from(offset);
+    if page.is_zip_index() {
+        return Err(Damage("a plain write to a compressed index page"));
+    }
     page.raw_mut().get_mut(at..at + len).ok_or(Damage("a write beyond the end of the page"))
 }
 

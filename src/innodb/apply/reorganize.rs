@@ -11,7 +11,7 @@ pub(super) fn reorganize(page: &mut IndexPage<'_>, shape: &Shape, room: &mut Roo
     room.page.extend_from_slice(page.b);
     let format = page.format;
     create::clear(page.b, format);
-    let old = IndexPage { b: &mut room.page, format };
+    let old = IndexPage { b: &mut room.page, format, zip: None };
     let (mut from, mut last) = (old.next(old.infimum())?, page.infimum());
     for _ in 0..old.steps_max() {
         if from == old.supremum() {

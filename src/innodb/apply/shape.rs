@@ -84,6 +84,21 @@ impl Shape {
         Ok(shape)
     }
 
+    /// The shape of records as a compressed page describes them itself.
+    pub(super) fn of_zip(fields: Vec<Field>, nullable: usize, clustered: bool) -> Self {
+        Shape {
+            format: RowFormat::Compact,
+            unique: fields.len(),
+            clustered,
+            fields,
+            physical: Vec::new(),
+            versioned: false,
+            instant_fields: None,
+            nullable,
+            nullable_in: Vec::new(),
+        }
+    }
+
     pub(super) fn format(&self) -> RowFormat {
         self.format
     }

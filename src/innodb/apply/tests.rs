@@ -58,7 +58,7 @@ fn empty() -> Page {
 
 /// The keys of the records in order; checks links, owners, slots, heap and free list on the way.
 fn keys(page: &mut Page) -> Vec<u32> {
-    let page = IndexPage::any(page.frame_mut().unwrap()).unwrap();
+    let page = IndexPage::any(page.raw_mut()).unwrap();
     let (mut at, mut owned, mut slot, mut keys) = (page.infimum(), 0, 0, Vec::new());
     loop {
         owned += 1;
@@ -92,7 +92,7 @@ fn keys(page: &mut Page) -> Vec<u32> {
 
 /// The place of the record number `n` in the list; 0 is infimum.
 fn place(page: &mut Page, n: usize) -> usize {
-    let page = IndexPage::any(page.frame_mut().unwrap()).unwrap();
+    let page = IndexPage::any(page.raw_mut()).unwrap();
     (0..n).fold(page.infimum(), |at, _| page.next(at).unwrap())
 }
 
@@ -157,7 +157,7 @@ proptest! {
                 let bytes = &bytes[..len];
                 let record = Record { start_lsn, end_lsn, space: SPACE, page: PAGE, kind, bytes, body };
                 let _ = applier.apply(&mut page, &record);
-                prop_assert_eq!(page.finish(end_lsn).len(), 4096);
+                prop_assert_eq!(page.finish(end_lsn).unwrap().len(), 4096);
                 break;
             }
         }
@@ -199,7 +199,7 @@ fn errors_name_page_lsn_and_record() {
 fn a_finished_page_is_sound() {
     use crate::innodb::page::{Expected, Verdict, verify};
     let mut page = empty();
-    let bytes = page.finish(Lsn(77)).to_vec();
+    let bytes = page.finish(Lsn(77)).unwrap().to_vec();
     let expected = Expected { space: SPACE, page: PAGE };
     assert_eq!(verify(&bytes, &layout(), expected, &mut Scratch::new()), Ok(Verdict::Ok));
     assert_eq!(Page::load(SPACE, PAGE, layout(), bytes, &mut Scratch::new()).unwrap().lsn(), Lsn(77));
@@ -214,7 +214,7 @@ fn a_row_format_must_fit_its_page() {
     apply_body(&mut applier, &mut page, Kind::PageCreate, &[]).unwrap();
     let e = apply_body(&mut applier, &mut page, Kind::RecDelete, &delete_body(120)).unwrap_err();
     assert_eq!(e.what, "the page and the record have different row formats");
-    let page = IndexPage::any(page.frame_mut().unwrap()).unwrap();
+    let page = IndexPage::any(page.raw_mut()).unwrap();
     assert_eq!((page.format, page.next(page.infimum())), (RowFormat::Redundant, Ok(page.supremum())));
     assert_eq!(page.b[PAGE_DATA..page.get(HEAP_TOP)].len(), 31);
 }

@@ -6,28 +6,30 @@ use super::index_page::{
 };
 use super::offsets::{self, FieldAt};
 use super::shape::Shape;
-use super::{Applied, Damage};
+use super::{Applied, Damage, zip};
 use crate::innodb::bytes::{be16, put16};
 use crate::innodb::redo::record::{RowFormat, SystemFields, UpdateField, UpdateFields};
 
 const TRX_ID: usize = 6;
 const ROLL_PTR: usize = 7;
 
-fn set_deleted(page: &mut IndexPage<'_>, rec: usize, deleted: bool) {
+fn set_deleted(page: &mut IndexPage<'_>, rec: usize, deleted: bool) -> Applied {
     let info = page.info_bits(rec);
     page.set_info_bits(rec, if deleted { info | INFO_DELETED } else { info & !INFO_DELETED });
+    match &mut page.zip {
+        Some(zip) => zip.set_deleted(rec, deleted),
+        None => Ok(()),
+    }
 }
 
 /// Secondary index: the info bits are where they are in either format.
-pub(super) fn sec_delete_mark(page: &mut [u8], rec: u16, deleted: bool) -> Applied {
-    let mut page = IndexPage::any(page)?;
+pub(super) fn sec_delete_mark(page: &mut IndexPage<'_>, rec: u16, deleted: bool) -> Applied {
     let rec = page.user_record(usize::from(rec))?;
-    set_deleted(&mut page, rec, deleted);
-    Ok(())
+    set_deleted(page, rec, deleted)
 }
 
-pub(super) fn min_rec_mark(page: &mut [u8], format: RowFormat, rec: u16) -> Applied {
-    let mut page = IndexPage::any(page)?;
+/// A compressed page does not hold the mark: its leftmost page says it by having no page before it.
+pub(super) fn min_rec_mark(page: &mut IndexPage<'_>, format: RowFormat, rec: u16) -> Applied {
     if page.format != format {
         return Err(Damage("the page and the record have different row formats"));
     }
@@ -45,7 +47,7 @@ pub(super) fn clust_delete_mark(
     system: Option<&SystemFields<'_>>,
 ) -> Applied {
     let rec = page.user_record(rec)?;
-    set_deleted(page, rec, deleted);
+    set_deleted(page, rec, deleted)?;
     if let Some(system) = system {
         let mut fields = Vec::new();
         offsets::fields(page.b, rec, shape, &mut fields)?;
@@ -77,7 +79,7 @@ pub(super) fn in_place(
         let stored = fields[..place].iter().filter(|f| !f.absent).count();
         set_field(page, rec, stored, field, &update)?;
     }
-    Ok(())
+    if page.zip.is_some() { zip::write(page, shape, rec, false) } else { Ok(()) }
 }
 
 /// The field at a physical place.
@@ -105,7 +107,7 @@ fn set_system(
         page.b.get_mut(at..at + TRX_ID + ROLL_PTR).ok_or(Damage("DB_ROLL_PTR outside of the page"))?;
     bytes[..TRX_ID].copy_from_slice(&system.trx_id.to_be_bytes()[2..]);
     bytes[TRX_ID..].copy_from_slice(system.roll_ptr);
-    Ok(())
+    if page.zip.is_some() { zip::write_system(page, rec, at) } else { Ok(()) }
 }
 
 /// `rec_set_nth_field`: the length stays. In a REDUNDANT record a field of fixed length keeps its bytes when it is

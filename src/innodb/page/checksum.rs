@@ -99,7 +99,7 @@ fn fold(bytes: &[u8]) -> u32 {
 }
 
 /// Adler-32 taken on from `state`. The server starts at 0, which no common crate offers.
-fn adler32(state: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn adler32(state: u32, bytes: &[u8]) -> u32 {
     const BASE: u32 = 65521;
     /// As many bytes as can be summed before 32 bits overflow (zlib's NMAX).
     const BATCH: usize = 5552;

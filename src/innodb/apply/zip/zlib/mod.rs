@@ -1,0 +1,54 @@
+//! Deflate as zlib does it, bit for bit.
+//!
+//! Where the server logs that it compressed a page but not the outcome, the page must be compressed again to the same
+//! bytes: the modification log goes on where the stream ends, and another compressor's stream may not even fit. So
+//! the matcher (its hash chains, lazy evaluation and limits), the choice of block type and the shape of the Huffman
+//! trees are zlib's, for streams of two parts with a full flush between them, memory level 9, default strategy. The
+//! tests compare with streams made by zlib.
+//!
+//! A page's bytes are fewer than its window, so the window never moves, and fewer than the symbol buffer, so each
+//! part is one block.
+
+mod bits;
+mod matcher;
+mod trees;
+
+use crate::innodb::page::checksum::adler32;
+use bits::Bits;
+
+/// zlib's compression levels but 0, which would store.
+pub(super) const LEVELS: std::ops::RangeInclusive<u8> = 1..=9;
+
+/// Compresses `first`, flushes, compresses `second` and ends the stream. The window has `1 << window_bits` bytes, and
+/// neither part has more.
+pub(super) fn deflate(first: &[u8], second: &[u8], level: u8, window_bits: u32) -> Vec<u8> {
+    let mut bits = Bits::default();
+    bits.bytes(&header(level, window_bits));
+    if !first.is_empty() {
+        let symbols = matcher::symbols(first, level, window_bits);
+        trees::write_block(&mut bits, &symbols, first, false);
+    }
+    bits.empty_stored_block();
+    let symbols = matcher::symbols(second, level, window_bits);
+    trees::write_block(&mut bits, &symbols, second, true);
+    bits.align();
+    let checksum = adler32(adler32(1, first), second);
+    bits.bytes(&checksum.to_be_bytes());
+    bits.finish()
+}
+
+/// Method and window size, a hint of the level, and what makes it a multiple of 31.
+fn header(level: u8, window_bits: u32) -> [u8; 2] {
+    const DEFLATED: u32 = 8;
+    let hint = match level {
+        0..2 => 0,
+        2..6 => 1,
+        6 => 2,
+        _ => 3,
+    };
+    let header = (DEFLATED + ((window_bits - 8) << 4)) << 8 | hint << 6;
+    ((header + 31 - header % 31) as u16).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests;
