@@ -310,7 +310,7 @@ const CHANGES_ZIP: &str = "
     UPDATE row_compressed_4 SET b = 'small' WHERE i % 18 = 0;
     DELETE FROM row_compressed_8 WHERE i % 2 = 0; UPDATE row_compressed_8 SET i = -i;
     START TRANSACTION; DELETE FROM row_compressed_16 WHERE i > 10; ROLLBACK;
-    UPDATE row_compressed_16 SET c = LEFT(hex64('z', i), 30);
+    UPDATE row_compressed_16 SET c = CONCAT(LEFT(c, 30), i);
     UPDATE general_zip SET v = REVERSE(v) WHERE id % 2 = 0; DELETE FROM general_zip WHERE id % 3 = 0;
     DELETE FROM large_zip WHERE id % 2 = 0; UPDATE large_zip SET story = CONCAT('start', story);
 ";
