@@ -193,7 +193,9 @@ impl<'a> Worker<'a> {
         match end {
             Some(end) => {
                 self.outcome.pages_changed += 1;
-                let image = page.finish(end);
+                let image = page.finish(end).map_err(|e| {
+                    corrupt(format!("{} can't be brought up to date", space.shown(number))).cause(e)
+                })?;
                 self.writer.push(space, number, image)
             }
             None => {

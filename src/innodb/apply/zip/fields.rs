@@ -64,7 +64,7 @@ pub(super) fn encode(shape: &Shape, leaf: bool, trx_id: Option<usize>) -> Vec<u8
     for (i, field) in shape.fields.iter().enumerate().take(count) {
         if field.fixed == 0 {
             list.close();
-            list.push(u16::from(field.big) * 0x7E | u16::from(!field.nullable));
+            list.push(if field.big { 0x7E } else { 0 } | u16::from(!field.nullable));
         } else if field.nullable {
             list.close();
             list.push_fixed(field.fixed << 1);

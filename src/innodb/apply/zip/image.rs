@@ -15,7 +15,7 @@ pub(in super::super) fn page_compress(
     trailer: &[u8],
 ) -> Applied {
     let z = page.zip_mut()?;
-    let gap = header::TYPE + data.len()..z.len().checked_sub(trailer.len()).unwrap_or_default();
+    let gap = header::TYPE + data.len()..z.len().saturating_sub(trailer.len());
     if gap.start > gap.end {
         return Err(Damage("a compressed page that is longer than its place"));
     }

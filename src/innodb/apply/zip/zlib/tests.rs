@@ -34,7 +34,7 @@ fn input(kind: &str, len: usize, seed: u64) -> Vec<u8> {
             }
             "zeros" => out.push(0),
             _ => {
-                let sparse = numbers.next() % 17 == 0;
+                let sparse = numbers.next().is_multiple_of(17);
                 out.push(if sparse { numbers.next() as u8 } else { 32 });
             }
         }
