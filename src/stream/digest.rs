@@ -13,7 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
+use twox_hash::XxHash3_128;
 
 use super::frame::Extent;
 
@@ -32,16 +32,16 @@ pub struct Leaf(u128);
 /// The leaf of a block with these bytes (at most [`BLOCK`]).
 pub fn leaf(block: &[u8]) -> Leaf {
     debug_assert!(block.len() <= BLOCK);
-    Leaf(xxh3_128(block))
+    Leaf(XxHash3_128::oneshot(block))
 }
 
 /// The leaf of a block of `len` zeros.
 pub fn zero_leaf(len: usize) -> Leaf {
     static FULL: OnceLock<Leaf> = OnceLock::new();
     let hash = || {
-        let mut state = Xxh3Default::new();
+        let mut state = XxHash3_128::new();
         hash_zeros(&mut state, len as u64);
-        Leaf(state.digest128())
+        Leaf(state.finish_128())
     };
     if len == BLOCK { *FULL.get_or_init(hash) } else { hash() }
 }
@@ -51,21 +51,21 @@ pub fn sparse_leaf(map: &[Extent], payload: &[u8]) -> Leaf {
     if payload.is_empty() {
         return zero_leaf(map.iter().map(|e| e.logical_len()).sum::<u64>() as usize);
     }
-    let mut state = Xxh3Default::new();
+    let mut state = XxHash3_128::new();
     let mut rest = payload;
     for extent in map {
         hash_zeros(&mut state, extent.skip.into());
         let (data, after) = rest.split_at(rest.len().min(extent.len as usize));
-        state.update(data);
+        state.write(data);
         rest = after;
     }
-    Leaf(state.digest128())
+    Leaf(state.finish_128())
 }
 
-fn hash_zeros(state: &mut Xxh3Default, mut len: u64) {
+fn hash_zeros(state: &mut XxHash3_128, mut len: u64) {
     while len > 0 {
         let n = len.min(ZEROS.len() as u64);
-        state.update(&ZEROS[..n as usize]);
+        state.write(&ZEROS[..n as usize]);
         len -= n;
     }
 }
@@ -77,7 +77,7 @@ fn hash_zeros(state: &mut Xxh3Default, mut len: u64) {
 /// mixed where a block ends. Only leaves that wait for an earlier one take memory.
 pub struct BlockDigest {
     /// Over the leaves so far.
-    root: Xxh3Default,
+    root: XxHash3_128,
     /// How many leaves `root` has: the index of the block in hand.
     done: u64,
     /// Leaves that came before their turn.
@@ -88,14 +88,14 @@ pub struct BlockDigest {
 }
 
 struct Partial {
-    state: Xxh3Default,
+    state: XxHash3_128,
     len: usize,
 }
 
 impl BlockDigest {
     /// A digest of nothing yet.
     pub fn new() -> Self {
-        BlockDigest { root: Xxh3Default::new(), done: 0, waiting: BTreeMap::new(), block: None, fault: None }
+        BlockDigest { root: XxHash3_128::new(), done: 0, waiting: BTreeMap::new(), block: None, fault: None }
     }
 
     /// Takes the leaf of block `index`. A block that is given twice is an error of [`finish`](Self::finish).
@@ -118,7 +118,7 @@ impl BlockDigest {
             if now.len() == BLOCK {
                 self.fold(leaf(now));
             } else {
-                self.extend(now.len(), |state| state.update(now));
+                self.extend(now.len(), |state| state.write(now));
             }
         }
     }
@@ -144,7 +144,7 @@ impl BlockDigest {
             if end != size {
                 return Err(DigestError::Size { hashed: end, size });
             }
-            self.fold(Leaf(partial.state.digest128()));
+            self.fold(Leaf(partial.state.finish_128()));
         }
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -156,17 +156,17 @@ impl BlockDigest {
         if self.done > blocks || !self.waiting.is_empty() {
             return Err(DigestError::Beyond { size });
         }
-        self.root.update(&size.to_be_bytes());
-        Ok(Digest(self.root.digest128()))
+        self.root.write(&size.to_be_bytes());
+        Ok(Digest(self.root.finish_128()))
     }
 
     /// Goes on inside a block.
-    fn extend(&mut self, len: usize, hash: impl FnOnce(&mut Xxh3Default)) {
-        let block = self.block.get_or_insert_with(|| Box::new(Partial { state: Xxh3Default::new(), len: 0 }));
+    fn extend(&mut self, len: usize, hash: impl FnOnce(&mut XxHash3_128)) {
+        let block = self.block.get_or_insert_with(|| Box::new(Partial { state: XxHash3_128::new(), len: 0 }));
         hash(&mut block.state);
         block.len += len;
         if block.len == BLOCK {
-            let leaf = Leaf(block.state.digest128());
+            let leaf = Leaf(block.state.finish_128());
             self.block = None;
             self.fold(leaf);
         }
@@ -177,10 +177,10 @@ impl BlockDigest {
         if self.waiting.contains_key(&self.done) {
             self.fault.get_or_insert(DigestError::Twice(self.done));
         }
-        self.root.update(&leaf.0.to_be_bytes());
+        self.root.write(&leaf.0.to_be_bytes());
         self.done += 1;
         while let Some(next) = self.waiting.remove(&self.done) {
-            self.root.update(&next.0.to_be_bytes());
+            self.root.write(&next.0.to_be_bytes());
             self.done += 1;
         }
     }
@@ -288,15 +288,15 @@ mod tests {
     /// By the definition, word for word.
     fn by_definition(content: &[u8]) -> u128 {
         let mut leaves: Vec<u8> =
-            content.chunks(BLOCK).flat_map(|block| xxh3_128(block).to_be_bytes()).collect();
+            content.chunks(BLOCK).flat_map(|block| XxHash3_128::oneshot(block).to_be_bytes()).collect();
         leaves.extend_from_slice(&(content.len() as u64).to_be_bytes());
-        xxh3_128(&leaves)
+        XxHash3_128::oneshot(&leaves)
     }
 
     #[test]
     fn hash_is_the_published_one() {
         // Test vectors of the xxHash specification: XXH3-128 of nothing, seed 0.
-        assert_eq!(xxh3_128(b""), 0x99aa_06d3_0147_98d8_6001_c324_468d_497f);
+        assert_eq!(XxHash3_128::oneshot(b""), 0x99aa_06d3_0147_98d8_6001_c324_468d_497f);
     }
 
     #[test]
