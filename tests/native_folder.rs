@@ -65,7 +65,7 @@ fn prepared(dir: &Path) -> Said {
 }
 
 /// Every file below `dir` by a digest of its content.
-fn files(dir: &Path) -> BTreeMap<String, u64> {
+fn files(dir: &Path) -> BTreeMap<String, u128> {
     let mut found = BTreeMap::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -75,7 +75,7 @@ fn files(dir: &Path) -> BTreeMap<String, u64> {
                 true => folders.push(path),
                 false => {
                     let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
-                    found.insert(name, xxhash_rust::xxh3::xxh3_64(&std::fs::read(&path).unwrap()));
+                    found.insert(name, twox_hash::XxHash3_128::oneshot(&std::fs::read(&path).unwrap()));
                 }
             }
         }
