@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod book;
+mod crew;
 pub mod folder;
 mod layers;
 
@@ -19,7 +20,7 @@ use crate::base::{Code, Error, Lsn, Result, Stop};
 use crate::prepare::{self, Datadir, Means, Prepare};
 use crate::stream::metadata::{BinlogPosition, ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
 use crate::stream::{Demux, Event, Limits, MemberName};
-use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target, outside, sync};
+use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target, Work, outside, sync};
 use crate::transport::stdin::Stdin;
 
 use book::Book;
@@ -91,9 +92,12 @@ pub fn run(
     let started = Instant::now();
     progress.enter(Phase::Copying);
     let staging = options.target.as_ref().map(Target::stage).transpose()?;
-    let mut receiver = Receiver::start(options, staging.as_ref(), progress)?;
-    receiver.read(&head, stdin)?;
-    let Receiver { landing, book, outside, external, wire_bytes, .. } = receiver;
+    let mut receiver = Receiver::start(options, staging.as_ref(), stdin, progress)?;
+    receiver.demux.feed(&head);
+    let receiver = crew::run(receiver, options.parallel)?;
+    let Receiver { landing, book, outside, external, demux, .. } = receiver;
+    let wire_bytes = demux.position();
+    drop(demux);
 
     progress.enter(Phase::Finishing);
     let (received, _) = landing.finish()?;
@@ -130,13 +134,15 @@ struct Receiver<'a> {
     external: Vec<(PathBuf, PathBuf)>,
     target: Option<PathBuf>,
     root: Option<PathBuf>,
-    wire_bytes: u64,
+    stdin: &'a mut Stdin,
+    ended: bool,
 }
 
 impl<'a> Receiver<'a> {
     fn start(
         options: &'a ReceiveOptions,
         staging: Option<&Staging>,
+        stdin: &'a mut Stdin,
         progress: &'a Arc<Progress>,
     ) -> Result<Receiver<'a>> {
         let owner = staging.and_then(Staging::owner);
@@ -145,65 +151,64 @@ impl<'a> Receiver<'a> {
             options,
             progress,
             demux: Demux::new(Limits::default()),
-            landing: Landing::start(places, options.parallel, progress.clone())?,
+            landing: Landing::new(places, progress.clone())?,
             book: Book::default(),
             outside: Outside::new(owner),
             external: Vec::new(),
             target: staging.map(|s| s.target().to_owned()),
             root: staging.map(|s| s.data().to_owned()),
-            wire_bytes: 0,
+            stdin,
+            ended: false,
         })
     }
 
-    /// Takes the stream in to its end.
-    fn read(&mut self, mut head: &[u8], stdin: &mut Stdin) -> Result<()> {
-        while !head.is_empty() {
-            let n = self.demux.feed(head);
-            head = &head[n..];
-            self.events()?;
-        }
-        loop {
-            let n = stdin.read(self.demux.space())?;
-            if n == 0 {
-                break;
+    /// Reads on to the next chunk, which is then anyone's to land; `None` at the end of the stream.
+    fn next(&mut self) -> Result<Option<Work>> {
+        while !self.ended {
+            if let Some(event) = self.demux.poll()? {
+                if let Some(work) = self.event(event)? {
+                    return Ok(Some(work));
+                }
+                continue;
             }
-            self.demux.filled(n);
-            self.events()?;
-            self.landing.spares().into_iter().for_each(|buffer| self.demux.recycle(buffer));
+            match self.stdin.read(self.demux.space())? {
+                0 => {
+                    self.demux.finish()?;
+                    self.book.at_end(self.options.allow_no_manifest)?;
+                    self.ended = true;
+                }
+                n => self.demux.filled(n),
+            }
+            Progress::set(&self.progress.bytes_wire, self.demux.position());
         }
-        self.wire_bytes = self.demux.position();
-        self.demux.finish()?;
-        self.book.at_end(self.options.allow_no_manifest)
+        Ok(None)
     }
 
-    fn events(&mut self) -> Result<()> {
-        while let Some(event) = self.demux.poll()? {
-            match event {
-                Event::Chunk(chunk) => {
-                    self.book.chunk(&chunk)?;
-                    if let Some(version) = self.book.early_version()
-                        && let Prepare::Server(mysqld) = &self.options.prepare
-                        && self.options.target.is_some()
-                    {
-                        mysqld.check_fits(version)?;
-                    }
-                    let serial = chunk.member == LOGFILE;
-                    if serial {
-                        Progress::set(&self.progress.redo_bytes, chunk.end());
-                    }
-                    self.landing.chunk(chunk, serial)?;
+    fn event(&mut self, event: Event) -> Result<Option<Work>> {
+        match event {
+            Event::Chunk(chunk) => {
+                self.book.chunk(&chunk)?;
+                if let Some(version) = self.book.early_version()
+                    && let Prepare::Server(mysqld) = &self.options.prepare
+                    && self.options.target.is_some()
+                {
+                    mysqld.check_fits(version)?;
                 }
-                Event::End { member, size } => {
-                    self.landing.end(&member, size)?;
-                    self.book.end(&member)?;
-                    if member == TABLESPACES {
-                        self.place_external()?;
-                    }
+                let serial = chunk.member == LOGFILE;
+                if serial {
+                    Progress::set(&self.progress.redo_bytes, chunk.end());
                 }
+                self.landing.chunk(chunk, serial).map(Some)
+            }
+            Event::End { member, size } => {
+                self.landing.end(&member, size)?;
+                self.book.end(&member)?;
+                if member == TABLESPACES {
+                    self.place_external()?;
+                }
+                Ok(None)
             }
         }
-        Progress::set(&self.progress.bytes_wire, self.demux.position());
-        Ok(())
     }
 
     /// Files that lay outside the source's datadir are placed by the mappings, or refused before any data lands.

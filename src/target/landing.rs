@@ -1,16 +1,18 @@
-//! Chunks become files: workers verify, hash and write them, in any order, with bounded memory.
+//! Chunks become files.
 //!
-//! The reader of the stream gives chunks in; it makes the files and keeps the books. Workers check the crc, compute
-//! the leaf of the digest, and write the bytes at their place; holes are left as holes. Chunks that are not digest
-//! blocks (redo, streams of other tools) are hashed by the reader, since only it sees them in order.
+//! Whoever reads the stream gives every chunk in ([`Landing::chunk`]), in order; that makes the files and keeps the books.
+//! What comes back is work that any thread can do at any time ([`Work::land`]): check the crc, compute the leaf
+//! of the digest, and write the bytes at their place; holes are left as holes. Chunks that are not digest blocks (redo,
+//! streams of other tools) are hashed as they are given in, since only there they are in order.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::flusher::{FLUSH_EVERY, FLUSH_LAST, Flusher};
 use super::handles::Handles;
 use super::places::Places;
 use crate::base::progress::Progress;
@@ -18,12 +20,9 @@ use crate::base::{Code, Error, PageBuffer, Result};
 use crate::stream::digest::{BLOCK, BlockDigest, Digest};
 use crate::stream::{Chunk, MemberName, Piece};
 
-/// Bytes of chunks that wait for workers or are in their hands. A chunk larger than this goes through alone.
-pub const IN_FLIGHT_MAX: usize = 32 << 20;
-/// More workers than this gain nothing: the disk is the limit.
-pub const WORKERS_MAX: usize = 16;
-/// Buffers kept to be read into again.
-const SPARES_MAX: usize = 16;
+/// Most bytes written in one call. In kernels with large folios a larger write asks for larger blocks of memory, which in
+/// a virtual machine may have to be fetched from the host first: measured at half the speed.
+const WRITE_MAX: usize = 64 << 10;
 
 /// Size and digest of every member.
 pub type Received = BTreeMap<MemberName, (u64, Option<Digest>)>;
@@ -34,29 +33,17 @@ pub struct Landing {
     places: Option<Places>,
     members: HashMap<MemberName, Arc<Member>>,
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
 }
 
 struct Shared {
-    queue: Mutex<Queue>,
-    /// A job was queued, or there will be none any more.
-    queued: Condvar,
-    /// A job was done.
-    done: Condvar,
-    spares: Mutex<Vec<PageBuffer>>,
     handles: Handles,
+    flusher: Mutex<Option<Flusher>>,
     progress: Arc<Progress>,
 }
 
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
-    in_flight: usize,
-    closed: bool,
-    failed: Option<Error>,
-}
-
-struct Job {
+/// A chunk that is to be verified, hashed and written.
+pub struct Work {
+    shared: Arc<Shared>,
     member: Arc<Member>,
     chunk: Chunk,
     /// The digest block that the chunk is.
@@ -69,12 +56,17 @@ struct Member {
     /// Its file; `None` where nothing is written.
     path: Option<PathBuf>,
     digest: Mutex<Hashing>,
+    /// One writer a file: the kernel lets no two write the same file at a time, and lets those that wait for each other
+    /// spin. Meanwhile the others verify and hash.
+    writing: Mutex<()>,
     /// Chunks given in and not done, plus one until its end was seen.
     pending: AtomicUsize,
     /// Set at the end.
     size: AtomicU64,
     /// Up to where bytes (not holes) were written.
     written: AtomicU64,
+    /// Bytes written and not given to the flusher.
+    unflushed: AtomicU64,
 }
 
 struct Hashing {
@@ -96,26 +88,11 @@ enum Order {
 }
 
 impl Landing {
-    /// Starts `workers` threads. Without `places` nothing is written.
-    pub fn start(places: Option<Places>, workers: usize, progress: Arc<Progress>) -> Result<Landing> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            queued: Condvar::new(),
-            done: Condvar::new(),
-            spares: Mutex::default(),
-            handles: Handles::new(),
-            progress,
-        });
-        let mut landing = Landing { places, members: HashMap::new(), shared, workers: Vec::new() };
-        for n in 0..workers.clamp(1, WORKERS_MAX) {
-            let shared = landing.shared.clone();
-            let worker = std::thread::Builder::new()
-                .name(format!("land-{n}"))
-                .spawn(move || shared.work())
-                .map_err(|e| Error::new(Code::Internal, "can't start a thread").cause(e))?;
-            landing.workers.push(worker);
-        }
-        Ok(landing)
+    /// Without `places` nothing is written.
+    pub fn new(places: Option<Places>, progress: Arc<Progress>) -> Result<Landing> {
+        let flusher = Mutex::new(places.as_ref().map(|_| Flusher::start()).transpose()?);
+        let shared = Arc::new(Shared { handles: Handles::new(), flusher, progress });
+        Ok(Landing { places, members: HashMap::new(), shared })
     }
 
     /// The places of members that have not begun yet may be changed.
@@ -128,8 +105,8 @@ impl Landing {
         self.members.contains_key(member)
     }
 
-    /// Takes a chunk; waits while too much is under way. `serial` members are hashed in the order of the stream.
-    pub fn chunk(&mut self, chunk: Chunk, serial: bool) -> Result<()> {
+    /// Takes a chunk. `serial` members are hashed here, in the order of the stream, whatever their chunks are.
+    pub fn chunk(&mut self, chunk: Chunk, serial: bool) -> Result<Work> {
         let member = self.member(&chunk.member)?;
         let block = {
             let mut hashing = lock(&member.digest);
@@ -144,7 +121,7 @@ impl Landing {
             }
         };
         member.pending.fetch_add(1, Ordering::AcqRel);
-        self.shared.push(Job { member, chunk, block })
+        Ok(Work { shared: self.shared.clone(), member, chunk, block })
     }
 
     /// Takes the end of a member.
@@ -157,17 +134,10 @@ impl Landing {
         Ok(())
     }
 
-    /// Buffers of chunks that are done.
-    pub fn spares(&self) -> Vec<PageBuffer> {
-        std::mem::take(&mut *lock(&self.shared.spares))
-    }
-
-    /// Waits until all is written, and gives sizes and digests.
+    /// All chunks and ends were given in and all work is done: gives sizes and digests.
     pub fn finish(mut self) -> Result<(Received, Option<Places>)> {
-        self.join();
-        if let Some(e) = lock(&self.shared.queue).failed.take() {
-            return Err(e);
-        }
+        let flusher = lock(&self.shared.flusher).take();
+        flusher.map_or(Ok(()), Flusher::finish)?;
         let mut received = Received::new();
         for (name, member) in std::mem::take(&mut self.members) {
             if member.pending.load(Ordering::Acquire) != 0 {
@@ -204,33 +174,14 @@ impl Landing {
             id,
             path,
             digest: Mutex::new(Hashing { digest: BlockDigest::new(), order: Order::Blocks }),
+            writing: Mutex::new(()),
             pending: AtomicUsize::new(1),
             size: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            unflushed: AtomicU64::new(0),
         });
         self.members.insert(name.clone(), member.clone());
         Ok(member)
-    }
-
-    fn join(&mut self) {
-        self.shared.close();
-        for worker in self.workers.drain(..) {
-            if worker.join().is_err() {
-                self.shared.fail(Error::new(Code::Internal, "a writing thread panicked"));
-            }
-        }
-    }
-}
-
-impl Drop for Landing {
-    /// No thread writes into the staging folder while it is being removed.
-    fn drop(&mut self) {
-        if !self.workers.is_empty() {
-            let mut queue = lock(&self.shared.queue);
-            queue.jobs.clear();
-            drop(queue);
-            self.join();
-        }
     }
 }
 
@@ -251,98 +202,63 @@ impl Order {
     }
 }
 
-impl Shared {
-    /// Queues a job when there is room for it.
-    fn push(&self, job: Job) -> Result<()> {
-        let bytes = job.chunk.payload.len();
-        let mut queue = lock(&self.queue);
-        while queue.failed.is_none() && queue.in_flight > 0 && queue.in_flight + bytes > IN_FLIGHT_MAX {
-            queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-        if let Some(e) = queue.failed.take() {
-            return Err(e);
-        }
-        queue.in_flight += bytes;
-        queue.jobs.push_back(job);
-        drop(queue);
-        self.queued.notify_one();
-        Ok(())
+impl Work {
+    /// Bytes that it holds in memory.
+    pub fn bytes(&self) -> usize {
+        self.chunk.payload.len()
     }
 
-    /// A worker's life.
-    fn work(&self) {
-        // A panic must not leave the reader waiting for room for ever.
-        struct OnPanic<'a>(&'a Shared);
-        impl Drop for OnPanic<'_> {
-            fn drop(&mut self) {
-                if std::thread::panicking() {
-                    self.0.fail(Error::new(Code::Internal, "a writing thread panicked"));
-                }
-            }
-        }
-        let _guard = OnPanic(self);
-        while let Some(job) = self.next() {
-            let bytes = job.chunk.payload.len();
-            let result = self.land(&job);
-            self.recycle(job.chunk.payload);
-            match result {
-                Ok(()) => {
-                    lock(&self.queue).in_flight -= bytes;
-                    self.done.notify_one();
-                }
-                Err(e) => return self.fail(e),
-            }
-        }
-    }
-
-    fn next(&self) -> Option<Job> {
-        let mut queue = lock(&self.queue);
-        loop {
-            if queue.failed.is_some() {
-                return None;
-            }
-            if let Some(job) = queue.jobs.pop_front() {
-                return Some(job);
-            }
-            if queue.closed {
-                return None;
-            }
-            queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Verifies, hashes and writes one chunk.
-    fn land(&self, job: &Job) -> Result<()> {
-        let Job { member, chunk, block } = job;
+    /// Verifies, hashes and writes the chunk; gives its buffer back.
+    pub fn land(self) -> Result<PageBuffer> {
+        let Work { shared, member, chunk, block } = self;
         chunk.verify()?;
         if let Some(block) = block {
             let leaf = chunk.leaf();
-            lock(&member.digest).digest.put_leaf(*block, leaf);
+            lock(&member.digest).digest.put_leaf(block, leaf);
         }
-        if let Some(path) = &member.path {
-            let failed = |e| Error::io(Code::TargetIo, path.display(), e);
-            let file = self.handles.get(member.id, path).map_err(failed)?;
-            for (at, piece) in chunk.pieces() {
-                if let Piece::Data(bytes) = piece {
-                    file.write_all_at(bytes, at).map_err(failed)?;
-                    member.written.fetch_max(at + bytes.len() as u64, Ordering::AcqRel);
-                }
-            }
-        }
-        Progress::add(&self.progress.bytes_done, chunk.logical_len());
+        shared.write(&member, &chunk)?;
+        Progress::add(&shared.progress.bytes_done, chunk.logical_len());
         if member.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.complete(member)?;
+            shared.complete(&member)?;
         }
+        Ok(chunk.payload)
+    }
+}
+
+impl Shared {
+    fn write(&self, member: &Member, chunk: &Chunk) -> Result<()> {
+        let Some(path) = &member.path else { return Ok(()) };
+        let failed = |e| Error::io(Code::TargetIo, path.display(), e);
+        let file = self.handles.get(member.id, path).map_err(failed)?;
+        let mut written = 0;
+        let mut end = 0;
+        let writing = lock(&member.writing);
+        for (at, piece) in chunk.pieces() {
+            let Piece::Data(bytes) = piece else { continue };
+            for (n, slice) in bytes.chunks(WRITE_MAX).enumerate() {
+                file.write_all_at(slice, at + (n * WRITE_MAX) as u64).map_err(failed)?;
+            }
+            written += bytes.len() as u64;
+            end = at + bytes.len() as u64;
+        }
+        drop(writing);
+        member.written.fetch_max(end, Ordering::AcqRel);
+        member.unflushed.fetch_add(written, Ordering::AcqRel);
+        self.flush(member, FLUSH_EVERY, &file);
         Ok(())
     }
 
     /// The last chunk is written and the end was seen: a hole at the end gets its length, and the file is closed.
     fn complete(&self, member: &Member) -> Result<()> {
         if let Some(path) = &member.path {
+            let failed = |e| Error::io(Code::TargetIo, path.display(), e);
             let size = member.size.load(Ordering::Acquire);
             if size > member.written.load(Ordering::Acquire) {
-                let grown = self.handles.get(member.id, path).and_then(|file| file.set_len(size));
-                grown.map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
+                self.handles.get(member.id, path).and_then(|file| file.set_len(size)).map_err(failed)?;
+            }
+            if member.unflushed.load(Ordering::Acquire) >= FLUSH_LAST {
+                let file = self.handles.get(member.id, path).map_err(failed)?;
+                self.flush(member, FLUSH_LAST, &file);
             }
             self.handles.remove(member.id);
         }
@@ -350,25 +266,16 @@ impl Shared {
         Ok(())
     }
 
-    fn recycle(&self, buffer: PageBuffer) {
-        let mut spares = lock(&self.spares);
-        if spares.len() < SPARES_MAX {
-            spares.push(buffer);
+    /// Gives a file to the flusher if `enough` bytes of it wait for that.
+    fn flush(&self, member: &Member, enough: u64, file: &Arc<File>) {
+        let Some(path) = &member.path else { return };
+        if member.unflushed.load(Ordering::Acquire) < enough {
+            return;
         }
-    }
-
-    /// Keeps the first error, and wakes everyone.
-    fn fail(&self, e: Error) {
-        let mut queue = lock(&self.queue);
-        queue.failed.get_or_insert(e);
-        drop(queue);
-        self.queued.notify_all();
-        self.done.notify_all();
-    }
-
-    fn close(&self) {
-        lock(&self.queue).closed = true;
-        self.queued.notify_all();
+        member.unflushed.store(0, Ordering::Release);
+        if let Some(flusher) = &*lock(&self.flusher) {
+            flusher.flush(file, || path.display().to_string());
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! * [`sync`]: durable before it is announced.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod flusher;
 pub mod handles;
 pub mod hidden;
 pub mod inside;
@@ -15,7 +16,7 @@ pub mod places;
 pub mod staging;
 pub mod sync;
 
-pub use landing::{Landing, Received};
+pub use landing::{Landing, Received, Work};
 pub use outside::{Mapping, Outside};
 pub use owner::Owner;
 pub use places::Places;

@@ -20,6 +20,7 @@ pub struct Stdin {
     /// Files are always ready; everything else is waited for together with the stop request.
     waits: bool,
     stop: Arc<Stop>,
+    quit: Arc<Stop>,
 }
 
 impl Stdin {
@@ -45,7 +46,13 @@ impl Stdin {
                 tracing::debug!("the pipe keeps its size: {e}");
             }
         }
-        Ok(Stdin { file: File::from(fd), waits: kind != FileType::RegularFile, stop })
+        let quit = Arc::new(Stop::new()?);
+        Ok(Stdin { file: File::from(fd), waits: kind != FileType::RegularFile, stop, quit })
+    }
+
+    /// Ends a wait for bytes as a stop request does, but for this stream only: what it brings is of no use any more.
+    pub fn quit(&self) -> Arc<Stop> {
+        self.quit.clone()
     }
 
     /// Reads some bytes; 0 is the end.
@@ -58,6 +65,7 @@ impl Stdin {
                 self.wait()?;
             }
             self.stop.check()?;
+            self.quit.check()?;
             match self.file.read(into) {
                 Ok(n) => return Ok(n),
                 Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
@@ -72,6 +80,7 @@ impl Stdin {
             let mut fds = [
                 PollFd::new(&self.file, PollFlags::IN),
                 PollFd::from_borrowed_fd(self.stop.wake_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.quit.wake_fd(), PollFlags::IN),
             ];
             match poll(&mut fds, None) {
                 // A signal interrupts the wait before anyone has made a stop request of it: a read now could block for good.
@@ -117,6 +126,18 @@ mod tests {
             stop.request("SIGTERM");
             assert_eq!(reading.join().unwrap().unwrap_err().code, Code::Interrupted);
         });
+    }
+
+    #[test]
+    fn a_stream_that_is_of_no_use_is_not_waited_for() {
+        let (mut stdin, _writer, stop) = pipe();
+        let quit = stdin.quit();
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| stdin.read(&mut [0; 16]));
+            quit.request("an error");
+            assert_eq!(reading.join().unwrap().unwrap_err().code, Code::Interrupted);
+        });
+        assert!(!stop.requested());
     }
 
     #[test]

@@ -1,0 +1,77 @@
+//! Several threads take the stream in. One at a time reads, until it has a chunk; then the next one may, while this one
+//! verifies, hashes and writes what it read: the bytes are still in its core's cache, nothing is queued, and every thread
+//! has one buffer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::base::{Code, Error, Result, Stop};
+
+use super::Receiver;
+
+/// Bytes of chunks in the hands of all threads together. One that is larger than a thread's share is landed before
+/// the next is read.
+const IN_HAND_MAX: usize = 64 << 20;
+/// More threads than this gain nothing: the disk is the limit.
+const THREADS_MAX: usize = 16;
+
+/// Takes in the whole stream.
+pub(super) fn run(receiver: Receiver<'_>, threads: usize) -> Result<Receiver<'_>> {
+    let threads = threads.clamp(1, THREADS_MAX);
+    let quit = receiver.stdin.quit();
+    let crew =
+        Crew { receiver: Mutex::new(receiver), failed: Mutex::new(None), quit, share: IN_HAND_MAX / threads };
+    std::thread::scope(|scope| {
+        for n in 0..threads {
+            let spawned = std::thread::Builder::new().name(format!("land-{n}")).spawn_scoped(scope, || {
+                // A panic must not leave the others waiting for a stream that goes nowhere.
+                let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| crew.work()));
+                match worked {
+                    Ok(Ok(())) => {}
+                    Ok(Err(e)) => crew.fail(e),
+                    Err(_) => crew.fail(Error::new(Code::Internal, "a receiving thread panicked")),
+                }
+            });
+            if let Err(e) = spawned {
+                crew.fail(Error::new(Code::Internal, "can't start a thread").cause(e));
+            }
+        }
+    });
+    match crew.failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(e) => Err(e),
+        None => Ok(crew.receiver.into_inner().unwrap_or_else(PoisonError::into_inner)),
+    }
+}
+
+struct Crew<'a> {
+    receiver: Mutex<Receiver<'a>>,
+    failed: Mutex<Option<Error>>,
+    quit: Arc<Stop>,
+    share: usize,
+}
+
+impl Crew<'_> {
+    fn work(&self) -> Result<()> {
+        let mut buffer = None;
+        loop {
+            let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(buffer) = buffer.take() {
+                receiver.demux.recycle(buffer);
+            }
+            self.quit.check()?;
+            let Some(work) = receiver.next()? else { return Ok(()) };
+            if work.bytes() > self.share {
+                let buffer = work.land()?;
+                receiver.demux.recycle(buffer);
+                continue;
+            }
+            drop(receiver);
+            buffer = Some(work.land()?);
+        }
+    }
+
+    /// Keeps the first error, and ends the others.
+    fn fail(&self, e: Error) {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+        self.quit.request("an error");
+    }
+}
