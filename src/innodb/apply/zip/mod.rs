@@ -112,3 +112,6 @@ impl Zip<'_> {
         self.z.len().saturating_sub(SLOT * dense_len(self.z)).max(PAGE_DATA)
     }
 }
+
+#[cfg(test)]
+mod tests;
