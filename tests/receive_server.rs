@@ -66,6 +66,9 @@ fn everything_of_a_zoo_comes_across_prepared_or_not() {
             more.push(general_argument.as_str());
         }
         assert_eq!(receive(&more).ok().value("gtid"), Some(gtids.clone()));
+        let state = std::fs::read_to_string(target.join("xtrabackup_checkpoints")).unwrap();
+        let backup_type = if how == "server" { "full-prepared" } else { "full-backuped" };
+        assert!(state.starts_with(&format!("backup_type = {backup_type}\n")), "{state}");
         let directories = format!("--innodb-directories={}", elsewhere.display());
         let options = [system, &directories];
         let mut copy = start_on(&target, &options);

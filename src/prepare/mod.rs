@@ -123,6 +123,7 @@ pub fn prepare(how: &Prepare, datadir: &Datadir<'_>, means: &Means<'_>) -> Resul
     redo.install(datadir)?;
     if let Prepare::Server(mysqld) = how {
         prepared.notes.extend(server::prepare(mysqld, datadir, means.memory, means.stop)?);
+        native::mark_prepared(datadir.root)?;
     }
     Ok(prepared)
 }

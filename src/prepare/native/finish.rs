@@ -119,7 +119,7 @@ fn stamp(system: &Path, at: Lsn) -> io::Result<()> {
 }
 
 /// Says in `xtrabackup_checkpoints`, where there is one, that the backup is prepared: users' scripts read it.
-fn mark_prepared(root: &Path) -> Result<()> {
+pub(in crate::prepare) fn mark_prepared(root: &Path) -> Result<()> {
     let path = root.join(CHECKPOINTS);
     let failed = |e| Error::io(Code::TargetIo, path.display(), e);
     match std::fs::metadata(&path) {
