@@ -53,6 +53,7 @@ fn zoo_crosses(page_size: u32, prepare: &str) {
 #[test]
 fn zoo_of_other_page_sizes() {
     zoo_crosses(4096, "none");
+    zoo_crosses(8192, "native");
     zoo_crosses(65536, "server");
 }
 

@@ -45,7 +45,7 @@ fn backups_in_a_row_hold_exactly_their_gtid_set() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..rounds() {
         let target = dir.path().join(format!("copy{round}"));
-        let prepare = if round % 2 == 0 { "server" } else { "none" };
+        let prepare = ["native", "server", "none"][round as usize % 3];
         let load = WriteLoad::start(&source, seed.wrapping_add(round), 6);
         load.wait_for(20 + round * 13 % 50);
         let (sent, received) = copy(&source, &target, &["--prepare", prepare]);

@@ -149,11 +149,16 @@ fn prepared_transactions_follow_the_binary_log() {
         ("server", &without, "1", &before),
         ("none", &with, "1,2", &recorded),
         ("none", &without, "1", &before),
+        ("native", &with, "1,2", &recorded),
+        ("native", &without, "1", &before),
     ] {
         let target = dir.path().join("copy");
         let mut command = xbrecv(&target);
         command.args(["--prepare", how]);
-        on_bytes(command, stream).ok();
+        let said = on_bytes(command, stream).ok();
+        if how == "native" {
+            said.says("notes").says("on their way to the binary log: 1").says("--log-bin=changes");
+        }
         let options = ["--gtid-mode=ON", "--enforce-gtid-consistency=ON", "--log-bin=changes"];
         let copy = Server::start_on(Kind::Mysql97, &target, &options);
         assert_eq!(copy.value("SELECT GROUP_CONCAT(id ORDER BY id) FROM d.t"), rows, "{how}");

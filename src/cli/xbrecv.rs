@@ -67,13 +67,13 @@ struct Args {
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
 
-    /// How the copy is made ready [default: server]
+    /// How the copy is made ready [default: native; server if --mysqld is given]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Prepare")]
     prepare: Option<PrepareArg>,
     /// The server binary for --prepare=server [default: the first mysqld in PATH and the usual places]
     #[arg(long, value_name = "PATH", help_heading = "Prepare")]
     mysqld: Option<PathBuf>,
-    /// Memory for recovery, as 512M or 4G [default: a quarter of what is free]
+    /// Memory for recovery, as 512M or 4G [default: a quarter of what is free, at most 512M for native]
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Prepare")]
     use_memory: Option<u64>,
 
@@ -160,18 +160,19 @@ fn options(args: Args) -> Result<ReceiveOptions> {
     let prepare = match (args.verify_only, args.prepare) {
         (true, _) | (_, Some(PrepareArg::None)) => Prepare::None,
         (false, Some(PrepareArg::Native)) => Prepare::Native,
+        (false, None) if args.mysqld.is_none() => Prepare::Native,
         (false, _) => Prepare::Server(Mysqld::find(args.mysqld.as_deref())?),
     };
     Ok(ReceiveOptions {
         target: args.dir.as_deref().map(Target::check).transpose()?,
-        prepare,
         mappings: args.map,
         allow_no_manifest: args.allow_no_manifest,
         parallel: threads(args.parallel)?,
-        use_memory: match args.prepare {
-            Some(PrepareArg::Native) => native_memory(args.use_memory),
+        use_memory: match prepare {
+            Prepare::Native => native_memory(args.use_memory),
             _ => args.use_memory.unwrap_or_else(default_memory).max(MEMORY_MIN),
         },
+        prepare,
     })
 }
 

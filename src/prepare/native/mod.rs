@@ -28,10 +28,11 @@ mod log;
 mod records;
 mod spaces;
 mod store;
+mod undecided;
 
 use std::collections::BTreeMap;
 
-use super::{Datadir, Means, Prepared, replay};
+use super::{Datadir, Means, Prepared, options, replay};
 use crate::base::{Code, Error, Lsn, Result, SpaceId};
 use crate::innodb::redo::{FileChange, FileEvent};
 use spaces::Spaces;
@@ -76,6 +77,7 @@ pub fn apply(
         outcome.records_applied, gathered.records, outcome.pages_changed, outcome.pages_unchanged
     ));
     spaces.lengthen(&extended(&gathered.events))?;
+    notes.extend(undecided(datadir, undecided::count(&spaces)?)?);
     let finish = Finish {
         place: place.clone(),
         end: gathered.end,
@@ -83,6 +85,23 @@ pub fn apply(
         dynamic: gathered.dynamic,
     };
     Ok((finish, Prepared { lsn: Some((log.checkpoint(), gathered.end)), notes }))
+}
+
+/// What the user must know of transactions that the binary log decides on.
+fn undecided(datadir: &Datadir<'_>, count: usize) -> Result<Option<String>> {
+    if count == 0 {
+        return Ok(None);
+    }
+    Ok(Some(match options::binlog(datadir)? {
+        Some(base) => format!(
+            "transactions on their way to the binary log: {count}; the first server started on the copy must have \
+             --log-bin={base}, or it rolls them back though the recorded position may hold them"
+        ),
+        None => format!(
+            "transactions on their way to the binary log: {count}; none came along that tells whether they were \
+             committed, so the first server started on the copy rolls them back"
+        ),
+    }))
 }
 
 /// The lengths in bytes that tablespaces have at least, as redo says.
@@ -100,7 +119,7 @@ fn extended(events: &[FileEvent]) -> BTreeMap<SpaceId, u64> {
 /// Redo, or a page, that only a server with the keys can read.
 fn encrypted(what: impl std::fmt::Display) -> Error {
     Error::new(Code::Prepare, format!("{what} is encrypted, which only a server with its keys can recover"))
-        .hint("receive with --prepare=server, or with --prepare=none and start your own server on the copy")
+        .hint("receive with --prepare=none and start your own server, which has the keys, on the copy")
 }
 
 fn corrupt(what: impl std::fmt::Display) -> Error {

@@ -30,6 +30,7 @@ pub(super) struct OpenSpace {
     pub(super) id: SpaceId,
     pub(super) layout: PageLayout,
     files: Vec<OpenFile>,
+    pages: u64,
 }
 
 struct OpenFile {
@@ -77,6 +78,11 @@ impl Spaces {
     /// tablespace whose truncation lies before the checkpoint in part (`recv_recover` leaves both out).
     pub(super) fn is_removed(&self, id: SpaceId) -> bool {
         self.removed.contains(&id) || id.is_undo() || id == SpaceId::TEMPORARY
+    }
+
+    /// The undo tablespaces.
+    pub(super) fn undo(&self) -> impl Iterator<Item = (SpaceId, &Space)> {
+        self.by_id.iter().filter(|(id, _)| id.is_undo()).map(|(id, space)| (*id, space))
     }
 
     /// The first file of the system tablespace.
@@ -134,11 +140,16 @@ impl Space {
             files.push(OpenFile { path: path.clone(), file, first });
             first += len / page_len;
         }
-        Ok(OpenSpace { id, layout: self.layout, files })
+        Ok(OpenSpace { id, layout: self.layout, files, pages: first })
     }
 }
 
 impl OpenSpace {
+    /// How many whole pages its files had when it was opened.
+    pub(super) fn pages(&self) -> u32 {
+        u32::try_from(self.pages).unwrap_or(u32::MAX)
+    }
+
     /// Reads a page; gives how much of it the file has.
     pub(super) fn read(&self, page: PageNo, into: &mut [u8]) -> Result<usize> {
         let (file, at) = self.place(page);
