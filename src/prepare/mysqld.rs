@@ -19,8 +19,8 @@ const USUAL_PLACES: &[&str] = &[
     "/opt/mysql/bin/mysqld",
 ];
 /// What a search that found nothing, or nothing that fits, advises.
-const HINT: &str = "install the server, name its binary with --mysqld PATH, or use --prepare=none and let your own \
-                    server recover the copy at its first start";
+const HINT: &str = "install the server, or name its binary with --mysqld PATH; --prepare=native needs none, and with \
+                    --prepare=none your own server recovers the copy at its first start";
 
 /// A server binary.
 #[derive(Clone, Debug)]
