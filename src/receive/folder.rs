@@ -89,7 +89,11 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
         ..FolderSummary::default()
     };
     match inspect(&root, checkpoints.as_ref())? {
-        None => summary.was_prepared = true,
+        None => {
+            // An earlier run may have been killed before it said so.
+            native::mark_prepared(&root)?;
+            summary.was_prepared = true;
+        }
         Some(place) => {
             let means = Means { memory: options.use_memory, threads: options.parallel, progress, stop };
             let (finish, prepared) = native::apply(&datadir, &place, Writes::InPlace, &means)?;

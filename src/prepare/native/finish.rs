@@ -119,7 +119,7 @@ fn stamp(system: &Path, at: Lsn) -> io::Result<()> {
 }
 
 /// Says in `xtrabackup_checkpoints`, where there is one, that the backup is prepared: users' scripts read it.
-pub(in crate::prepare) fn mark_prepared(root: &Path) -> Result<()> {
+pub fn mark_prepared(root: &Path) -> Result<()> {
     let path = root.join(CHECKPOINTS);
     let failed = |e| Error::io(Code::TargetIo, path.display(), e);
     match std::fs::metadata(&path) {
@@ -127,6 +127,9 @@ pub(in crate::prepare) fn mark_prepared(root: &Path) -> Result<()> {
         _ => return Ok(()),
     }
     let mut checkpoints = Checkpoints::parse(&std::fs::read(&path).map_err(failed)?)?;
+    if checkpoints.backup_type == BackupType::FullPrepared {
+        return Ok(());
+    }
     checkpoints.backup_type = BackupType::FullPrepared;
     let new = root.join(format!("{CHECKPOINTS}.new"));
     let replaced = std::fs::write(&new, checkpoints.render())
@@ -154,7 +157,7 @@ fn own(owner: Option<(u32, u32)>, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::finish::is_ours;
+use super::finish::{is_ours, remove_dir};
 use super::{corrupt, encrypted};
 use crate::base::format::Format;
 use crate::base::{Code, Error, Lsn, PageBuffer, Result};
@@ -39,6 +39,11 @@ pub enum Place {
 pub fn find(root: &Path) -> Result<Option<Place>> {
     let (logfile, applied, folder) = (root.join(LOGFILE), root.join(APPLIED), root.join(DIRECTORY));
     let ours = is_ours(&folder);
+    if ours && applied.is_dir() {
+        // All was durable before the new log took its place: an earlier run was killed while it removed the old one, of
+        // which no more than a part may be left.
+        remove_dir(&applied).map_err(|e| Error::io(Code::TargetIo, applied.display(), e))?;
+    }
     if logfile.is_file() || applied.is_dir() {
         if folder.is_dir() && !ours {
             return Err(Error::new(

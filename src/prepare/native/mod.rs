@@ -37,8 +37,7 @@ use crate::base::{Code, Error, Lsn, Result, SpaceId};
 use crate::innodb::redo::{FileChange, FileEvent};
 use spaces::Spaces;
 
-pub use finish::Finish;
-pub(super) use finish::mark_prepared;
+pub use finish::{Finish, mark_prepared};
 pub use log::{Place, find as find_log};
 
 /// Whether pages are written so that a kill in the middle of a page can be mended.
