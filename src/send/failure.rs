@@ -19,8 +19,15 @@ impl<'a> Failure<'a> {
     }
 
     /// Notes `error` if it is the first, and frees everybody who waits for a turn or for redo.
+    ///
+    /// The thread that met the reason may get here later than one that only found the outlet closed by it: what an outlet
+    /// says of itself gives way to a reason.
     pub(super) fn set(&self, error: Error) {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        if first.as_ref().is_none_or(is_echo) {
+            *first = Some(error);
+        }
+        drop(first);
         self.outlet.close();
         self.spool.close();
     }
@@ -49,8 +56,54 @@ impl<'a> Failure<'a> {
 
     /// The first failure.
     pub(super) fn first(&self) -> Option<Error> {
-        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        // What a closed outlet says is never the reason.
-        first.take().filter(|e| e.code != Code::Interrupted || e.message.starts_with("stopped"))
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|e| !is_echo(e))
+    }
+}
+
+/// Whether it is what a closed outlet says to everybody, and so never the reason. A stop request is one.
+fn is_echo(e: &Error) -> bool {
+    e.code == Code::Interrupted && !e.message.starts_with("stopped")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, IoSlice};
+
+    use super::*;
+    use crate::transport::outlet::Sink;
+
+    struct Gone;
+
+    impl Sink for Gone {
+        fn write_some(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn finish(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_reason_wins_over_its_echo() {
+        let outlet = Outlet::new(Box::new(Gone));
+        let spool = Spool::new(&std::env::temp_dir());
+        let failure = Failure::new(&outlet, &spool);
+        let reason = outlet.write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
+        let echo = outlet.write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
+        failure.set(echo);
+        failure.set(reason);
+        failure.set(Error::new(Code::SourceIo, "later"));
+        assert_eq!(failure.first().unwrap().code, Code::BrokenPipe);
+    }
+
+    #[test]
+    fn an_echo_alone_is_no_reason() {
+        let outlet = Outlet::new(Box::new(Gone));
+        let spool = Spool::new(&std::env::temp_dir());
+        let failure = Failure::new(&outlet, &spool);
+        outlet.close();
+        failure.set(outlet.finish().unwrap_err());
+        assert!(failure.check().is_err());
+        assert!(failure.first().is_none());
     }
 }
