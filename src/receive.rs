@@ -21,7 +21,7 @@ use crate::prepare::{self, Datadir, Means, Prepare};
 use crate::stream::metadata::{BinlogPosition, ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
 use crate::stream::{Demux, Event, Limits, MemberName};
 use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target, Work, outside, sync};
-use crate::transport::stdin::Stdin;
+use crate::transport::Inlet;
 
 use book::Book;
 
@@ -77,22 +77,22 @@ pub struct ReceiveSummary {
     pub notes: Vec<String>,
 }
 
-/// Receives a backup from `stdin`.
+/// Receives a backup from `inlet`.
 ///
 /// # Errors
 /// Whatever goes wrong, the target is as it was.
 pub fn run(
     options: &ReceiveOptions,
-    stdin: &mut Stdin,
+    inlet: &mut dyn Inlet,
     progress: &Arc<Progress>,
     stop: &Stop,
 ) -> Result<ReceiveSummary> {
     progress.enter(Phase::Starting);
-    let head = layers::first_bytes(stdin)?;
+    let head = layers::first_bytes(inlet)?;
     let started = Instant::now();
     progress.enter(Phase::Copying);
     let staging = options.target.as_ref().map(Target::stage).transpose()?;
-    let mut receiver = Receiver::start(options, staging.as_ref(), stdin, progress)?;
+    let mut receiver = Receiver::start(options, staging.as_ref(), inlet, progress)?;
     receiver.demux.feed(&head);
     let receiver = crew::run(receiver, options.parallel)?;
     let Receiver { landing, book, outside, external, demux, .. } = receiver;
@@ -134,7 +134,7 @@ struct Receiver<'a> {
     external: Vec<(PathBuf, PathBuf)>,
     target: Option<PathBuf>,
     root: Option<PathBuf>,
-    stdin: &'a mut Stdin,
+    inlet: &'a mut dyn Inlet,
     ended: bool,
 }
 
@@ -142,7 +142,7 @@ impl<'a> Receiver<'a> {
     fn start(
         options: &'a ReceiveOptions,
         staging: Option<&Staging>,
-        stdin: &'a mut Stdin,
+        inlet: &'a mut dyn Inlet,
         progress: &'a Arc<Progress>,
     ) -> Result<Receiver<'a>> {
         let owner = staging.and_then(Staging::owner);
@@ -157,7 +157,7 @@ impl<'a> Receiver<'a> {
             external: Vec::new(),
             target: staging.map(|s| s.target().to_owned()),
             root: staging.map(|s| s.data().to_owned()),
-            stdin,
+            inlet,
             ended: false,
         })
     }
@@ -171,7 +171,7 @@ impl<'a> Receiver<'a> {
                 }
                 continue;
             }
-            match self.stdin.read(self.demux.space())? {
+            match self.inlet.read(self.demux.space())? {
                 0 => {
                     self.demux.finish()?;
                     self.book.at_end(self.options.allow_no_manifest)?;

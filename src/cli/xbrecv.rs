@@ -11,6 +11,7 @@ use crate::base::{Code, Error, Result, Stop};
 use crate::prepare::{Mysqld, Prepare, launch};
 use crate::receive::{self, ReceiveOptions, ReceiveSummary};
 use crate::target::{Mapping, Target};
+use crate::transport::Address;
 use crate::transport::stdin::Stdin;
 
 use super::progress::{Display, Mode};
@@ -51,9 +52,9 @@ struct Args {
     /// Where the datadir is to be: an absent or empty folder
     #[arg(value_name = "DIR", required_unless_present = "verify_only")]
     dir: Option<PathBuf>,
-    /// Where the stream comes from; only `-`, standard input, is there yet
+    /// Where the stream comes from: `-` is standard input; tcp:// and quic:// are not there yet
     #[arg(long, value_name = "PLACE", default_value = "-")]
-    from: String,
+    from: Address,
     /// Read the whole stream, write nothing, and say whether it is whole
     #[arg(long, conflicts_with_all = ["dir", "prepare", "map"])]
     verify_only: bool,
@@ -138,7 +139,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    if args.from != "-" {
+    if args.from != Address::Pipe {
         return Err(Error::new(Code::Usage, format!("--from {} is not there yet", args.from))
             .hint("use a pipe: ssh SOURCE xbsend | xbrecv DIR"));
     }

@@ -12,6 +12,7 @@ use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result, Stop};
 use crate::send::{self, SendOptions, SendSummary};
 use crate::source::session::{ConnectOptions, SslMode};
+use crate::transport::Address;
 use crate::transport::stdout::Stdout;
 
 use super::option_files::{self, Choice, Options};
@@ -102,7 +103,7 @@ struct Args {
     /// Folder for redo that the line is too slow for [default: the system's]
     #[arg(long, value_name = "DIR", help_heading = "Backup")]
     tmpdir: Option<PathBuf>,
-    /// Where the stream goes; only `-`, standard output, is there yet
+    /// Where the stream goes: `-` is standard output; tcp:// and quic:// are not there yet
     #[arg(long, value_name = "PLACE", default_value = "-", help_heading = "Backup")]
     to: String,
 
@@ -158,8 +159,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
-    if args.to != "-" {
-        return Err(Error::new(Code::Usage, format!("--to {} is not there yet", args.to))
+    // Not by clap, whose words would repeat what is secret in it.
+    let to: Address = args.to.parse()?;
+    if to != Address::Pipe {
+        return Err(Error::new(Code::Usage, format!("--to {to} is not there yet"))
             .hint("use a pipe: xbsend | ssh HOST xbrecv DIR"));
     }
     match (args.password_fd, args.password.as_deref()) {

@@ -17,7 +17,7 @@ const THREADS_MAX: usize = 16;
 /// Takes in the whole stream.
 pub(super) fn run(receiver: Receiver<'_>, threads: usize) -> Result<Receiver<'_>> {
     let threads = threads.clamp(1, THREADS_MAX);
-    let quit = receiver.stdin.quit();
+    let quit = receiver.inlet.quit();
     let crew =
         Crew { receiver: Mutex::new(receiver), failed: Mutex::new(None), quit, share: IN_HAND_MAX / threads };
     std::thread::scope(|scope| {

@@ -2,7 +2,7 @@
 
 use crate::base::{Code, Error, Result};
 use crate::stream::frame::MAGIC;
-use crate::transport::stdin::Stdin;
+use crate::transport::Inlet;
 
 /// As many bytes as any of the magics has.
 const HEAD_LEN: usize = 32;
@@ -21,11 +21,11 @@ const OTHERS: &[(&[u8], &str, &str)] = &[
 ///
 /// # Errors
 /// [`Code::StreamTruncated`] where nothing comes, [`Code::StreamCorrupt`] with the way out for anything else.
-pub(super) fn first_bytes(stdin: &mut Stdin) -> Result<Vec<u8>> {
+pub(super) fn first_bytes(inlet: &mut dyn Inlet) -> Result<Vec<u8>> {
     let mut head = vec![0; HEAD_LEN];
     let mut filled = 0;
     while filled < head.len() {
-        match stdin.read(&mut head[filled..])? {
+        match inlet.read(&mut head[filled..])? {
             0 => break,
             n => filled += n,
         }

@@ -1,8 +1,12 @@
 //! What carries the stream: pipes now, TCP and QUIC later.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod address;
+pub mod inlet;
 pub mod outlet;
 pub mod stdin;
 pub mod stdout;
 
+pub use address::Address;
+pub use inlet::Inlet;
 pub use outlet::Outlet;

@@ -5,18 +5,30 @@
 //! and without a queue: memory is bounded by one buffer a thread. Redo has no ticket: it goes out before the next
 //! turn, so that it never waits behind datafiles.
 
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, Result, Stop};
 
 /// Where the bytes go.
 pub trait Sink: Send {
-    /// Writes some of `parts`, as `writev`.
-    fn write_some(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
-    /// All was written: makes it as durable as this sink can.
-    fn finish(&mut self) -> io::Result<()>;
+    /// Writes some of `parts`, as `writev`; never nothing.
+    ///
+    /// # Errors
+    /// [`Code::BrokenPipe`], [`Code::StreamIo`], and what the line or the other side has to say.
+    fn write_some(&mut self, parts: &[IoSlice<'_>]) -> Result<usize>;
+
+    /// All was written: makes it as durable as this sink can, or waits for the other side's verdict.
+    ///
+    /// # Errors
+    /// As [`Sink::write_some`].
+    fn finish(&mut self) -> Result<()>;
+
+    /// What ends a wait inside this sink from outside, where it can be ended: the stream will not be finished.
+    fn quit(&self) -> Option<Arc<Stop>> {
+        None
+    }
 }
 
 /// A stream that several threads write to.
@@ -25,6 +37,7 @@ pub struct Outlet {
     turn: Condvar,
     urgent: AtomicUsize,
     written: AtomicU64,
+    quit: Option<Arc<Stop>>,
 }
 
 struct State {
@@ -37,6 +50,7 @@ impl Outlet {
     /// An outlet whose first turn is ticket 0.
     pub fn new(sink: Box<dyn Sink>) -> Outlet {
         Outlet {
+            quit: sink.quit(),
             state: Mutex::new(State { sink, next: 0, closed: false }),
             turn: Condvar::new(),
             urgent: AtomicUsize::new(0),
@@ -82,6 +96,10 @@ impl Outlet {
 
     /// Lets nobody write any more: what the stream holds so far stays without an end.
     pub fn close(&self) {
+        // Whoever is inside the sink holds the lock.
+        if let Some(quit) = &self.quit {
+            quit.request("an error");
+        }
         self.lock().closed = true;
         self.turn.notify_all();
     }
@@ -93,7 +111,7 @@ impl Outlet {
             return Err(closed());
         }
         state.closed = true;
-        state.sink.finish().map_err(failed)
+        state.sink.finish()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -111,16 +129,15 @@ impl Outlet {
             match state.sink.write_some(parts) {
                 Ok(0) => {
                     state.closed = true;
-                    return Err(failed(io::ErrorKind::WriteZero.into()));
+                    return Err(Error::new(Code::StreamIo, "the stream takes no more bytes"));
                 }
                 Ok(n) => {
                     self.written.fetch_add(n as u64, Ordering::Relaxed);
                     IoSlice::advance_slices(&mut parts, n);
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
                     state.closed = true;
-                    return Err(failed(e));
+                    return Err(e);
                 }
             }
         }
@@ -132,36 +149,21 @@ fn closed() -> Error {
     Error::new(Code::Interrupted, "the stream was closed")
 }
 
-fn failed(e: io::Error) -> Error {
-    match e.kind() {
-        io::ErrorKind::BrokenPipe => {
-            Error::new(Code::BrokenPipe, "the reader of the stream went away before the backup was complete")
-                .hint("look at what the other side of the pipe says; what it has is not a backup")
-                .cause(e)
-        }
-        io::ErrorKind::StorageFull => Error::new(Code::DiskFull, "no room to write the stream")
-            .hint("what was written is not a backup: remove it, make room, run it again")
-            .cause(e),
-        _ => Error::io(Code::StreamIo, "can't write the stream", e),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     /// Takes at most three bytes at a time.
     struct Slow(Arc<Mutex<Vec<u8>>>);
 
     impl Sink for Slow {
-        fn write_some(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        fn write_some(&mut self, parts: &[IoSlice<'_>]) -> Result<usize> {
             let part = parts.iter().find(|p| !p.is_empty()).expect("never called without bytes");
             let n = part.len().min(3);
             self.0.lock().unwrap().extend_from_slice(&part[..n]);
             Ok(n)
         }
-        fn finish(&mut self) -> io::Result<()> {
+        fn finish(&mut self) -> Result<()> {
             Ok(())
         }
     }

@@ -11,6 +11,8 @@ use rustix::pipe::fcntl_setpipe_size;
 
 use crate::base::{Code, Error, Result, Stop};
 
+use super::Inlet;
+
 /// A default pipe holds 64 KiB and moves half as much per second as one of this size.
 const PIPE_BYTES: usize = 1 << 20;
 
@@ -50,30 +52,6 @@ impl Stdin {
         Ok(Stdin { file: File::from(fd), waits: kind != FileType::RegularFile, stop, quit })
     }
 
-    /// Ends a wait for bytes as a stop request does, but for this stream only: what it brings is of no use any more.
-    pub fn quit(&self) -> Arc<Stop> {
-        self.quit.clone()
-    }
-
-    /// Reads some bytes; 0 is the end.
-    ///
-    /// # Errors
-    /// [`Code::StreamIo`]; [`Code::Interrupted`] once a stop was asked for.
-    pub fn read(&mut self, into: &mut [u8]) -> Result<usize> {
-        loop {
-            if self.waits {
-                self.wait()?;
-            }
-            self.stop.check()?;
-            self.quit.check()?;
-            match self.file.read(into) {
-                Ok(n) => return Ok(n),
-                Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-                Err(e) => return Err(failed(e)),
-            }
-        }
-    }
-
     /// Waits until there is something to read, or a stop was asked for.
     fn wait(&self) -> Result<()> {
         loop {
@@ -90,6 +68,27 @@ impl Stdin {
                 Ok(_) => {}
             }
         }
+    }
+}
+
+impl Inlet for Stdin {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize> {
+        loop {
+            if self.waits {
+                self.wait()?;
+            }
+            self.stop.check()?;
+            self.quit.check()?;
+            match self.file.read(into) {
+                Ok(n) => return Ok(n),
+                Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
+    }
+
+    fn quit(&self) -> Arc<Stop> {
+        self.quit.clone()
     }
 }
 

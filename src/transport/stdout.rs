@@ -48,12 +48,31 @@ impl Stdout {
 }
 
 impl Sink for Stdout {
-    fn write_some(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.file.write_vectored(parts)
+    fn write_some(&mut self, parts: &[IoSlice<'_>]) -> Result<usize> {
+        loop {
+            match self.file.write_vectored(parts) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                written => return written.map_err(failed),
+            }
+        }
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn finish(&mut self) -> Result<()> {
         // A backup file that is called whole must survive a power cut.
-        if self.regular { self.file.sync_all() } else { Ok(()) }
+        if self.regular { self.file.sync_all().map_err(failed) } else { Ok(()) }
+    }
+}
+
+fn failed(e: io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::BrokenPipe => {
+            Error::new(Code::BrokenPipe, "the reader of the stream went away before the backup was complete")
+                .hint("look at what the other side of the pipe says; what it has is not a backup")
+                .cause(e)
+        }
+        io::ErrorKind::StorageFull => Error::new(Code::DiskFull, "no room to write the stream")
+            .hint("what was written is not a backup: remove it, make room, run it again")
+            .cause(e),
+        _ => Error::io(Code::StreamIo, "can't write the stream", e),
     }
 }

@@ -1,0 +1,199 @@
+//! Where a stream goes to or comes from, as typed: `-`, `tcp://HOST:PORT`, `quic://HOST:PORT/#TICKET`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::base::{Code, Error};
+
+/// Longest secret that is taken, far beyond the length of a ticket.
+const SECRET_MAX: usize = 512;
+
+/// One end of a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Address {
+    /// Standard output or input.
+    #[default]
+    Pipe,
+    /// A line over the network.
+    Line(LineAddress),
+}
+
+/// What a line runs over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carrier {
+    /// TLS over TCP.
+    Tcp,
+    /// QUIC over UDP.
+    Quic,
+}
+
+impl Carrier {
+    /// As the scheme of an address.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Carrier::Tcp => "tcp",
+            Carrier::Quic => "quic",
+        }
+    }
+}
+
+/// The place of a line's listening end.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LineAddress {
+    /// What it runs over.
+    pub carrier: Carrier,
+    /// Name or number of the host, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// What stands behind `#`: the ticket of the listening end. Never shown.
+    pub secret: Option<String>,
+}
+
+impl Address {
+    /// The address without what is secret in it.
+    pub fn without_secret(&self) -> Address {
+        match self {
+            Address::Pipe => Address::Pipe,
+            Address::Line(line) => Address::Line(LineAddress { secret: None, ..line.clone() }),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Pipe => f.write_str("-"),
+            Address::Line(line) => line.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for LineAddress {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, port) = (self.carrier.as_str(), self.port);
+        match self.host.contains(':') {
+            true => write!(f, "{scheme}://[{}]:{port}", self.host),
+            false => write!(f, "{scheme}://{}:{port}", self.host),
+        }
+    }
+}
+
+impl fmt::Debug for LineAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secret = if self.secret.is_some() { "/#…" } else { "" };
+        write!(f, "{self}{secret}")
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Address, Error> {
+        if text == "-" {
+            return Ok(Address::Pipe);
+        }
+        parse_line(text.trim()).map(Address::Line).ok_or_else(|| {
+            // The text is not repeated: it may hold a secret.
+            Error::new(Code::Usage, "an address is not understood").hint(
+                "it is -, tcp://HOST:PORT or quic://HOST:PORT, on the sending side with /#TICKET behind it",
+            )
+        })
+    }
+}
+
+fn parse_line(text: &str) -> Option<LineAddress> {
+    let (scheme, rest) = text.split_once("://")?;
+    let carrier = match scheme {
+        "tcp" => Carrier::Tcp,
+        "quic" => Carrier::Quic,
+        _ => return None,
+    };
+    let (place, secret) = match rest.split_once('#') {
+        Some((place, secret)) => (place, Some(secret)),
+        None => (rest, None),
+    };
+    if secret.is_some_and(|s| s.is_empty() || s.len() > SECRET_MAX) {
+        return None;
+    }
+    let (host, port) = place.strip_suffix('/').unwrap_or(place).rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(inner) => inner.strip_suffix(']').filter(|h| h.contains(':'))?,
+        None => Some(host).filter(|h| !h.contains(':'))?,
+    };
+    let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+    if host.is_empty() || !host.chars().all(sound) {
+        return None;
+    }
+    Some(LineAddress {
+        carrier,
+        host: host.to_owned(),
+        port: port.parse().ok()?,
+        secret: secret.map(str::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> LineAddress {
+        match text.parse().unwrap() {
+            Address::Line(line) => line,
+            Address::Pipe => panic!("{text} is no line"),
+        }
+    }
+
+    #[test]
+    fn addresses_are_understood() {
+        assert_eq!("-".parse::<Address>().unwrap(), Address::Pipe);
+        let a = line("quic://replica-1.example:4810/#dGlja2V0");
+        assert_eq!((a.carrier, a.host.as_str(), a.port), (Carrier::Quic, "replica-1.example", 4810));
+        assert_eq!(a.secret.as_deref(), Some("dGlja2V0"));
+        assert_eq!(line("tcp://0.0.0.0:0").secret, None);
+        assert_eq!(line("tcp://h:1#x").secret.as_deref(), Some("x"));
+        let v6 = line("tcp://[fe80::1%eth0]:4810/");
+        assert_eq!(
+            (v6.host.as_str(), v6.to_string().as_str()),
+            ("fe80::1%eth0", "tcp://[fe80::1%eth0]:4810")
+        );
+    }
+
+    #[test]
+    fn the_secret_is_not_shown() {
+        let a: Address = "quic://h:1/#s3cret".parse().unwrap();
+        assert_eq!(a.to_string(), "quic://h:1");
+        assert!(!format!("{a:?}").contains("s3cret"));
+        assert_eq!(a.without_secret(), "quic://h:1".parse().unwrap());
+        let e = "quic://h:x/#s3cret".parse::<Address>().unwrap_err();
+        assert!(!e.to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for bad in [
+            "",
+            "x",
+            "tcp:",
+            "tcp://",
+            "tcp://h",
+            "tcp://h:",
+            "tcp://:1",
+            "tcp://h:99999",
+            "tcp://h:1/p",
+            "http://h:1",
+            "tcp://h:1/#",
+            "tcp://::1:80",
+            "tcp://[::1:80",
+            "tcp://[h]:80",
+            "tcp://a b:1",
+            "tcp://u@h:1",
+            "tcp://é:1",
+        ] {
+            let e = bad.parse::<Address>().expect_err(bad);
+            assert_eq!(e.code, Code::Usage);
+        }
+        assert!(format!("tcp://h:1/#{}", "x".repeat(SECRET_MAX + 1)).parse::<Address>().is_err());
+    }
+}
