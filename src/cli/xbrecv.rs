@@ -68,7 +68,7 @@ struct Args {
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
 
-    /// How the copy is made ready [default: server]
+    /// How the copy is made ready [default: native; server if --mysqld is given]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Prepare")]
     prepare: Option<PrepareArg>,
     /// The server binary for --prepare=server [default: the first mysqld in PATH and the usual places]
@@ -161,6 +161,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
     let prepare = match (args.verify_only, args.prepare) {
         (true, _) | (_, Some(PrepareArg::None)) => Prepare::None,
         (false, Some(PrepareArg::Native)) => Prepare::Native,
+        (false, None) if args.mysqld.is_none() => Prepare::Native,
         (false, _) => Prepare::Server(Mysqld::find(args.mysqld.as_deref())?),
     };
     Ok(ReceiveOptions {
