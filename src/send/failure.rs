@@ -67,7 +67,7 @@ fn is_echo(e: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, IoSlice};
+    use std::io::IoSlice;
 
     use super::*;
     use crate::transport::outlet::Sink;
@@ -75,10 +75,10 @@ mod tests {
     struct Gone;
 
     impl Sink for Gone {
-        fn write_some(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
+        fn write_some(&mut self, _: &[IoSlice<'_>]) -> Result<usize> {
+            Err(Error::new(Code::BrokenPipe, "gone"))
         }
-        fn finish(&mut self) -> io::Result<()> {
+        fn finish(&mut self) -> Result<()> {
             Ok(())
         }
     }
