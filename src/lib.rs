@@ -67,6 +67,7 @@
 
 pub mod base;
 
+pub mod codec;
 pub mod innodb;
 pub mod stream;
 

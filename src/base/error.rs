@@ -59,6 +59,10 @@ codes! {
     StreamCorrupt = "stream-corrupt",
     /// The stream holds something that must not be let in (paths, sizes, unknown members).
     StreamRefused = "stream-refused",
+    /// The stream is encrypted, and no key was given.
+    NoKey = "no-key",
+    /// The stream is encrypted, and no key that was given opens it.
+    WrongKey = "wrong-key",
     /// The stream has no manifest.
     NoManifest = "no-manifest",
     /// The manifest does not match what was received.

@@ -1,0 +1,245 @@
+//! Keys: who can open a stream, and with what.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::io::BufRead;
+use std::sync::Arc;
+
+use age::secrecy::{ExposeSecret, SecretString};
+use age::{DecryptError, Decryptor, EncryptError, Encryptor, Identity, scrypt, x25519};
+use age_core::format::{FileKey, Stanza};
+
+use super::super::{CodecError, Lock};
+use super::Sealer;
+use super::chunks::NONCE_LEN;
+
+/// How much a passphrase is hardened: 2^18 rounds of scrypt, a second or less, and 256 MiB for that long. The age program
+/// does the same.
+const WORK_FACTOR: u8 = 18;
+/// How much hardening is let in of a stream that somebody sent: 4 GiB and some 16 seconds.
+const WORK_FACTOR_MAX: u8 = 22;
+
+/// Who can open a stream: a public key.
+#[derive(Clone)]
+pub struct Recipient(x25519::Recipient);
+
+impl Recipient {
+    /// As `age-keygen` prints it: `age1…`.
+    ///
+    /// # Errors
+    /// [`CodecError::BadKey`]. It does not repeat what looks like a secret key.
+    pub fn parse(text: &str) -> Result<Recipient, CodecError> {
+        let bad = |why: &str| CodecError::BadKey(why.to_owned());
+        if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+            return Err(bad(
+                "that is a secret key, not a recipient: age-keygen -y FILE shows the recipient of a key",
+            ));
+        }
+        if text.starts_with("ssh-") {
+            return Err(bad("keys of ssh are not taken as recipients: make one with age-keygen"));
+        }
+        let parsed = text.parse().map(Recipient);
+        parsed.map_err(|e| CodecError::BadKey(format!("'{}' is no recipient: {e}", text.escape_debug())))
+    }
+
+    /// As a file lists them, one a line, with `#` before comments.
+    ///
+    /// # Errors
+    /// [`CodecError::BadKey`] names the line.
+    pub fn parse_file(text: &str) -> Result<Vec<Recipient>, CodecError> {
+        let lines = text.lines().map(str::trim).enumerate();
+        let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+        let parsed = lines.map(|(n, line)| {
+            Recipient::parse(line).map_err(|e| CodecError::BadKey(format!("line {}: {e}", n + 1)))
+        });
+        let recipients = parsed.collect::<Result<Vec<_>, _>>()?;
+        if recipients.is_empty() {
+            return Err(CodecError::BadKey("there is no recipient in it".into()));
+        }
+        Ok(recipients)
+    }
+}
+
+impl std::fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// What opens streams. It is shared, not copied, and does not show itself.
+#[derive(Clone, Default)]
+pub struct Keys(Arc<Vec<Key>>);
+
+/// One of them.
+pub struct Key(KeyKind);
+
+enum KeyKind {
+    Secret(Box<dyn Identity + Send + Sync>),
+    Passphrase(SecretString),
+}
+
+impl Keys {
+    /// All of `keys`; each is tried.
+    pub fn new(keys: Vec<Key>) -> Keys {
+        Keys(Arc::new(keys))
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} keys", self.0.len())
+    }
+}
+
+impl Key {
+    /// The secret keys of a file, as `age-keygen` writes it.
+    ///
+    /// # Errors
+    /// [`CodecError::BadKey`]; it repeats nothing of the file.
+    pub fn parse_file(file: &mut dyn BufRead) -> Result<Vec<Key>, CodecError> {
+        let bad = |e: String| CodecError::BadKey(e);
+        let file = age::IdentityFile::from_buffer(file).map_err(|e| bad(e.to_string()))?;
+        let identities = file.into_identities().map_err(|e| bad(e.to_string()))?;
+        if identities.is_empty() {
+            return Err(bad("there is no secret key in it".into()));
+        }
+        Ok(identities.into_iter().map(|identity| Key(KeyKind::Secret(identity))).collect())
+    }
+
+    /// A passphrase.
+    pub fn passphrase(passphrase: SecretString) -> Key {
+        Key(KeyKind::Passphrase(passphrase))
+    }
+}
+
+/// The start of an encrypted stream, and what seals the rest.
+pub struct Cover {
+    /// What goes before the first chunk.
+    pub head: Vec<u8>,
+    /// What seals the chunks.
+    pub sealer: Sealer,
+}
+
+/// Encrypts to recipients: each of them can open it.
+///
+/// # Errors
+/// [`CodecError::BadKey`] without any.
+pub fn cover(recipients: &[Recipient]) -> Result<Cover, CodecError> {
+    let recipients: Vec<&dyn age::Recipient> = recipients.iter().map(|r| &r.0 as _).collect();
+    cover_to(&recipients)
+}
+
+/// Encrypts with a passphrase.
+///
+/// # Errors
+/// [`CodecError::Internal`].
+pub fn cover_with_passphrase(passphrase: SecretString) -> Result<Cover, CodecError> {
+    let mut recipient = scrypt::Recipient::new(passphrase);
+    recipient.set_work_factor(WORK_FACTOR);
+    cover_to(&[&recipient])
+}
+
+fn cover_to(recipients: &[&dyn age::Recipient]) -> Result<Cover, CodecError> {
+    let file_key = RefCell::new(None);
+    let listening: Vec<_> = recipients.iter().map(|to| Listening { to: *to, file_key: &file_key }).collect();
+    let encryptor = Encryptor::with_recipients(listening.iter().map(|l| l as _))
+        .map_err(|e| CodecError::BadKey(e.to_string()))?;
+    let mut head = Vec::new();
+    // Its writer would seal chunks; only what it wrote before the first is wanted.
+    drop(encryptor.wrap_output(&mut head).map_err(|e| CodecError::Internal(e.to_string()))?);
+    let missing = || CodecError::Internal("the age library did not tell the key".into());
+    let file_key = file_key.into_inner().ok_or_else(missing)?;
+    let nonce = head.last_chunk::<NONCE_LEN>().ok_or_else(missing)?;
+    let sealer = Sealer::derive(file_key.expose_secret(), nonce)?;
+    Ok(Cover { head, sealer })
+}
+
+/// A recipient that notes the file key which it is to wrap: the library keeps it to itself otherwise.
+struct Listening<'a> {
+    to: &'a dyn age::Recipient,
+    file_key: &'a RefCell<Option<FileKey>>,
+}
+
+impl age::Recipient for Listening<'_> {
+    fn wrap_file_key(&self, file_key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
+        *self.file_key.borrow_mut() = Some(FileKey::new(Box::new(*file_key.expose_secret())));
+        self.to.wrap_file_key(file_key)
+    }
+}
+
+/// A key that notes the file key which it unwrapped.
+struct Noting<'a> {
+    key: &'a dyn Identity,
+    file_key: &'a RefCell<Option<FileKey>>,
+}
+
+impl Identity for Noting<'_> {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        let unwrapped = self.key.unwrap_stanza(stanza)?;
+        if let Ok(file_key) = &unwrapped {
+            *self.file_key.borrow_mut() = Some(FileKey::new(Box::new(*file_key.expose_secret())));
+        }
+        Some(unwrapped)
+    }
+}
+
+/// What opens the chunks behind `head`, which ends with the nonce.
+pub(super) fn uncover(head: &[u8], keys: &Keys) -> Result<Sealer, CodecError> {
+    let decryptor = Decryptor::new_buffered(head).map_err(|e| refused(e, Lock::Recipients))?;
+    let lock = if decryptor.is_scrypt() { Lock::Passphrase } else { Lock::Recipients };
+    let passphrases: Vec<scrypt::Identity>;
+    let tried: Vec<&dyn Identity> = match lock {
+        Lock::Recipients => keys.0.iter().filter_map(Key::secret).collect(),
+        Lock::Passphrase => {
+            passphrases = keys.0.iter().filter_map(Key::as_passphrase).collect();
+            passphrases.iter().map(|p| p as _).collect()
+        }
+    };
+    if tried.is_empty() {
+        return Err(CodecError::NoKey(lock));
+    }
+    let file_key = RefCell::new(None);
+    let noting: Vec<_> = tried.iter().map(|key| Noting { key: *key, file_key: &file_key }).collect();
+    // The library checks the header's own authentication before it agrees.
+    decryptor.decrypt(noting.iter().map(|n| n as _)).map_err(|e| refused(e, lock))?;
+    let missing = || CodecError::Internal("the age library did not tell the key".into());
+    let file_key = file_key.into_inner().ok_or_else(missing)?;
+    Sealer::derive(file_key.expose_secret(), head.last_chunk::<NONCE_LEN>().ok_or_else(missing)?)
+}
+
+impl Key {
+    fn secret(&self) -> Option<&dyn Identity> {
+        match &self.0 {
+            KeyKind::Secret(identity) => Some(&**identity),
+            KeyKind::Passphrase(_) => None,
+        }
+    }
+
+    fn as_passphrase(&self) -> Option<scrypt::Identity> {
+        match &self.0 {
+            KeyKind::Secret(_) => None,
+            KeyKind::Passphrase(passphrase) => {
+                let mut identity = scrypt::Identity::new(passphrase.clone());
+                identity.set_max_work_factor(WORK_FACTOR_MAX);
+                Some(identity)
+            }
+        }
+    }
+}
+
+fn refused(e: DecryptError, lock: Lock) -> CodecError {
+    let corrupt =
+        |what: &str| CodecError::Corrupt { layer: super::super::Layer::Age, at: 0, what: what.to_owned() };
+    match e {
+        DecryptError::NoMatchingKeys if lock == Lock::Recipients => CodecError::WrongKey(lock),
+        DecryptError::NoMatchingKeys | DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed
+            if lock == Lock::Passphrase =>
+        {
+            CodecError::WrongPassphrase
+        }
+        DecryptError::ExcessiveWork { required, .. } => CodecError::Work(required),
+        DecryptError::InvalidMac => corrupt("the header was changed: its authentication fails"),
+        DecryptError::UnknownFormat => corrupt("the header is of a newer version of the format"),
+        _ => corrupt("the header can't be understood"),
+    }
+}

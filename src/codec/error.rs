@@ -1,0 +1,156 @@
+//! What can be wrong with a layer around the stream.
+
+use crate::base::{self, Code};
+
+use super::Layer;
+
+/// A layer that can't be undone, or made.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The input ended inside of what `layer` calls a unit.
+    #[error("the {layer} stream ends after {at} bytes, in the middle of a {unit}")]
+    Cut {
+        /// Which layer.
+        layer: Layer,
+        /// Bytes of the layer that came.
+        at: u64,
+        /// A frame, a header, …
+        unit: &'static str,
+    },
+    /// The input ended behind a whole chunk that was not the last.
+    #[error("the encrypted stream was cut off behind chunk {chunk}: its last chunk is missing")]
+    CutChunks {
+        /// Number of the last chunk that came; the first is 0.
+        chunk: u64,
+    },
+    /// The input ended in a chunk that can't be authenticated as the last.
+    #[error(
+        "the encrypted stream ends with chunk {chunk}, which is not its last as it was sent: it was cut there, or changed"
+    )]
+    CutChunk {
+        /// The chunk; the first is 0.
+        chunk: u64,
+    },
+    /// A chunk that is not what the sender wrote at this place.
+    #[error(
+        "chunk {chunk} of the encrypted stream is not what its sender wrote there: it was changed, dropped or moved"
+    )]
+    Forged {
+        /// The chunk; the first is 0.
+        chunk: u64,
+    },
+    /// Bytes that break the format.
+    #[error("{layer} stream, offset {at}: {what}")]
+    Corrupt {
+        /// Which layer.
+        layer: Layer,
+        /// Offset in the layer's own bytes of the frame that is meant.
+        at: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Sound, but beyond what is let in.
+    #[error("{layer} stream, offset {at}: {what}")]
+    Refused {
+        /// Which layer.
+        layer: Layer,
+        /// Offset in the layer's own bytes.
+        at: u64,
+        /// Which limit.
+        what: String,
+    },
+    /// There is no key at all of the kind that the stream needs.
+    #[error("the stream is encrypted {0}, and no key was given")]
+    NoKey(Lock),
+    /// None of the keys fits.
+    #[error("the stream is encrypted {0}, and none of the keys that were given opens it")]
+    WrongKey(Lock),
+    /// The passphrase does not fit.
+    #[error("the stream is encrypted with a passphrase, and the one that was given does not open it")]
+    WrongPassphrase,
+    /// The passphrase was hardened beyond what is let in.
+    #[error("the stream's passphrase was hardened with a work factor of {0}, which would take hours")]
+    Work(u8),
+    /// A recipient or identity that can't be parsed.
+    #[error("{0}")]
+    BadKey(String),
+    /// A library failed where it must not.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// What a stream is locked with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lock {
+    /// Keys of recipients.
+    Recipients,
+    /// A passphrase.
+    Passphrase,
+}
+
+impl std::fmt::Display for Lock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Lock::Recipients => "to the keys of recipients",
+            Lock::Passphrase => "with a passphrase",
+        })
+    }
+}
+
+impl CodecError {
+    /// The code a user sees.
+    pub fn code(&self) -> Code {
+        match self {
+            CodecError::Cut { .. } | CodecError::CutChunks { .. } | CodecError::CutChunk { .. } => {
+                Code::StreamTruncated
+            }
+            CodecError::Forged { .. } | CodecError::Corrupt { .. } => Code::StreamCorrupt,
+            CodecError::Refused { .. } | CodecError::Work(_) => Code::StreamRefused,
+            CodecError::NoKey(_) => Code::NoKey,
+            CodecError::WrongKey(_) | CodecError::WrongPassphrase => Code::WrongKey,
+            CodecError::BadKey(_) => Code::Usage,
+            CodecError::Internal(_) => Code::Internal,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            CodecError::Cut { .. } | CodecError::CutChunks { .. } | CodecError::CutChunk { .. } => Some(
+                "the sender failed or the line was cut: look at the sender's messages, then run it again; of a file, \
+                 compare its size with the one that was written",
+            ),
+            CodecError::Forged { .. } => Some(
+                "the key fits, so the stream was damaged or tampered with on its way: take another copy of it, or run \
+                 the backup again",
+            ),
+            CodecError::Corrupt { .. } => {
+                Some("the stream was damaged on its way: take another copy of it, or run the backup again")
+            }
+            CodecError::NoKey(Lock::Recipients) => Some(
+                "give the file with the secret key of one of its recipients, as age-keygen wrote it: --identity FILE",
+            ),
+            CodecError::NoKey(Lock::Passphrase) => {
+                Some("give the file with its passphrase: --passphrase-file FILE")
+            }
+            CodecError::WrongKey(_) => Some(
+                "the key must belong to one of the recipients that xbsend was given; age-keygen -y FILE shows which \
+                 recipient a key file belongs to",
+            ),
+            CodecError::WrongPassphrase => Some(
+                "the file must hold the very passphrase that the stream was made with; a line break at its end does \
+                 not count, any other character does",
+            ),
+            _ => None,
+        }
+    }
+}
+
+impl From<CodecError> for base::Error {
+    fn from(e: CodecError) -> Self {
+        let error = base::Error::new(e.code(), e.to_string());
+        match e.hint() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Undoing a layer: bytes in, [`Piece`]s out; each can then be opened by any thread.
+
+use crate::base::PageBuffer;
+
+use super::age::{AgeUndo, Keys, Sealed};
+use super::feed::Feed;
+use super::frames::{Batch, Frames};
+use super::{CodecError, Layer, lz4, zstd};
+
+/// A layer on its way off. Ask for [`space`](Undo::space), read into it, say how much came ([`filled`](Undo::filled)),
+/// [`poll`](Undo::poll) until there is nothing; at the end of the input [`finish`](Undo::finish).
+pub struct Undo {
+    feed: Feed,
+    inner: Inner,
+}
+
+enum Inner {
+    Age(AgeUndo),
+    Zstd(Frames<zstd::Scan>),
+    Lz4(Frames<lz4::Scan>),
+}
+
+/// A part of what is under a layer, in the order of the stream.
+pub enum Piece {
+    /// As it is.
+    Plain(PageBuffer),
+    /// Chunks of the age format.
+    Sealed(Sealed),
+    /// Frames of zstd.
+    Zstd(Batch),
+    /// Frames of lz4.
+    Lz4(Batch),
+}
+
+/// What one thread needs to open pieces.
+#[derive(Default)]
+pub struct Opener {
+    zstd: Option<::zstd::bulk::Decompressor<'static>>,
+}
+
+impl Undo {
+    /// Begins at the first byte of `layer`. `keys` are for encryption.
+    pub fn new(layer: Layer, keys: &Keys) -> Undo {
+        let inner = match layer {
+            Layer::Age => Inner::Age(AgeUndo::new(keys.clone())),
+            Layer::Zstd => Inner::Zstd(Frames::new()),
+            Layer::Lz4 => Inner::Lz4(Frames::new()),
+        };
+        Undo { feed: Feed::new(), inner }
+    }
+
+    /// Where to read into next; never empty.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.feed.space()
+    }
+
+    /// `n` bytes were read into [`space`](Undo::space).
+    ///
+    /// # Panics
+    /// If that is more than there was space for.
+    pub fn filled(&mut self, n: usize) {
+        self.feed.filled(n);
+    }
+
+    /// The next piece; `None` if more bytes are needed. `spare` may be taken as a piece's buffer.
+    ///
+    /// # Errors
+    /// The layer is of no use any more.
+    pub fn poll(&mut self, spare: &mut Option<PageBuffer>) -> Result<Option<Piece>, CodecError> {
+        match &mut self.inner {
+            Inner::Age(age) => Ok(age.poll(&mut self.feed, spare)?.map(Piece::Sealed)),
+            Inner::Zstd(frames) => frames.poll(&mut self.feed, spare),
+            Inner::Lz4(frames) => frames.poll(&mut self.feed, spare),
+        }
+    }
+
+    /// The input has ended, and [`poll`](Undo::poll) gave `None`: the last piece, if there is one more.
+    ///
+    /// # Errors
+    /// It must not end here.
+    pub fn finish(&mut self) -> Result<Option<Piece>, CodecError> {
+        match &mut self.inner {
+            Inner::Age(age) => age.finish(&mut self.feed).map(|sealed| Some(Piece::Sealed(sealed))),
+            Inner::Zstd(frames) => frames.finish(&self.feed).map(|()| None),
+            Inner::Lz4(frames) => frames.finish(&self.feed).map(|()| None),
+        }
+    }
+}
+
+impl Piece {
+    /// What it holds. `spare` may be used for it.
+    ///
+    /// # Errors
+    /// Nothing of the piece may be used then.
+    pub fn open(self, opener: &mut Opener, spare: PageBuffer) -> Result<PageBuffer, CodecError> {
+        match self {
+            Piece::Plain(bytes) => Ok(bytes),
+            Piece::Sealed(sealed) => sealed.open(),
+            Piece::Zstd(batch) => zstd::open(&batch, &mut opener.zstd, spare),
+            Piece::Lz4(batch) => lz4::open(&batch, spare),
+        }
+    }
+}
