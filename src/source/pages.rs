@@ -265,13 +265,18 @@ impl Shape {
         }
     }
 
-    /// A page with content; the punched tail of a transparently compressed one is a hole here too.
+    /// A page with content; the punched tail of a transparently compressed one is a hole here too, and so is what was
+    /// never used of a page.
     fn page(&mut self, page: &[u8]) {
         let stored = page::compressed::stored_len(page).map_or(page.len(), |n| n.next_multiple_of(HOLE_UNIT));
         let stored = stored.min(page.len());
         if stored < page.len() && page::is_all_zero(&page[stored..]) {
             self.data(stored);
             self.hole(page.len() - stored);
+        } else if let Some(unused) = page::unused(page) {
+            self.data(unused.start);
+            self.hole(unused.len());
+            self.data(page.len() - unused.end);
         } else {
             self.data(page.len());
         }

@@ -10,12 +10,14 @@ pub mod doublewrite;
 mod flags;
 pub mod header;
 mod page0;
+mod unused;
 mod verify;
 
 pub(crate) use compressed::restore_compressed;
 pub use flags::{FlagsError, PageLayout, SpaceFlags};
 pub use header::{FilHeader, PageType};
 pub use page0::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, Page0Error, build_page0};
+pub use unused::{UNUSED_MIN, unused};
 pub use verify::{Expected, PageDefect, Scratch, Verdict, verify};
 
 /// Smallest page on disk: KEY_BLOCK_SIZE=1 (`UNIV_ZIP_SIZE_MIN`).
