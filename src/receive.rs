@@ -9,6 +9,7 @@ mod book;
 mod crew;
 pub mod folder;
 mod layers;
+mod unwrap;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Code, Error, Lsn, Result, Stop};
+use crate::codec::Layer;
+use crate::codec::age::Keys;
 use crate::prepare::{self, Datadir, Means, Prepare};
 use crate::stream::metadata::{BinlogPosition, ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
 use crate::stream::{Demux, Event, Limits, MemberName};
@@ -24,6 +27,7 @@ use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target
 use crate::transport::Inlet;
 
 use book::Book;
+use layers::{Counted, Opened};
 
 /// What a receive is asked to do.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub struct ReceiveOptions {
     pub prepare: Prepare,
     /// Where files go that lay outside the source's datadir.
     pub mappings: Vec<Mapping>,
+    /// What opens an encrypted stream.
+    pub keys: Keys,
     /// Whether a stream without manifest is taken.
     pub allow_no_manifest: bool,
     /// Threads that verify and write.
@@ -49,8 +55,10 @@ pub struct ReceiveSummary {
     pub target: Option<PathBuf>,
     /// Bytes of members; holes count.
     pub bytes: u64,
-    /// Bytes of the stream.
+    /// Bytes of the stream, with its layers.
     pub wire_bytes: u64,
+    /// What was around the stream, from the outside in.
+    pub layers: Vec<Layer>,
     /// Number of members.
     pub members: usize,
     /// From the first byte to the last rename.
@@ -87,24 +95,37 @@ pub fn run(
     progress: &Arc<Progress>,
     stop: &Stop,
 ) -> Result<ReceiveSummary> {
-    progress.enter(Phase::Starting);
-    let head = layers::first_bytes(inlet)?;
+    std::thread::scope(|scope| {
+        progress.enter(Phase::Starting);
+        let counted = Box::new(Counted::new(inlet, progress));
+        let opened = layers::open(scope, counted, &options.keys, options.parallel)?;
+        take_in(options, opened, progress, stop)
+    })
+}
+
+/// Takes in the stream itself.
+fn take_in(
+    options: &ReceiveOptions,
+    mut opened: Opened<'_>,
+    progress: &Arc<Progress>,
+    stop: &Stop,
+) -> Result<ReceiveSummary> {
     let started = Instant::now();
     progress.enter(Phase::Copying);
     let staging = options.target.as_ref().map(Target::stage).transpose()?;
-    let mut receiver = Receiver::start(options, staging.as_ref(), inlet, progress)?;
-    receiver.demux.feed(&head);
+    let mut receiver = Receiver::start(options, staging.as_ref(), &mut *opened.inlet, progress)?;
+    receiver.demux.feed(&opened.head);
     let receiver = crew::run(receiver, options.parallel)?;
     let Receiver { landing, book, outside, external, demux, .. } = receiver;
-    let wire_bytes = demux.position();
-    drop(demux);
+    drop((demux, opened.inlet));
 
     progress.enter(Phase::Finishing);
     let (received, _) = landing.finish()?;
     let has_manifest = book.verify(&received, options.allow_no_manifest)?;
     let mut summary = ReceiveSummary {
         bytes: received.values().map(|(size, _)| size).sum(),
-        wire_bytes,
+        wire_bytes: Progress::get(&progress.bytes_wire),
+        layers: opened.layers,
         members: received.len(),
         server_version: book.server_version()?,
         binlog: book.binlog()?,
@@ -179,7 +200,6 @@ impl<'a> Receiver<'a> {
                 }
                 n => self.demux.filled(n),
             }
-            Progress::set(&self.progress.bytes_wire, self.demux.position());
         }
         Ok(None)
     }

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Code, Error, Lsn, Result, Stop};
+use crate::codec::Compression;
+use crate::codec::age::{self, Cover, Recipient, SecretString};
 use crate::innodb::page::PageLayout;
 use crate::source::consumer::RedoConsumer;
 use crate::source::discovery::Inventory;
@@ -27,8 +29,8 @@ use crate::source::session::{ConnectOptions, Session};
 use crate::source::spool::Spool;
 use crate::source::tailer::{self, Tailer};
 use crate::source::undo;
-use crate::transport::Outlet;
 use crate::transport::outlet::Sink;
+use crate::transport::{Outlet, Wraps};
 
 use failure::Failure;
 use outbox::Outbox;
@@ -56,10 +58,45 @@ pub struct SendOptions {
     pub redo_consumer: bool,
     /// Whether holes are sent as zeros.
     pub dense: bool,
+    /// How the stream is compressed.
+    pub compression: Option<Compression>,
+    /// How it is encrypted.
+    pub encryption: Encryption,
     /// Where redo is spooled that the line is too slow for.
     pub tmpdir: PathBuf,
     /// The command line, with nothing secret in it.
     pub command: String,
+}
+
+/// Who can open the stream.
+#[derive(Clone, Debug, Default)]
+pub enum Encryption {
+    /// Everybody.
+    #[default]
+    None,
+    /// Each of these.
+    Recipients(Vec<Recipient>),
+    /// Who knows it.
+    Passphrase(SecretString),
+}
+
+impl Encryption {
+    fn describe(&self) -> Option<String> {
+        match self {
+            Encryption::None => None,
+            Encryption::Recipients(all) if all.len() == 1 => Some("age, to one recipient".into()),
+            Encryption::Recipients(all) => Some(format!("age, to {} recipients", all.len())),
+            Encryption::Passphrase(_) => Some("age, with a passphrase".into()),
+        }
+    }
+
+    fn cover(&self) -> Result<Option<Cover>> {
+        Ok(match self {
+            Encryption::None => None,
+            Encryption::Recipients(recipients) => Some(age::cover(recipients)?),
+            Encryption::Passphrase(passphrase) => Some(age::cover_with_passphrase(passphrase.clone())?),
+        })
+    }
 }
 
 /// What was sent.
@@ -69,6 +106,8 @@ pub struct SendSummary {
     pub bytes: u64,
     /// Bytes written to the transport.
     pub wire_bytes: u64,
+    /// What is around the stream, from the inside out, in words.
+    pub layers: Vec<String>,
     /// Number of members.
     pub members: usize,
     /// From connecting to the last byte.
@@ -106,6 +145,8 @@ pub fn run(
     let started = Instant::now();
     let started_text = now_text();
     progress.enter(Phase::Starting);
+    // A passphrase takes its time: before anything is locked.
+    let wraps = Wraps { compression: options.compression, cover: options.encryption.cover()? };
     let mut session = Session::connect(&options.connect)?;
     let facts = ServerFacts::gather(&mut session, options.datadir.as_deref())?;
     Privileges::of_session(&mut session)?.check()?;
@@ -133,7 +174,7 @@ pub fn run(
     let files = inventory.datafiles.len() + inventory.plain.len() + inventory.locked.len();
     Progress::set(&progress.files_total, files as u64);
 
-    let outlet = Outlet::new(sink);
+    let outlet = Outlet::wrapped(sink, wraps)?;
     let outbox = Outbox::new(&outlet, progress, options.dense);
     let failure = Failure::new(&outlet, &spool);
     let backup = Backup {
@@ -161,6 +202,8 @@ pub fn run(
     summary.notes = notes;
     summary.time = started.elapsed();
     summary.wire_bytes = outlet.written();
+    summary.layers.extend(options.compression.map(|c| c.to_string()));
+    summary.layers.extend(options.encryption.describe());
     progress.enter(Phase::Done);
     Ok(summary)
 }

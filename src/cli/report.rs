@@ -57,6 +57,12 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// What part of `whole` is on the wire, where layers or holes make that worth saying.
+pub fn share(wire: u64, whole: u64) -> String {
+    let percent = wire as f64 * 100.0 / whole.max(1) as f64;
+    if whole == 0 || (98.0..=102.0).contains(&percent) { String::new() } else { format!(" ({percent:.0} %)") }
+}
+
 /// A rate in bytes a second.
 pub fn rate(n: u64, time: Duration) -> String {
     let seconds = time.as_secs_f64();
@@ -105,6 +111,8 @@ mod tests {
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(1536), "1.50 KiB");
         assert_eq!(bytes(2 << 30), "2.00 GiB");
+        assert_eq!(share(44, 100), " (44 %)");
+        assert_eq!((share(100, 100), share(7, 0)), (String::new(), String::new()));
         assert_eq!(rate(1 << 20, Duration::from_millis(500)), "2.00 MiB/s");
         assert_eq!(duration(Duration::from_millis(42)), "42 ms");
         assert_eq!(duration(Duration::from_secs(3700)), "1 h 01 min");

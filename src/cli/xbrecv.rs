@@ -8,6 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result, Stop};
+use crate::codec::Layer;
 use crate::prepare::{Mysqld, Prepare, launch};
 use crate::receive::{self, ReceiveOptions, ReceiveSummary};
 use crate::target::{Mapping, Target};
@@ -15,7 +16,7 @@ use crate::transport::Address;
 use crate::transport::stdin::Stdin;
 
 use super::progress::{Display, Mode};
-use super::{report, signals, xbrecv_prepare};
+use super::{keys, report, signals, xbrecv_prepare};
 
 pub(super) const PROGRAM: &str = "xbrecv";
 /// Least memory of the private server: its own default buffer pool.
@@ -32,9 +33,11 @@ Examples:
   xbsend | xbrecv /restore                               a copy on this machine
   xbsend | ssh replica xbrecv /var/lib/mysql             a new replica, over ssh
   xbrecv /restore < full.xb                              from a backup file
+  xbrecv --identity key.txt /restore < full.xb           the same, where it was encrypted
   xbrecv --verify-only < full.xb                         is it whole?
   xbrecv prepare /backup                                 a folder received with --prepare=none, in its place
 
+Compression (zstd, lz4) and encryption (age) are found in the stream itself; no option names them.
 Nothing half-done ever looks done: the copy is made in a hidden folder beside DIR and takes DIR's place at the very end,
 after everything was verified, prepared and synced. Exit status 0 means just that.";
 
@@ -67,6 +70,13 @@ struct Args {
     /// Threads that verify and write [default: number of cores]
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
+
+    /// File with the secret key that an encrypted stream was made for (of age-keygen). May be given again
+    #[arg(long, value_name = "FILE")]
+    identity: Vec<PathBuf>,
+    /// File with the passphrase that an encrypted stream was made with
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
 
     /// How the copy is made ready [default: native; server if --mysqld is given]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Prepare")]
@@ -168,6 +178,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
         target: args.dir.as_deref().map(Target::check).transpose()?,
         mappings: args.map,
         allow_no_manifest: args.allow_no_manifest,
+        keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
         parallel: threads(args.parallel)?,
         use_memory: match prepare {
             Prepare::Native => native_memory(args.use_memory),
@@ -231,12 +242,14 @@ fn render(s: &ReceiveSummary, prepare: &Prepare) -> String {
         (
             "size",
             format!(
-                "{} in {} members, {} received",
+                "{} in {} members, {} received{}",
                 report::bytes(s.bytes),
                 s.members,
-                report::bytes(s.wire_bytes)
+                report::bytes(s.wire_bytes),
+                report::share(s.wire_bytes, s.bytes)
             ),
         ),
+        ("layers", s.layers.iter().map(Layer::to_string).collect::<Vec<_>>().join(", then ")),
         ("time", format!("{}, {}", report::duration(s.time), report::rate(s.bytes, s.time))),
         ("source", s.server_version.as_ref().map_or(String::new(), |v| format!("MySQL {v}"))),
         ("redo", s.lsn.map_or(String::new(), |(from, to)| format!("LSN {from} to {to}"))),

@@ -10,14 +10,15 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result, Stop};
-use crate::send::{self, SendOptions, SendSummary};
+use crate::codec::Compression;
+use crate::send::{self, Encryption, SendOptions, SendSummary};
 use crate::source::session::{ConnectOptions, SslMode};
 use crate::transport::Address;
 use crate::transport::stdout::Stdout;
 
 use super::option_files::{self, Choice, Options};
 use super::progress::{Display, Mode};
-use super::{password, report, signals};
+use super::{keys, password, report, signals};
 
 const PROGRAM: &str = "xbsend";
 /// More readers than this only take turns.
@@ -28,7 +29,8 @@ Examples:
   xbsend | xbrecv /restore                               a copy on this machine
   xbsend | ssh replica xbrecv /var/lib/mysql             a new replica, over ssh
   xbsend --user backup --password > full.xb              a backup file (asks for the password)
-  xbsend | mbstream -x -C /restore                       read with MariaDB's or Percona's extractor
+  xbsend --compress --encrypt-to age1… > full.xb         a small one that only the owner of the key can read
+  xbsend --dense | mbstream -x -C /restore               read with MariaDB's or Percona's extractor
 
 Options also come from the [client] and [xbsend] groups of my.cnf.
 The account needs: GRANT BACKUP_ADMIN, PROCESS, RELOAD, SELECT, LOCK TABLES ON *.* TO 'backup'@'localhost';
@@ -107,12 +109,34 @@ struct Args {
     #[arg(long, value_name = "PLACE", default_value = "-", help_heading = "Backup")]
     to: String,
 
+    /// Compress the stream; a value may be `zstd` (the default) or `lz4`
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "zstd", value_enum, help_heading = "Layers")]
+    compress: Option<CompressArg>,
+    /// Level of zstd, from -7 (fastest) to 19 (smallest) [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Layers")]
+    compress_level: Option<i32>,
+    /// Encrypt the stream so that this recipient (age1…) can open it. May be given again
+    #[arg(long, value_name = "RECIPIENT", help_heading = "Layers")]
+    encrypt_to: Vec<String>,
+    /// Encrypt to the recipients in this file, one a line. May be given again
+    #[arg(long, value_name = "FILE", help_heading = "Layers")]
+    encrypt_to_file: Vec<PathBuf>,
+    /// Encrypt with the passphrase in this file
+    #[arg(long, value_name = "FILE", help_heading = "Layers")]
+    passphrase_file: Option<PathBuf>,
+
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Words")]
     progress: Mode,
     /// Say more
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Words")]
     verbose: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum CompressArg {
+    Zstd,
+    Lz4,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -203,14 +227,62 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
     let lock_timeout = args.lock_timeout.or(number(&files, "lock-timeout")?).unwrap_or(60);
     Ok(SendOptions {
         connect,
-        datadir: args.datadir.or_else(|| path(&files, "datadir")),
         parallel,
         lock_timeout: Duration::from_secs(lock_timeout),
         redo_consumer: !(args.no_redo_consumer || files.contains_key("no-redo-consumer")),
         dense: args.dense || files.contains_key("dense"),
+        compression: compression(&args, &files)?,
+        encryption: encryption(&args, &files)?,
+        datadir: args.datadir.or_else(|| path(&files, "datadir")),
         tmpdir: args.tmpdir.or_else(|| path(&files, "tmpdir")).unwrap_or_else(std::env::temp_dir),
         command: password::without(typed),
     })
+}
+
+fn compression(args: &Args, files: &Options) -> Result<Option<Compression>> {
+    let asked = match (args.compress, files.get("compress")) {
+        (Some(how), _) => Some(how),
+        (None, Some(None)) => Some(CompressArg::Zstd),
+        (None, Some(Some(name))) => Some(CompressArg::from_str(name, true).map_err(|_| {
+            Error::new(Code::Usage, format!("compress={name} in an option file is not understood"))
+        })?),
+        (None, None) => None,
+    };
+    let level = match args.compress_level {
+        Some(level) => Some(level),
+        None => number(files, "compress-level")?,
+    };
+    match (asked, level) {
+        (None, None) => Ok(None),
+        (Some(CompressArg::Lz4), None) => Ok(Some(Compression::Lz4)),
+        (Some(CompressArg::Lz4), Some(_)) => {
+            Err(Error::new(Code::Usage, "lz4 has no levels here")
+                .hint("leave out --compress-level, or use zstd"))
+        }
+        (Some(CompressArg::Zstd), None) => Ok(Some(Compression::Zstd(Compression::ZSTD_LEVEL))),
+        (_, Some(level)) if Compression::ZSTD_LEVELS.contains(&level) => Ok(Some(Compression::Zstd(level))),
+        (_, Some(level)) => Err(Error::new(Code::Usage, format!("there is no level {level} of zstd here"))
+            .hint(format!(
+                "levels go from {} to {}",
+                Compression::ZSTD_LEVELS.start(),
+                Compression::ZSTD_LEVELS.end()
+            ))),
+    }
+}
+
+/// Who the stream is for. What the command line says of that stands for all that option files say.
+fn encryption(args: &Args, files: &Options) -> Result<Encryption> {
+    let typed =
+        !args.encrypt_to.is_empty() || !args.encrypt_to_file.is_empty() || args.passphrase_file.is_some();
+    if typed {
+        return keys::encryption(&args.encrypt_to, &args.encrypt_to_file, args.passphrase_file.as_deref());
+    }
+    // A key can stand only once in an option file.
+    let listed = text(files, "encrypt-to").unwrap_or_default();
+    let recipients: Vec<String> =
+        listed.split([',', ' ']).filter(|r| !r.is_empty()).map(str::to_owned).collect();
+    let file: Vec<PathBuf> = path(files, "encrypt-to-file").into_iter().collect();
+    keys::encryption(&recipients, &file, path(files, "passphrase-file").as_deref())
 }
 
 fn connect_options(args: &Args, files: &Options) -> Result<ConnectOptions> {
@@ -274,12 +346,14 @@ fn render(s: &SendSummary) -> String {
         (
             "size",
             format!(
-                "{} in {} members, {} sent",
+                "{} in {} members, {} sent{}",
                 report::bytes(s.bytes),
                 s.members,
-                report::bytes(s.wire_bytes)
+                report::bytes(s.wire_bytes),
+                report::share(s.wire_bytes, s.bytes)
             ),
         ),
+        ("layers", s.layers.join(", then ")),
         ("time", format!("{}, {}", report::duration(s.time), report::rate(s.bytes, s.time))),
         ("redo", format!("{}, LSN {} to {}", report::bytes(s.redo_bytes), s.checkpoint_lsn, s.end_lsn)),
         ("binlog", s.binlog.as_ref().map_or(String::new(), |(file, at)| format!("{file} position {at}"))),
@@ -318,6 +392,28 @@ mod tests {
         assert_eq!(c.socket, Some("/s".into()));
         let c = connect_options(&parsed(&["--host", "h", "-p=x"]), &files).unwrap();
         assert_eq!((c.socket, c.host, c.password), (None, Some("h".into()), Some("x".into())));
+    }
+
+    #[test]
+    fn layers_are_asked_for() {
+        let none = Options::new();
+        let how = |words: &[&str], files: &Options| compression(&parsed(words), files);
+        assert_eq!(how(&[], &none).unwrap(), None);
+        assert_eq!(how(&["--compress"], &none).unwrap(), Some(Compression::Zstd(Compression::ZSTD_LEVEL)));
+        assert_eq!(how(&["--compress=lz4"], &none).unwrap(), Some(Compression::Lz4));
+        assert_eq!(how(&["--compress-level", "-3"], &none).unwrap(), Some(Compression::Zstd(-3)));
+        assert_eq!(how(&["--compress=lz4", "--compress-level=2"], &none).unwrap_err().code, Code::Usage);
+        assert_eq!(how(&["--compress-level=40"], &none).unwrap_err().code, Code::Usage);
+        let files: Options =
+            [("compress".to_owned(), None), ("compress-level".to_owned(), Some("5".into()))].into();
+        assert_eq!(how(&[], &files).unwrap(), Some(Compression::Zstd(5)));
+        let to = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+        let both = encryption(&parsed(&["--encrypt-to", to, "--encrypt-to", to]), &none).unwrap();
+        assert!(matches!(both, Encryption::Recipients(all) if all.len() == 2));
+        let files: Options = [("encrypt-to".to_owned(), Some(format!("{to}, {to}")))].into();
+        assert!(
+            matches!(encryption(&parsed(&[]), &files).unwrap(), Encryption::Recipients(all) if all.len() == 2)
+        );
     }
 
     #[test]

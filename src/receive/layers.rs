@@ -1,29 +1,87 @@
-//! What is around the stream, by its first bytes.
+//! What is around the stream, by its first bytes, and its way off.
 
-use crate::base::{Code, Error, Result};
+use std::sync::Arc;
+use std::thread::Scope;
+
+use crate::base::progress::Progress;
+use crate::base::{Code, Error, Result, Stop};
+use crate::codec::age::{ARMOR_MAGIC, Keys};
+use crate::codec::{self, Layer, MAGIC_MAX, SKIPPABLE_HEAD, Undo};
 use crate::stream::frame::MAGIC;
 use crate::transport::Inlet;
 
-/// As many bytes as any of the magics has.
-const HEAD_LEN: usize = 32;
+use super::unwrap::Unwrap;
 
-/// First bytes of what is not an xbstream, what it is, and what to put before xbrecv.
+/// Most layers around each other: more than anybody has a use for.
+const LAYERS_MAX: usize = 4;
+/// More threads than this gain nothing for one layer.
+const THREADS_MAX: usize = 16;
+/// What is thrown away at a time of a frame that says it is to be skipped.
+const SKIP_LEN: usize = 64 << 10;
+
+/// First bytes of what can't be taken off, what it is, and what to put before xbrecv.
 const OTHERS: &[(&[u8], &str, &str)] = &[
-    (b"age-encryption.org/v1", "encrypted with age", "age -d -i KEYFILE"),
-    (b"-----BEGIN AGE ENCRYPT", "encrypted with age", "age -d -i KEYFILE"),
-    (b"\x28\xB5\x2F\xFD", "compressed with zstd", "zstd -d"),
-    (b"\x04\x22\x4D\x18", "compressed with lz4", "lz4 -d"),
+    (ARMOR_MAGIC, "an armored age file", "age -d -i KEYFILE"),
+    (b"\x02\x21\x4C\x18", "compressed with lz4 in its old format", "lz4 -d"),
     (b"\x1F\x8B", "compressed with gzip", "gzip -d"),
     (b"\xFD7zXZ\x00", "compressed with xz", "xz -d"),
+    (b"BZh", "compressed with bzip2", "bzip2 -d"),
 ];
 
-/// The first bytes of the stream, which must be those of an xbstream.
+/// An xbstream, without what was around it.
+pub(super) struct Opened<'a> {
+    /// The rest of it.
+    pub(super) inlet: Box<dyn Inlet + 'a>,
+    /// Its first bytes.
+    pub(super) head: Vec<u8>,
+    /// What was around it, from the outside in.
+    pub(super) layers: Vec<Layer>,
+}
+
+/// Takes all layers off what `inlet` brings.
 ///
 /// # Errors
-/// [`Code::StreamTruncated`] where nothing comes, [`Code::StreamCorrupt`] with the way out for anything else.
-pub(super) fn first_bytes(inlet: &mut dyn Inlet) -> Result<Vec<u8>> {
-    let mut head = vec![0; HEAD_LEN];
-    let mut filled = 0;
+/// [`Code::StreamTruncated`] where nothing comes, [`Code::StreamCorrupt`] with the way out for what is no xbstream inside,
+/// [`Code::NoKey`] and [`Code::WrongKey`] for what is encrypted.
+pub(super) fn open<'scope, 'a: 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    mut inlet: Box<dyn Inlet + 'a>,
+    keys: &Keys,
+    threads: usize,
+) -> Result<Opened<'a>> {
+    let mut layers = Vec::new();
+    loop {
+        let head = first_bytes(&mut *inlet)?;
+        let Some(layer) = Layer::of(&head) else {
+            check(&head)?;
+            return Ok(Opened { inlet, head, layers });
+        };
+        if layers.len() == LAYERS_MAX {
+            let message = format!("there are more than {LAYERS_MAX} layers of compression and encryption");
+            return Err(Error::new(Code::StreamRefused, message));
+        }
+        layers.push(layer);
+        let mut undo = Undo::new(layer, keys);
+        undo.space()[..head.len()].copy_from_slice(&head);
+        undo.filled(head.len());
+        inlet = Box::new(Unwrap::start(scope, inlet, undo, threads.clamp(1, THREADS_MAX))?);
+    }
+}
+
+/// The first bytes, behind frames that are to be skipped.
+fn first_bytes(inlet: &mut dyn Inlet) -> Result<Vec<u8>> {
+    let mut head = Vec::new();
+    loop {
+        fill(inlet, &mut head)?;
+        let Some(len) = codec::skippable(&head) else { return Ok(head) };
+        skip(inlet, &mut head, SKIPPABLE_HEAD as u64 + len)?;
+    }
+}
+
+/// Reads on until `head` has as many bytes as are needed, or the stream is at its end.
+fn fill(inlet: &mut dyn Inlet, head: &mut Vec<u8>) -> Result<()> {
+    let mut filled = head.len();
+    head.resize(MAGIC_MAX, 0);
     while filled < head.len() {
         match inlet.read(&mut head[filled..])? {
             0 => break,
@@ -31,8 +89,28 @@ pub(super) fn first_bytes(inlet: &mut dyn Inlet) -> Result<Vec<u8>> {
         }
     }
     head.truncate(filled);
-    check(&head)?;
-    Ok(head)
+    Ok(())
+}
+
+/// Passes `len` bytes, of which the first are in `head`.
+fn skip(inlet: &mut dyn Inlet, head: &mut Vec<u8>, len: u64) -> Result<()> {
+    let known = (head.len() as u64).min(len);
+    head.drain(..known as usize);
+    let mut left = len - known;
+    let mut buffer = vec![0; SKIP_LEN];
+    while left > 0 {
+        let wanted = left.min(SKIP_LEN as u64) as usize;
+        match inlet.read(&mut buffer[..wanted])? {
+            0 => {
+                return Err(Error::new(
+                    Code::StreamTruncated,
+                    "the stream ends in a frame that is to be skipped",
+                ));
+            }
+            n => left -= n as u64,
+        }
+    }
+    Ok(())
 }
 
 fn check(head: &[u8]) -> Result<()> {
@@ -45,11 +123,10 @@ fn check(head: &[u8]) -> Result<()> {
         return Ok(());
     }
     match OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
-        Some((_, what, tool)) => Err(Error::new(
-            Code::StreamCorrupt,
-            format!("the stream is {what}, which is not undone here yet"),
-        )
-        .hint(format!("put the tool in front: {tool} | xbrecv DIR"))),
+        Some((_, what, tool)) => {
+            Err(Error::new(Code::StreamCorrupt, format!("the stream is {what}, which is not undone here"))
+                .hint(format!("put the tool in front: {tool} | xbrecv DIR")))
+        }
         None => Err(Error::new(
             Code::StreamCorrupt,
             format!(
@@ -61,16 +138,40 @@ fn check(head: &[u8]) -> Result<()> {
     }
 }
 
+/// Counts what comes in.
+pub(super) struct Counted<'a> {
+    inlet: &'a mut dyn Inlet,
+    progress: &'a Progress,
+}
+
+impl<'a> Counted<'a> {
+    pub(super) fn new(inlet: &'a mut dyn Inlet, progress: &'a Progress) -> Counted<'a> {
+        Counted { inlet, progress }
+    }
+}
+
+impl Inlet for Counted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize> {
+        let n = self.inlet.read(into)?;
+        Progress::add(&self.progress.bytes_wire, n as u64);
+        Ok(n)
+    }
+
+    fn quit(&self) -> Arc<Stop> {
+        self.inlet.quit()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn layers_are_named_with_their_tool() {
+    fn what_can_not_be_undone_is_named_with_its_tool() {
         for (head, tool) in [
-            (&b"age-encryption.org/v1\n-> X25519"[..], "age -d"),
-            (b"\x28\xB5\x2F\xFD\x04\x58\x61\x00", "zstd -d"),
-            (b"\x04\x22\x4D\x18\x64\x40\xA7\x00", "lz4 -d"),
+            (&b"-----BEGIN AGE ENCRYPTED FILE-----\n"[..], "age -d"),
+            (b"\x02\x21\x4C\x18\x64\x40\xA7\x00", "lz4 -d"),
+            (b"\x1F\x8B\x08\x00", "gzip -d"),
         ] {
             let e = check(head).unwrap_err();
             assert_eq!(e.code, Code::StreamCorrupt);

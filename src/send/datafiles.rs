@@ -10,6 +10,7 @@ use crate::source::discovery::Datafile;
 use crate::source::pages::{OpenDatafile, PageReader};
 use crate::stream::digest::{BLOCK, BlockDigest, leaf};
 use crate::stream::{MemberName, frame};
+use crate::transport::Lane;
 
 use super::outbox::{Outbox, member_name};
 
@@ -54,8 +55,9 @@ impl<'a> Work<'a> {
     pub(super) fn run(&self, outbox: &Outbox<'_>, progress: &Progress) -> Result<()> {
         let mut buffer = PageBuffer::new(BLOCK);
         let mut reader = PageReader::new(&progress.torn_retries);
+        let mut lane = outbox.outlet.lane()?;
         while let Some(task) = self.next()? {
-            task.send(&mut buffer, &mut reader, outbox, progress)?;
+            task.send(&mut buffer, &mut reader, &mut lane, outbox, progress)?;
         }
         Ok(())
     }
@@ -99,13 +101,14 @@ impl Task {
         &self,
         buffer: &mut [u8],
         reader: &mut PageReader<'_>,
+        lane: &mut Lane<'_>,
         outbox: &Outbox<'_>,
         progress: &Progress,
     ) -> Result<()> {
         let current = &self.current;
         let end = if self.last { frame::end_frame(&current.member) } else { Vec::new() };
         if current.file.blocks() == 0 {
-            outbox.outlet.write_in_turn(self.ticket, &mut [IoSlice::new(&end)])?;
+            lane.write_in_turn(self.ticket, &mut [IoSlice::new(&end)])?;
         } else {
             let block = current.file.read_block(self.block, buffer, reader)?;
             let digest = leaf(&buffer[..block.len]);
@@ -116,7 +119,7 @@ impl Task {
                 .chain(data.into_iter().map(IoSlice::new))
                 .chain([IoSlice::new(&end)])
                 .collect();
-            outbox.outlet.write_in_turn(self.ticket, &mut parts)?;
+            lane.write_in_turn(self.ticket, &mut parts)?;
             Progress::add(&progress.bytes_done, block.len as u64);
         }
         if self.last {

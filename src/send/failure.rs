@@ -88,8 +88,8 @@ mod tests {
         let outlet = Outlet::new(Box::new(Gone));
         let spool = Spool::new(&std::env::temp_dir());
         let failure = Failure::new(&outlet, &spool);
-        let reason = outlet.write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
-        let echo = outlet.write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
+        let reason = outlet.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
+        let echo = outlet.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
         failure.set(echo);
         failure.set(reason);
         failure.set(Error::new(Code::SourceIo, "later"));

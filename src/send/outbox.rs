@@ -12,7 +12,7 @@ use crate::source::spool::Spool;
 use crate::stream::digest::{BLOCK, BlockDigest};
 use crate::stream::manifest::ManifestMember;
 use crate::stream::{MemberName, frame, metadata};
-use crate::transport::Outlet;
+use crate::transport::{Lane, Outlet};
 
 /// Makes frames of members and sends them.
 pub(super) struct Outbox<'a> {
@@ -20,6 +20,8 @@ pub(super) struct Outbox<'a> {
     progress: &'a Progress,
     dense: bool,
     sent: Mutex<Vec<ManifestMember>>,
+    /// Ways into the stream that are not in use.
+    lanes: Mutex<Vec<Lane<'a>>>,
 }
 
 /// A name of ours as a member name.
@@ -30,7 +32,7 @@ pub(super) fn member_name(name: &str) -> Result<MemberName> {
 
 impl<'a> Outbox<'a> {
     pub(super) fn new(outlet: &'a Outlet, progress: &'a Progress, dense: bool) -> Self {
-        Outbox { outlet, progress, dense, sent: Mutex::default() }
+        Outbox { outlet, progress, dense, sent: Mutex::default(), lanes: Mutex::default() }
     }
 
     /// What was sent so far.
@@ -132,11 +134,20 @@ impl<'a> Outbox<'a> {
     ) -> Result<()> {
         digest.update(piece);
         let head = frame::payload_header(member, offset, frame::payload_crc(piece), piece.len());
-        self.outlet.write_now(&mut [IoSlice::new(&head), IoSlice::new(piece)])
+        self.write_now(&mut [IoSlice::new(&head), IoSlice::new(piece)])
+    }
+
+    fn write_now(&self, parts: &mut [IoSlice<'_>]) -> Result<()> {
+        let lanes = || self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = lanes().pop();
+        let mut lane = idle.map_or_else(|| self.outlet.lane(), Ok)?;
+        let done = lane.write_now(parts);
+        lanes().push(lane);
+        done
     }
 
     fn end(&self, member: &MemberName, size: u64, digest: BlockDigest) -> Result<()> {
-        self.outlet.write_now(&mut [IoSlice::new(&frame::end_frame(member))])?;
+        self.write_now(&mut [IoSlice::new(&frame::end_frame(member))])?;
         self.note(member, size, digest)
     }
 }

@@ -6,7 +6,8 @@ pub mod inlet;
 pub mod outlet;
 pub mod stdin;
 pub mod stdout;
+mod turnstile;
 
 pub use address::Address;
 pub use inlet::Inlet;
-pub use outlet::Outlet;
+pub use outlet::{Lane, Outlet, Wraps};

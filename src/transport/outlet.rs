@@ -4,12 +4,21 @@
 //! done in the order of the tickets, by the thread that still has the bytes in its core's cache, without a copy
 //! and without a queue: memory is bounded by one buffer a thread. Redo has no ticket: it goes out before the next
 //! turn, so that it never waits behind datafiles.
+//!
+//! Layers around the stream ([`Wraps`]) are made by the same threads. A [`Lane`] compresses what its thread writes into frames of
+//! their own, before its turn. Encryption works on chunks of the whole stream, which don't end where a thread's bytes do.
+//! So there are two turns: in the first a thread takes what the one before it left over and leaves what does not fill a
+//! chunk, which also settles its place on the line; then it seals its chunks, beside the others; then it writes when
+//! that place is reached.
 
 use std::io::IoSlice;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::turnstile::Turnstile;
 use crate::base::{Code, Error, Result, Stop};
+use crate::codec::age::{Body, Carry, Cover, Sealer, TAG};
+use crate::codec::{Compression, Packer};
 
 /// Where the bytes go.
 pub trait Sink: Send {
@@ -31,31 +40,71 @@ pub trait Sink: Send {
     }
 }
 
-/// A stream that several threads write to.
-pub struct Outlet {
-    state: Mutex<State>,
-    turn: Condvar,
-    urgent: AtomicUsize,
-    written: AtomicU64,
-    quit: Option<Arc<Stop>>,
+/// The layers around a stream.
+#[derive(Default)]
+pub struct Wraps {
+    /// How it is compressed.
+    pub compression: Option<Compression>,
+    /// How it is encrypted then.
+    pub cover: Option<Cover>,
 }
 
-struct State {
-    sink: Box<dyn Sink>,
-    next: u64,
-    closed: bool,
+/// A stream that several threads write to.
+pub struct Outlet {
+    line: Turnstile<Line>,
+    written: Arc<AtomicU64>,
+    quit: Option<Arc<Stop>>,
+    compression: Option<Compression>,
+    seal: Option<Seal>,
+}
+
+/// How chunks are made of the stream.
+struct Seal {
+    entry: Turnstile<Entry>,
+    sealer: Sealer,
+}
+
+/// What passes from turn to turn.
+#[derive(Default)]
+struct Entry {
+    carry: Carry,
+    /// The next place on the line.
+    place: u64,
+}
+
+/// One thread's way into the stream.
+pub struct Lane<'a> {
+    outlet: &'a Outlet,
+    packer: Option<Packer>,
+    body: Body,
+    tags: Vec<[u8; TAG]>,
 }
 
 impl Outlet {
     /// An outlet whose first turn is ticket 0.
     pub fn new(sink: Box<dyn Sink>) -> Outlet {
+        let written = Arc::new(AtomicU64::new(0));
         Outlet {
             quit: sink.quit(),
-            state: Mutex::new(State { sink, next: 0, closed: false }),
-            turn: Condvar::new(),
-            urgent: AtomicUsize::new(0),
-            written: AtomicU64::new(0),
+            line: Turnstile::new(Line { sink, written: written.clone() }),
+            written,
+            compression: None,
+            seal: None,
         }
+    }
+
+    /// An outlet with layers around its stream.
+    ///
+    /// # Errors
+    /// As [`Lane::write_now`]: what goes before an encrypted stream is written.
+    pub fn wrapped(sink: Box<dyn Sink>, wraps: Wraps) -> Result<Outlet> {
+        let mut outlet = Outlet::new(sink);
+        outlet.compression = wraps.compression;
+        if let Some(Cover { head, sealer }) = wraps.cover {
+            outlet.line.pass(None, |line| line.write(&mut [IoSlice::new(&head)]))?;
+            outlet.seal = Some(Seal { entry: Turnstile::new(Entry::default()), sealer });
+        }
+        Ok(outlet)
     }
 
     /// Bytes written so far.
@@ -63,35 +112,13 @@ impl Outlet {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Writes all of `parts` when it is `ticket`'s turn, and passes the turn on.
+    /// A way into the stream for one thread.
     ///
     /// # Errors
-    /// [`Code::BrokenPipe`], [`Code::StreamIo`]; [`Code::Interrupted`] after [`Outlet::close`]: another thread has
-    /// the reason.
-    pub fn write_in_turn(&self, ticket: u64, parts: &mut [IoSlice<'_>]) -> Result<()> {
-        let mut state = self.lock();
-        while !state.closed && (state.next != ticket || self.urgent.load(Ordering::Acquire) > 0) {
-            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        let done = self.write(&mut state, parts);
-        state.next += 1;
-        drop(state);
-        self.turn.notify_all();
-        done
-    }
-
-    /// Writes all of `parts` before the next turn.
-    ///
-    /// # Errors
-    /// As [`Outlet::write_in_turn`].
-    pub fn write_now(&self, parts: &mut [IoSlice<'_>]) -> Result<()> {
-        self.urgent.fetch_add(1, Ordering::AcqRel);
-        let mut state = self.lock();
-        let done = self.write(&mut state, parts);
-        self.urgent.fetch_sub(1, Ordering::AcqRel);
-        drop(state);
-        self.turn.notify_all();
-        done
+    /// [`Code::Internal`], without memory.
+    pub fn lane(&self) -> Result<Lane<'_>> {
+        let packer = self.compression.map(Packer::new).transpose()?;
+        Ok(Lane { outlet: self, packer, body: Body::default(), tags: Vec::new() })
     }
 
     /// Lets nobody write any more: what the stream holds so far stays without an end.
@@ -100,44 +127,95 @@ impl Outlet {
         if let Some(quit) = &self.quit {
             quit.request("an error");
         }
-        self.lock().closed = true;
-        self.turn.notify_all();
+        if let Some(seal) = &self.seal {
+            seal.entry.close();
+        }
+        self.line.close();
     }
 
     /// All frames are written.
+    ///
+    /// # Errors
+    /// As [`Lane::write_now`].
     pub fn finish(&self) -> Result<()> {
-        let mut state = self.lock();
-        if state.closed {
-            return Err(closed());
+        if let Some(Seal { entry, sealer }) = &self.seal {
+            let last = entry.finish(|entry| Ok(entry.carry.finish(sealer)?))?;
+            self.line.pass(None, |line| line.write(&mut [IoSlice::new(&last)]))?;
         }
-        state.closed = true;
-        state.sink.finish()
+        self.line.finish(|line| line.sink.finish())
+    }
+}
+
+impl Lane<'_> {
+    /// Writes all of `parts` when it is `ticket`'s turn, and passes the turn on.
+    ///
+    /// # Errors
+    /// [`Code::BrokenPipe`], [`Code::StreamIo`]; [`Code::Interrupted`] after [`Outlet::close`]: another thread has
+    /// the reason.
+    pub fn write_in_turn(&mut self, ticket: u64, parts: &mut [IoSlice<'_>]) -> Result<()> {
+        self.write(Some(ticket), parts)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A writer that panicked left the stream in the middle of a frame; `closed` below is set by its scope.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes all of `parts` before the next turn.
+    ///
+    /// # Errors
+    /// As [`Lane::write_in_turn`].
+    pub fn write_now(&mut self, parts: &mut [IoSlice<'_>]) -> Result<()> {
+        self.write(None, parts)
     }
 
-    fn write(&self, state: &mut State, parts: &mut [IoSlice<'_>]) -> Result<()> {
-        if state.closed {
-            return Err(closed());
+    fn write(&mut self, ticket: Option<u64>, parts: &mut [IoSlice<'_>]) -> Result<()> {
+        let outlet = self.outlet;
+        if self.packer.is_none() && outlet.seal.is_none() {
+            return outlet.line.pass(ticket, |line| line.write(parts));
         }
+        self.body.clear();
+        let bytes = parts.iter().map(|part| &**part);
+        match &mut self.packer {
+            Some(packer) => packer.pack(bytes, &mut self.body)?,
+            None => bytes.for_each(|part| self.body.extend(part)),
+        }
+        match &outlet.seal {
+            None => outlet.line.pass(ticket, |line| line.write(&mut [IoSlice::new(self.body.bytes())])),
+            Some(seal) => self.write_sealed(seal, ticket),
+        }
+    }
+
+    /// What does not fill a chunk stays behind; the stream goes on from there.
+    fn write_sealed(&mut self, seal: &Seal, ticket: Option<u64>) -> Result<()> {
+        let taken = seal.entry.pass(ticket, |entry| {
+            let Some(run) = entry.carry.take(&mut self.body) else { return Ok(None) };
+            entry.place += 1;
+            Ok(Some((run, entry.place - 1)))
+        })?;
+        let Some((run, place)) = taken else { return Ok(()) };
+        seal.sealer.seal(run, &mut self.body, &mut self.tags)?;
+        let mut parts: Vec<_> = self
+            .body
+            .chunks()
+            .zip(&self.tags)
+            .flat_map(|(c, tag)| [IoSlice::new(c), IoSlice::new(tag)])
+            .collect();
+        self.outlet.line.pass(Some(place), |line| line.write(&mut parts))
+    }
+}
+
+/// The sink, and how much went into it.
+struct Line {
+    sink: Box<dyn Sink>,
+    written: Arc<AtomicU64>,
+}
+
+impl Line {
+    fn write(&mut self, parts: &mut [IoSlice<'_>]) -> Result<()> {
         let mut parts = parts;
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
-            match state.sink.write_some(parts) {
-                Ok(0) => {
-                    state.closed = true;
-                    return Err(Error::new(Code::StreamIo, "the stream takes no more bytes"));
-                }
-                Ok(n) => {
+            match self.sink.write_some(parts)? {
+                0 => return Err(Error::new(Code::StreamIo, "the stream takes no more bytes")),
+                n => {
                     self.written.fetch_add(n as u64, Ordering::Relaxed);
                     IoSlice::advance_slices(&mut parts, n);
-                }
-                Err(e) => {
-                    state.closed = true;
-                    return Err(e);
                 }
             }
         }
@@ -145,13 +223,10 @@ impl Outlet {
     }
 }
 
-fn closed() -> Error {
-    Error::new(Code::Interrupted, "the stream was closed")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     /// Takes at most three bytes at a time.
     struct Slow(Arc<Mutex<Vec<u8>>>);
@@ -178,12 +253,12 @@ mod tests {
                 scope.spawn(move || {
                     let text = format!("<{ticket:02}:abcdefg>");
                     let (head, tail) = text.as_bytes().split_at(4);
-                    outlet
-                        .write_in_turn(
-                            ticket,
-                            &mut [IoSlice::new(head), IoSlice::new(b""), IoSlice::new(tail)],
-                        )
-                        .unwrap();
+                    let mut lane = outlet.lane().unwrap();
+                    lane.write_in_turn(
+                        ticket,
+                        &mut [IoSlice::new(head), IoSlice::new(b""), IoSlice::new(tail)],
+                    )
+                    .unwrap();
                 });
             }
         });
@@ -197,7 +272,7 @@ mod tests {
     fn a_closed_outlet_frees_who_waits() {
         let outlet = Outlet::new(Box::new(Slow(Arc::default())));
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| outlet.write_in_turn(7, &mut [IoSlice::new(b"x")]));
+            let waiting = scope.spawn(|| outlet.lane()?.write_in_turn(7, &mut [IoSlice::new(b"x")]));
             outlet.close();
             assert_eq!(waiting.join().unwrap().unwrap_err().code, Code::Interrupted);
         });

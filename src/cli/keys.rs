@@ -1,0 +1,134 @@
+//! Files with keys. What is in them is never shown.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use crate::base::{Code, Error, Result};
+use crate::codec::CodecError;
+use crate::codec::age::{Key, Keys, Recipient, SecretString};
+use crate::send::Encryption;
+
+/// Longest passphrase, and longest list of recipients.
+const PASSPHRASE_MAX: u64 = 4096;
+const RECIPIENTS_MAX: u64 = 1 << 20;
+
+/// How `xbsend` encrypts.
+///
+/// # Errors
+/// [`Code::Usage`]: a file can't be read or understood, or both ways were asked for.
+pub(super) fn encryption(
+    recipients: &[String],
+    files: &[PathBuf],
+    passphrase: Option<&Path>,
+) -> Result<Encryption> {
+    let mut all = Vec::new();
+    for recipient in recipients {
+        all.push(Recipient::parse(recipient)?);
+    }
+    for file in files {
+        let text = read(file, RECIPIENTS_MAX, "a list of recipients")?;
+        all.extend(Recipient::parse_file(&text).map_err(|e| in_file(file, e))?);
+    }
+    match (all.is_empty(), passphrase) {
+        (true, None) => Ok(Encryption::None),
+        (false, None) => Ok(Encryption::Recipients(all)),
+        (true, Some(file)) => Ok(Encryption::Passphrase(self::passphrase(file)?)),
+        (false, Some(_)) => {
+            Err(Error::new(Code::Usage, "a stream is encrypted to recipients or with a passphrase, not both")
+                .hint("leave out --passphrase-file, or --encrypt-to and --encrypt-to-file"))
+        }
+    }
+}
+
+/// What `xbrecv` opens streams with.
+///
+/// # Errors
+/// [`Code::Usage`]: a file can't be read or understood.
+pub(super) fn keys(identities: &[PathBuf], passphrase: Option<&Path>) -> Result<Keys> {
+    let mut keys = Vec::new();
+    for file in identities {
+        let open = File::open(file).map_err(|e| unreadable(file, e))?;
+        keys.extend(Key::parse_file(&mut BufReader::new(open)).map_err(|e| in_file(file, e))?);
+    }
+    if let Some(file) = passphrase {
+        keys.push(Key::passphrase(self::passphrase(file)?));
+    }
+    Ok(Keys::new(keys))
+}
+
+/// A file's content as a passphrase, without the line break at its end.
+fn passphrase(file: &Path) -> Result<SecretString> {
+    let mut text = read(file, PASSPHRASE_MAX, "a passphrase")?;
+    let len = text.strip_suffix("\r\n").or(text.strip_suffix('\n')).map_or(text.len(), str::len);
+    text.truncate(len);
+    if text.is_empty() {
+        return Err(Error::new(Code::Usage, format!("{}: there is no passphrase in it", file.display())));
+    }
+    Ok(SecretString::from(text))
+}
+
+fn read(file: &Path, max: u64, what: &str) -> Result<String> {
+    let mut text = String::new();
+    let open = File::open(file).map_err(|e| unreadable(file, e))?;
+    let n = open.take(max + 1).read_to_string(&mut text).map_err(|e| unreadable(file, e))?;
+    if n as u64 > max {
+        return Err(Error::new(Code::Usage, format!("{} is too large for {what}", file.display())));
+    }
+    Ok(text)
+}
+
+fn unreadable(file: &Path, e: std::io::Error) -> Error {
+    Error::io(Code::Usage, format!("can't read {}", file.display()), e)
+}
+
+fn in_file(file: &Path, e: CodecError) -> Error {
+    Error::new(e.code(), format!("{}: {e}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::age::SecretString;
+    use ::age::secrecy::ExposeSecret;
+
+    const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_line_break_at_the_end_is_no_part_of_a_passphrase() {
+        for (text, meant) in [("a b\n", "a b"), ("a\r\n", "a"), ("a\n\n", "a\n"), (" a", " a")] {
+            let secret: SecretString = passphrase(file(text).path()).unwrap();
+            assert_eq!(secret.expose_secret(), meant);
+        }
+        assert_eq!(passphrase(file("\n").path()).unwrap_err().code, Code::Usage);
+        assert_eq!(passphrase(Path::new("/does/not/exist")).unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn recipients_come_from_the_command_line_and_from_files() {
+        let list = file(&format!("# team\n\n{RECIPIENT}\n"));
+        let both = encryption(&[RECIPIENT.into()], &[list.path().into()], None).unwrap();
+        assert!(matches!(both, Encryption::Recipients(all) if all.len() == 2));
+        let e = encryption(&[], &[file("nonsense\n").path().into()], None).unwrap_err();
+        assert_eq!(e.code, Code::Usage);
+        assert!(e.to_string().contains("line 1"), "{e}");
+        let with_passphrase = encryption(&[RECIPIENT.into()], &[], Some(file("x").path()));
+        assert_eq!(with_passphrase.unwrap_err().code, Code::Usage);
+    }
+
+    #[test]
+    fn a_secret_key_is_not_repeated() {
+        let secret = "AGE-SECRET-KEY-1QQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQQ";
+        let e = encryption(&[secret.into()], &[], None).unwrap_err();
+        assert!(!e.to_string().contains("QQQQ"), "{e}");
+        let e = keys(&[file(&format!("{secret}\n")).path().into()], None).unwrap_err();
+        assert!(!e.to_string().contains("QQQQ") && e.code == Code::Usage, "{e}");
+        assert_eq!(keys(&[file("# nothing\n").path().into()], None).unwrap_err().code, Code::Usage);
+    }
+}

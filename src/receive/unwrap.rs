@@ -1,0 +1,269 @@
+//! A layer is taken off by several threads.
+//!
+//! One at a time takes the next piece of the layer from the inlet below; then the next one may, while this one decrypts or
+//! decompresses its piece. What they make is given on in the order of the stream. No more pieces than there are threads (and
+//! two) are on their way at once, whether they are waited for or wait for who reads: memory is bounded by that.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
+
+use crate::base::{Code, Error, PageBuffer, Result, Stop};
+use crate::codec::{Opener, Piece, Undo};
+use crate::transport::Inlet;
+
+/// What is under a layer.
+pub(super) struct Unwrap<'a> {
+    shared: Arc<Shared<'a>>,
+    /// What is read from.
+    current: PageBuffer,
+    read: usize,
+}
+
+struct Shared<'a> {
+    intake: Mutex<Intake<'a>>,
+    queue: Mutex<Queue>,
+    /// A piece was opened, or taken.
+    moved: Condvar,
+    quit: Arc<Stop>,
+}
+
+/// The layer as it comes in.
+struct Intake<'a> {
+    inlet: Box<dyn Inlet + 'a>,
+    undo: Undo,
+    next: u64,
+    ended: bool,
+}
+
+/// Pieces on their way, in the order of the stream.
+struct Queue {
+    /// Number of the first.
+    first: u64,
+    /// `None` while it is being opened.
+    slots: VecDeque<Option<Result<PageBuffer>>>,
+    slots_max: usize,
+    spares: Vec<PageBuffer>,
+    /// Nothing follows the last slot.
+    ended: bool,
+    /// Nobody reads any more.
+    closed: bool,
+    /// What ended it. Whoever asks again, from whatever thread, hears the same.
+    failed: Option<Failure>,
+}
+
+struct Failure {
+    code: Code,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    fn error(&self) -> Error {
+        Error { hint: self.hint.clone(), ..Error::new(self.code, self.message.clone()) }
+    }
+}
+
+impl<'a> Unwrap<'a> {
+    /// Takes `undo`'s layer off what `inlet` brings, with `threads` threads of `scope`.
+    pub(super) fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        inlet: Box<dyn Inlet + 'a>,
+        undo: Undo,
+        threads: usize,
+    ) -> Result<Unwrap<'a>>
+    where
+        'a: 'scope,
+    {
+        let quit = inlet.quit();
+        let queue = Queue {
+            first: 0,
+            slots: VecDeque::new(),
+            slots_max: threads + 2,
+            spares: Vec::new(),
+            ended: false,
+            closed: false,
+            failed: None,
+        };
+        let shared = Arc::new(Shared {
+            intake: Mutex::new(Intake { inlet, undo, next: 0, ended: false }),
+            queue: Mutex::new(queue),
+            moved: Condvar::new(),
+            quit,
+        });
+        // From here on it is dropped, and so ends its threads, also where not all could be started.
+        let unwrap = Unwrap { shared, current: PageBuffer::default(), read: 0 };
+        for n in 0..threads {
+            let shared = unwrap.shared.clone();
+            std::thread::Builder::new()
+                .name(format!("layer-{n}"))
+                .spawn_scoped(scope, move || shared.work())
+                .map_err(|e| Error::new(Code::Internal, "can't start a thread").cause(e))?;
+        }
+        Ok(unwrap)
+    }
+}
+
+impl Inlet for Unwrap<'_> {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize> {
+        while self.read == self.current.len() {
+            let spent = std::mem::take(&mut self.current);
+            match self.shared.take(spent)? {
+                Some(piece) => (self.current, self.read) = (piece, 0),
+                None => return Ok(0),
+            }
+        }
+        let n = into.len().min(self.current.len() - self.read);
+        into[..n].copy_from_slice(&self.current[self.read..][..n]);
+        self.read += n;
+        Ok(n)
+    }
+
+    fn quit(&self) -> Arc<Stop> {
+        self.shared.quit.clone()
+    }
+}
+
+impl Drop for Unwrap<'_> {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.closed = true;
+        if !queue.ended {
+            // One of the threads may wait for bytes that nobody wants any more.
+            self.shared.quit.request("its end");
+        }
+        drop(queue);
+        self.shared.moved.notify_all();
+    }
+}
+
+impl Shared<'_> {
+    /// One thread's share.
+    fn work(&self) {
+        let mut opener = Opener::default();
+        let mut spare = None;
+        while let Some((number, piece)) = self.next(&mut spare) {
+            let opened = piece.and_then(|piece| {
+                let buffer = spare.take().unwrap_or_default();
+                catch_unwind(AssertUnwindSafe(|| piece.open(&mut opener, buffer)))
+                    .unwrap_or_else(|_| {
+                        // Whoever waits for this piece must not wait for good.
+                        Err(crate::codec::CodecError::Internal("opening a piece of a layer panicked".into()))
+                    })
+                    .map_err(Error::from)
+            });
+            self.put(number, opened);
+        }
+    }
+
+    /// The next piece, or what is wrong with it; `None` if there is no more to do.
+    fn next(&self, spare: &mut Option<PageBuffer>) -> Option<(u64, Result<Piece>)> {
+        let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
+        if intake.ended {
+            return None;
+        }
+        let mut queue = self.queue();
+        while !queue.closed && queue.slots.len() >= queue.slots_max {
+            queue = self.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.closed {
+            return None;
+        }
+        if spare.is_none() {
+            *spare = queue.spares.pop();
+        }
+        drop(queue);
+        let piece = catch_unwind(AssertUnwindSafe(|| intake.next(spare)))
+            .unwrap_or_else(|_| Err(Error::new(Code::Internal, "a layer's reader panicked")));
+        intake.ended |= piece.is_err();
+        let piece = piece.transpose();
+        let mut queue = self.queue();
+        match piece {
+            Some(piece) => {
+                intake.next += 1;
+                queue.slots.push_back(None);
+                // Nothing is to be expected behind a failure.
+                queue.ended |= intake.ended;
+                Some((intake.next - 1, piece))
+            }
+            None => {
+                intake.ended = true;
+                queue.ended = true;
+                drop(queue);
+                self.moved.notify_all();
+                None
+            }
+        }
+    }
+
+    fn put(&self, number: u64, piece: Result<PageBuffer>) {
+        let mut queue = self.queue();
+        let slot = (number - queue.first) as usize;
+        queue.slots[slot] = Some(piece);
+        drop(queue);
+        self.moved.notify_all();
+    }
+
+    /// The next opened piece; `None` at the end of the stream.
+    fn take(&self, spent: PageBuffer) -> Result<Option<PageBuffer>> {
+        let mut queue = self.queue();
+        if spent.capacity() > 0 && queue.spares.len() < queue.slots_max {
+            queue.spares.push(spent);
+        }
+        loop {
+            if let Some(failure) = &queue.failed {
+                return Err(failure.error());
+            }
+            if let Some(piece) = queue.pop() {
+                drop(queue);
+                self.moved.notify_all();
+                return piece.map(Some);
+            }
+            if queue.ended && queue.slots.is_empty() {
+                return Ok(None);
+            }
+            queue = self.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// The first piece, if it was opened.
+    fn pop(&mut self) -> Option<Result<PageBuffer>> {
+        let piece = self.slots.front_mut()?.take()?;
+        self.slots.pop_front();
+        self.first += 1;
+        if let Err(e) = &piece {
+            // What follows a failure is nothing that anybody sent.
+            self.closed = true;
+            self.failed = Some(Failure { code: e.code, message: e.to_string(), hint: e.hint.clone() });
+        }
+        Some(piece)
+    }
+}
+
+impl Intake<'_> {
+    /// Reads on to the next piece; `None` at the end of the layer.
+    fn next(&mut self, spare: &mut Option<PageBuffer>) -> Result<Option<Piece>> {
+        if self.ended {
+            return Ok(None);
+        }
+        loop {
+            if let Some(piece) = self.undo.poll(spare)? {
+                return Ok(Some(piece));
+            }
+            match self.inlet.read(self.undo.space())? {
+                0 => {
+                    self.ended = true;
+                    return Ok(self.undo.finish()?);
+                }
+                n => self.undo.filled(n),
+            }
+        }
+    }
+}
