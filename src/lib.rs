@@ -60,6 +60,13 @@
 //! for the line. The main thread talks to the server meanwhile: it tells the redo consumer how far reading has come and
 //! notices a lost session. The first failure of any thread closes the outlet, and everybody gives up.
 //!
+//! ## Layers around the stream
+//!
+//! Compression and encryption ([`codec`], `proto/layers.md`) are made by the same threads, between reading and writing: frames before
+//! a thread's turn; chunks of the age format after a first, short turn that settles what of the stream they hold, and before a second
+//! in which they are written. Frames and chunks can be undone by any thread: the receiver has one stage of threads for each layer it finds,
+//! between the line and the demultiplexer. Nothing is passed on that was not authenticated.
+//!
 //! ## Errors
 //!
 //! Pure layers have their own error enums. Towards the user everything becomes one [`base::Error`]: a stable

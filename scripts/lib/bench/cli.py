@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import List
 
-from . import data, report, servers
+from . import codec, data, report, servers
 from .common import CACHE, ROOT, BenchError, run, say
 from .data import Shape
 from .rows import ROWS, Settings, by_key
@@ -26,6 +26,8 @@ EPILOG = """\
 compare  rows on the same data, one after the other, in rounds of alternating order: a plain read of the files, xbsend,
          xbsend | xbrecv, mariadb-backup on a MariaDB with the same rows, CLONE INSTANCE; first with the source idle, then
          under write load (sysbench oltp_write_only at a fixed rate)
+codec    xbsend with every combination of compression and encryption, to nowhere and to xbrecv --verify-only, beside
+         zstd, lz4 and age reading the same files
 memory   peak memory of xbsend and xbrecv, and how long locks were held, for small and for large data
 
 Loaded datadirs are kept in .cache/bench (2 GB per server at full size); a run works on copies of them."""
@@ -52,6 +54,12 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--phase", choices=["idle", "load", "both"], default="both")
     compare.add_argument("--only", metavar="ROW,...", help=f"some rows only; there are {', '.join(row.key for row in ROWS)}")
     compare.add_argument("--cold", action="store_true", help="drop the page cache before each row (needs root)")
+    layers = commands.add_parser("codec", parents=[common], help="compression and encryption")
+    layers.add_argument("--tables", type=int, default=FULL.tables, metavar="N", help=f"sysbench tables (default {FULL.tables})")
+    layers.add_argument("--rows", type=int, default=FULL.rows, metavar="N", help=f"rows of each (default {FULL.rows:,})")
+    layers.add_argument("--rounds", type=int, default=2, metavar="N", help="how often each row is run (default 2)")
+    layers.add_argument("--level", type=int, metavar="N", help="level of zstd (default: xbsend's)")
+    layers.add_argument("--send-only", action="store_true", help="leave out the rows with xbrecv")
     memory = commands.add_parser("memory", parents=[common], help="peak memory and locks")
     memory.add_argument("--sizes", default="0.5,4", metavar="GB,...", help="amounts of data (default 0.5,4)")
     return main_parser
@@ -70,7 +78,7 @@ def main() -> int:
         settings = Settings(options.programs.absolute() if options.programs else build(), options.parallel, options.use_memory,
                             options.buffer_pool)
         servers.install()
-        return {"compare": compare, "memory": memory}[options.command](options, settings)
+        return {"compare": compare, "codec": layers, "memory": memory}[options.command](options, settings)
     except BenchError as error:
         say(f"failed: {error}")
         return 1
@@ -106,6 +114,23 @@ def compare(options: argparse.Namespace, settings: Settings) -> int:
                     samples.append(setup.measure(row, phase, number))
             print(report.table(samples, phase))
             print(report.ratios(samples, phase), flush=True)
+    write_json(options, samples)
+    return 0
+
+
+def layers(options: argparse.Namespace, settings: Settings) -> int:
+    shape = Shape(options.tables, options.rows)
+    data.ensure([MYSQL], shape)
+    samples: List[Sample] = []
+    with Setup(settings, shape, [MYSQL], options.target_dir, False, options.rate, options.quiet) as setup:
+        print(report.headline(shape, {MYSQL: setup.sources[MYSQL].version}, "warm", "/dev/null"), flush=True)
+        rows = codec.rows_of(codec.make_keys(setup), settings.parallel, options.level)
+        rows = [row for row in rows if not (options.send_only and row.key.endswith("-verify"))]
+        for number in range(options.rounds):
+            for row in rows if number % 2 == 0 else reversed(rows):
+                say(f"round {number + 1} of {options.rounds}: {row.title}")
+                samples.append(setup.measure(row, "idle", number))
+        print(codec.report(rows, samples), flush=True)
     write_json(options, samples)
     return 0
 

@@ -20,7 +20,7 @@ def tool(name: str) -> str:
 
 
 def install() -> None:
-    run([SCRIPT, "install", MYSQL, MARIADB])
+    run([SCRIPT, "install", MYSQL, MARIADB, "tools"])
 
 
 def options_of(kind: str, buffer_pool: str) -> List[str]:
