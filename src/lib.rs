@@ -76,6 +76,7 @@ pub mod base;
 
 pub mod codec;
 pub mod innodb;
+pub mod session;
 pub mod stream;
 
 pub mod prepare;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// From the ground up; modules in one row don't import each other.
 const LAYERS: &[&[&str]] = &[
     &["base"],
-    &["stream", "codec", "throttle", "innodb"],
+    &["stream", "codec", "session", "throttle", "innodb"],
     &["source", "transport", "target", "prepare"],
     &["send", "receive"],
     &["cli"],

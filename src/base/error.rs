@@ -53,6 +53,14 @@ codes! {
     BrokenPipe = "broken-pipe",
     /// The stream can't be written or read.
     StreamIo = "stream-io",
+    /// There is no line to the other side, or it was cut and not mended in time.
+    LineLost = "line-lost",
+    /// The other side of a line is not who it should be, or does not want this one.
+    LineRefused = "line-refused",
+    /// The sender at the other end of a line failed.
+    Sender = "sender",
+    /// The receiver at the other end of a line failed.
+    Receiver = "receiver",
     /// The stream ended before its manifest.
     StreamTruncated = "stream-truncated",
     /// The stream breaks the format.

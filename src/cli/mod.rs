@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod keys;
+mod line;
 pub mod option_files;
 pub mod password;
 pub mod progress;

@@ -15,23 +15,29 @@ use crate::base::{Code, Error, Result};
 const PASSWORD_MAX: u64 = 64 << 10;
 const LONG: &str = "--password=";
 
-/// Starts this program again without the password in its arguments: the process list shows arguments to everybody,
-/// and a process can't change its own without unsafe code. The password goes through a pipe.
+/// Starts this program again without what is secret in its arguments: the process list shows arguments to everybody,
+/// and a process can't change its own without unsafe code. Each secret goes through a pipe, whose number the hidden option
+/// beside it tells.
 ///
 /// # Errors
 /// Only returns where the program could not be started again.
-pub fn wipe(typed: &[OsString], password: &str) -> Result<()> {
+pub fn wipe(typed: &[OsString], secrets: &[(&str, &str)]) -> Result<()> {
     let failed =
-        |e: std::io::Error| Error::io(Code::Internal, "can't hide the password from the process list", e);
-    let (read, write) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
-    if password.len() as u64 > 4096 {
-        return Err(Error::new(Code::Usage, "the password is too long"));
+        |e: std::io::Error| Error::io(Code::Internal, "can't hide what is secret from the process list", e);
+    let mut rest = revealed(typed).split_off(1);
+    let mut pipes = Vec::new();
+    for (option, secret) in secrets {
+        let (read, write) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|e| failed(e.into()))?;
+        // A pipe takes so much without anybody who reads.
+        if secret.len() as u64 > 4096 {
+            return Err(Error::new(Code::Usage, "what is secret on the command line is too long"));
+        }
+        File::from(write).write_all(secret.as_bytes()).map_err(failed)?;
+        fcntl_setfd(&read, FdFlags::empty()).map_err(|e| failed(e.into()))?;
+        rest.push(format!("{option}={}", read.as_raw_fd()).into());
+        pipes.push(read);
     }
-    File::from(write).write_all(password.as_bytes()).map_err(failed)?;
-    fcntl_setfd(&read, FdFlags::empty()).map_err(|e| failed(e.into()))?;
-    let mut rest: Vec<OsString> = typed.iter().skip(1).filter(|a| !is_password(a)).cloned().collect();
-    rest.push(format!("--password-fd={}", read.as_raw_fd()).into());
     let program = std::env::current_exe().map_err(failed)?;
     let name = typed.first().cloned().unwrap_or_else(|| "xbsend".into());
     Err(failed(std::process::Command::new(program).arg0(name).args(rest).exec()))
@@ -40,7 +46,7 @@ pub fn wipe(typed: &[OsString], password: &str) -> Result<()> {
 /// Reads what [`wipe`] put into its pipe.
 pub fn from_fd(fd: i32) -> Result<String> {
     let failed = |e: std::io::Error| {
-        Error::io(Code::Usage, format!("can't read the password from descriptor {fd}"), e)
+        Error::io(Code::Usage, format!("can't read what is secret from descriptor {fd}"), e)
     };
     let mut text = String::new();
     let file = File::open(format!("/proc/self/fd/{fd}")).map_err(failed)?;
@@ -84,12 +90,25 @@ pub fn spell_out(typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 /// The command line as text, with nothing secret in it.
 pub fn without(typed: &[OsString]) -> String {
-    let shown = typed.iter().filter(|a| !is_password(a) && !a.to_string_lossy().starts_with("--password-fd"));
-    shown.map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    let shown = revealed(typed);
+    shown.iter().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
-fn is_password(argument: &OsString) -> bool {
-    argument.to_string_lossy().starts_with(LONG)
+/// The words that anybody may see: no password, and an address without its ticket.
+fn revealed(typed: &[OsString]) -> Vec<OsString> {
+    let mut shown: Vec<OsString> = Vec::with_capacity(typed.len());
+    for word in typed {
+        let text = word.to_string_lossy();
+        if [LONG, "--password-fd", "--to-fd"].iter().any(|secret| text.starts_with(secret)) {
+            continue;
+        }
+        let address = text.starts_with("--to=") || shown.last().is_some_and(|before| before == "--to");
+        match text.split_once('#').filter(|_| address) {
+            Some((open, _)) => shown.push(open.into()),
+            None => shown.push(word.clone()),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -103,5 +122,8 @@ mod tests {
         let typed = spell_out(typed.into_iter().map(OsString::from));
         assert_eq!(typed[2..5], ["--password=secret"; 3]);
         assert_eq!(without(&typed), "xbsend --user=u -p");
+        let typed =
+            ["xbsend", "--to", "quic://h:1/#s3cret", "--to=tcp://h:1/#s3cret", "--to-fd=9", "-S", "/a#b"];
+        assert_eq!(without(&typed.map(OsString::from)), "xbsend --to quic://h:1/ --to=tcp://h:1/ -S /a#b");
     }
 }

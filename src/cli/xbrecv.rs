@@ -12,9 +12,11 @@ use crate::codec::Layer;
 use crate::prepare::{Mysqld, Prepare, launch};
 use crate::receive::{self, ReceiveOptions, ReceiveSummary};
 use crate::target::{Mapping, Target};
-use crate::transport::Address;
+use crate::transport::line::{Incoming, LineFacts};
 use crate::transport::stdin::Stdin;
+use crate::transport::{Address, Inlet};
 
+use super::line::{self, LineArgs};
 use super::progress::{Display, Mode};
 use super::{keys, report, signals, xbrecv_prepare};
 
@@ -34,6 +36,7 @@ Examples:
   xbsend | ssh replica xbrecv /var/lib/mysql             a new replica, over ssh
   xbrecv /restore < full.xb                              from a backup file
   xbrecv --identity key.txt /restore < full.xb           the same, where it was encrypted
+  xbrecv --from quic://0.0.0.0:4810 /var/lib/mysql       over the network: prints what to run on the source
   xbrecv --verify-only < full.xb                         is it whole?
   xbrecv prepare /backup                                 a folder received with --prepare=none, in its place
 
@@ -55,7 +58,7 @@ struct Args {
     /// Where the datadir is to be: an absent or empty folder
     #[arg(value_name = "DIR", required_unless_present = "verify_only")]
     dir: Option<PathBuf>,
-    /// Where the stream comes from: `-` is standard input; tcp:// and quic:// are not there yet
+    /// Where the stream comes from: -, standard input, or where to listen for it: tcp://ADDRESS:PORT or quic://ADDRESS:PORT
     #[arg(long, value_name = "PLACE", default_value = "-")]
     from: Address,
     /// Read the whole stream, write nothing, and say whether it is whole
@@ -70,6 +73,8 @@ struct Args {
     /// Threads that verify and write [default: number of cores]
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
+    #[command(flatten)]
+    line: LineArgs,
 
     /// File with the secret key that an encrypted stream was made for (of age-keygen). May be given again
     #[arg(long, value_name = "FILE")]
@@ -149,20 +154,32 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    if args.from != Address::Pipe {
-        return Err(Error::new(Code::Usage, format!("--from {} is not there yet", args.from))
-            .hint("use a pipe: ssh SOURCE xbsend | xbrecv DIR"));
-    }
-    let mode = args.progress;
+    let (mode, from) = (args.progress, args.from.clone());
+    let line_options = args.line.options()?;
     let options = options(args)?;
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
-    let mut stdin = Stdin::open(stop.clone())?;
     let progress = Arc::new(Progress::new());
+    let (mut inlet, line): (Box<dyn Inlet>, _) = match &from {
+        Address::Pipe => (Box::new(Stdin::open(stop.clone())?), None),
+        Address::Line(address) => {
+            let line = Incoming::listen(address, &line_options, progress.clone(), stop.clone())?;
+            (Box::new(line.inlet()), Some(line))
+        }
+    };
+    if let Some(line) = &line {
+        eprintln!("{PROGRAM}: listening on {}; run on the source:", line.local);
+        eprintln!("{PROGRAM}:   xbsend --to '{}'", line.invitation());
+    }
     let display = Display::start(PROGRAM, mode, progress.clone());
-    let summary = receive::run(&options, &mut stdin, &progress, &stop)?;
+    let received = receive::run(&options, &mut *inlet, &progress, &stop);
+    let told = line.as_ref().is_none_or(|line| line.settle(received.as_ref().err()));
+    let mut summary = received?;
+    if !told {
+        summary.notes.push("the sender could not be told that all is well".to_owned());
+    }
     display.finish();
-    eprint!("{}", render(&summary, &options.prepare));
+    eprint!("{}", render(&summary, &options.prepare, line.map(|line| line.facts())));
     Ok(())
 }
 
@@ -229,7 +246,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| "too large".to_owned())
 }
 
-fn render(s: &ReceiveSummary, prepare: &Prepare) -> String {
+fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<LineFacts>) -> String {
     let headline = match (&s.target, s.has_manifest) {
         (None, true) => "the stream is whole".to_owned(),
         (None, false) => {
@@ -260,6 +277,7 @@ fn render(s: &ReceiveSummary, prepare: &Prepare) -> String {
         ("gtid", s.gtid_executed.clone().unwrap_or_default()),
         ("prepared", prepared(s, prepare)),
         ("outside", external.join(", ")),
+        ("line", line::summary(line)),
         ("notes", s.notes.join("; ")),
         ("next", s.target.as_deref().map_or(String::new(), |dir| next_step(s, prepare, dir))),
     ];

@@ -14,8 +14,11 @@ use crate::codec::Compression;
 use crate::send::{self, Encryption, SendOptions, SendSummary};
 use crate::source::session::{ConnectOptions, SslMode};
 use crate::transport::Address;
+use crate::transport::line::{LineFacts, Outgoing};
+use crate::transport::outlet::Sink;
 use crate::transport::stdout::Stdout;
 
+use super::line::{self, LineArgs};
 use super::option_files::{self, Choice, Options};
 use super::progress::{Display, Mode};
 use super::{keys, password, report, signals};
@@ -31,6 +34,7 @@ Examples:
   xbsend --user backup --password > full.xb              a backup file (asks for the password)
   xbsend --compress --encrypt-to age1… > full.xb         a small one that only the owner of the key can read
   xbsend --dense | mbstream -x -C /restore               read with MariaDB's or Percona's extractor
+  xbsend --to 'quic://replica:4810/#…'                   over the network: the line that xbrecv --from prints
 
 Options also come from the [client] and [xbsend] groups of my.cnf.
 The account needs: GRANT BACKUP_ADMIN, PROCESS, RELOAD, SELECT, LOCK TABLES ON *.* TO 'backup'@'localhost';
@@ -105,9 +109,17 @@ struct Args {
     /// Folder for redo that the line is too slow for [default: the system's]
     #[arg(long, value_name = "DIR", help_heading = "Backup")]
     tmpdir: Option<PathBuf>,
-    /// Where the stream goes: `-` is standard output; tcp:// and quic:// are not there yet
-    #[arg(long, value_name = "PLACE", default_value = "-", help_heading = "Backup")]
-    to: String,
+    /// Where the stream goes: -, standard output, or what a waiting xbrecv prints, tcp://… or quic://…; its ticket is wiped
+    /// from the process list at once [default: $XBSEND_TO, then -]
+    #[arg(long, value_name = "PLACE", help_heading = "Backup")]
+    to: Option<String>,
+    /// Read that place from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "to", help_heading = "Backup")]
+    to_file: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    to_fd: Option<i32>,
+    #[command(flatten)]
+    line: LineArgs,
 
     /// Compress the stream; a value may be `zstd` (the default) or `lz4`
     #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "zstd", value_enum, help_heading = "Layers")]
@@ -183,29 +195,59 @@ pub fn main() -> ExitCode {
 }
 
 fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
-    // Not by clap, whose words would repeat what is secret in it.
-    let to: Address = args.to.parse()?;
-    if to != Address::Pipe {
-        return Err(Error::new(Code::Usage, format!("--to {to} is not there yet"))
-            .hint("use a pipe: xbsend | ssh HOST xbrecv DIR"));
-    }
+    wipe_secrets(&args, typed)?;
     match (args.password_fd, args.password.as_deref()) {
         (Some(fd), _) => args.password = Some(password::from_fd(fd)?),
         (None, Some("")) => args.password = Some(password::ask()?),
-        (None, Some(typed_password)) => password::wipe(typed, typed_password)?,
-        (None, None) => {}
+        _ => {}
     }
-    let sink = Stdout::open()?;
+    let to = destination(&args)?;
+    let line_options = args.line.options()?;
     let mode = args.progress;
     let options = options(args, typed)?;
     let stop = Arc::new(Stop::new()?);
-    signals::watch(stop.clone())?;
     let progress = Arc::new(Progress::new());
+    let (sink, line): (Box<dyn Sink>, _) = match &to {
+        Address::Pipe => (Box::new(Stdout::open()?), None),
+        Address::Line(address) => {
+            signals::watch(stop.clone())?;
+            let line = Outgoing::connect(address, &line_options, progress.clone(), stop.clone())?;
+            (line.sink(), Some(line))
+        }
+    };
+    if line.is_none() {
+        signals::watch(stop.clone())?;
+    }
     let display = Display::start(PROGRAM, mode, progress.clone());
-    let summary = send::run(&options, Box::new(sink), &progress, &stop)?;
+    let sent = send::run(&options, sink, &progress, &stop);
+    if let (Some(line), Err(e)) = (&line, &sent) {
+        line.abandon(e);
+    }
+    let summary = sent?;
     display.finish();
-    eprint!("{}", render(&summary));
+    eprint!("{}", render(&summary, line.map(|line| line.facts())));
     Ok(())
+}
+
+/// Nobody is to read secrets in the process list.
+fn wipe_secrets(args: &Args, typed: &[OsString]) -> Result<()> {
+    let password = args.password.as_deref().filter(|p| !p.is_empty()).map(|p| ("--password-fd", p));
+    let ticket =
+        args.to.as_deref().filter(|to| to.contains('#') && args.to_fd.is_none()).map(|to| ("--to-fd", to));
+    let secrets: Vec<_> = password.into_iter().chain(ticket).collect();
+    if secrets.is_empty() { Ok(()) } else { password::wipe(typed, &secrets) }
+}
+
+/// Where the stream goes. Not read by clap, whose words would repeat what is secret in it.
+fn destination(args: &Args) -> Result<Address> {
+    let text = match (args.to_fd, &args.to, &args.to_file) {
+        (Some(fd), ..) => password::from_fd(fd)?,
+        (None, Some(to), _) => to.clone(),
+        (None, None, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|e| Error::io(Code::Usage, format!("can't read {}", file.display()), e))?,
+        (None, None, None) => std::env::var("XBSEND_TO").unwrap_or_else(|_| "-".to_owned()),
+    };
+    text.trim().parse()
 }
 
 /// What it means: the command line over the option files over the environment.
@@ -336,7 +378,7 @@ fn number<T: std::str::FromStr>(files: &Options, key: &str) -> Result<Option<T>>
         .transpose()
 }
 
-fn render(s: &SendSummary) -> String {
+fn render(s: &SendSummary, line: Option<LineFacts>) -> String {
     let lock = |l: &Option<crate::source::locks::LockTimes>| {
         l.map_or(String::new(), |l| {
             format!("{} (waited {})", report::duration(l.held), report::duration(l.waited))
@@ -364,9 +406,14 @@ fn render(s: &SendSummary) -> String {
             "torn pages",
             if s.torn_retries > 0 { format!("{} read again", s.torn_retries) } else { String::new() },
         ),
+        ("line", line::summary(line)),
         ("notes", s.notes.join("; ")),
     ];
-    report::summary(PROGRAM, "the whole backup was sent", &lines)
+    let headline = match line {
+        None => "the whole backup was sent",
+        Some(_) => "the whole backup was sent, and the receiver says OK",
+    };
+    report::summary(PROGRAM, headline, &lines)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod load;
 pub mod pages;
 pub mod pipe;
 mod random;
+pub mod relay;
 mod server;
 pub mod streams;
 mod zoo;

@@ -1,0 +1,141 @@
+//! Which bytes of a stream are there: all up to some byte, and some ranges ahead of it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Ranges ahead that are told to the other side; what is beyond is told later.
+pub const TOLD_MAX: usize = 64;
+
+/// A set of bytes, made of ranges.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Ranges {
+    upto: u64,
+    /// End by start. None touches another, or `upto`.
+    ahead: BTreeMap<u64, u64>,
+    ahead_bytes: u64,
+}
+
+impl Ranges {
+    /// All bytes below this are there.
+    pub fn upto(&self) -> u64 {
+        self.upto
+    }
+
+    /// How many bytes are there.
+    pub fn total(&self) -> u64 {
+        self.upto + self.ahead_bytes
+    }
+
+    /// The ranges ahead of [`Ranges::upto`], in order.
+    pub fn ahead(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.ahead.iter().map(|(start, end)| *start..*end)
+    }
+
+    /// Where the last range ends.
+    pub fn end(&self) -> u64 {
+        self.ahead.last_key_value().map_or(self.upto, |(_, end)| *end)
+    }
+
+    /// Whether any byte of `range` is there.
+    pub fn touches(&self, range: &Range<u64>) -> bool {
+        range.start < self.upto
+            || self.ahead.range(..range.end).next_back().is_some_and(|(_, end)| *end > range.start)
+    }
+
+    /// Adds a range of which nothing is there yet; whether it was added.
+    pub fn insert(&mut self, range: Range<u64>) -> bool {
+        if range.is_empty() || self.touches(&range) {
+            return range.is_empty();
+        }
+        let Range { mut start, mut end } = range;
+        self.ahead_bytes += end - start;
+        if let Some(after) = self.ahead.remove(&end) {
+            end = after;
+        }
+        if start == self.upto {
+            self.ahead_bytes -= end - start;
+            self.upto = end;
+            return true;
+        }
+        if let Some((&before, &meets)) = self.ahead.range(..start).next_back()
+            && meets == start
+        {
+            start = before;
+        }
+        self.ahead.insert(start, end);
+        true
+    }
+
+    /// Takes in all of `other`, which may overlap.
+    pub fn merge(&mut self, other: &Ranges) {
+        let all: Vec<_> = std::iter::once(0..other.upto).chain(other.ahead()).collect();
+        for range in all {
+            let mut at = range.start;
+            while let Some(gap) = self.gap(at).filter(|gap| gap.start < range.end) {
+                let end = gap.end.min(range.end);
+                self.insert(gap.start..end);
+                at = end;
+            }
+        }
+    }
+
+    /// The first run of bytes from `at` on that are not there.
+    pub fn gap(&self, at: u64) -> Option<Range<u64>> {
+        let mut start = at.max(self.upto);
+        if let Some((_, end)) = self.ahead.range(..=start).next_back() {
+            start = start.max(*end);
+        }
+        let end = self.ahead.range(start..).next().map_or(u64::MAX, |(start, _)| *start);
+        (start < end).then_some(start..end)
+    }
+
+    /// How many bytes below `end` are there.
+    pub fn total_below(&self, end: u64) -> u64 {
+        let ahead: u64 = self.ahead.range(..end).map(|(start, until)| (*until).min(end) - start).sum();
+        self.upto.min(end) + ahead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ranges_meet() {
+        let mut r = Ranges::default();
+        assert!(r.insert(10..20) && r.insert(30..40) && r.insert(20..30));
+        assert_eq!(r.ahead().collect::<Vec<_>>(), [10..40]);
+        assert_eq!((r.upto(), r.total(), r.end()), (0, 30, 40));
+        assert!(!r.insert(39..41) && !r.insert(5..11) && r.insert(0..10));
+        assert_eq!((r.upto(), r.total(), r.ahead().count()), (40, 40, 0));
+        assert_eq!(r.gap(7), Some(40..u64::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn as_a_set_of_bytes(pieces in prop::collection::vec((0u64..60, 0u64..12), 0..30), at in 0u64..80) {
+            let (mut r, mut all) = (Ranges::default(), std::collections::BTreeSet::new());
+            for (start, len) in pieces {
+                let range = start..start + len;
+                let free = range.clone().all(|b| !all.contains(&b));
+                prop_assert_eq!(r.insert(range.clone()), free);
+                if free {
+                    all.extend(range);
+                }
+            }
+            let first_missing = (0..).find(|b| !all.contains(b)).unwrap();
+            prop_assert_eq!(r.upto(), first_missing);
+            prop_assert_eq!(r.total(), all.len() as u64);
+            prop_assert_eq!(r.total_below(at), all.iter().filter(|b| **b < at).count() as u64);
+            let gap = r.gap(at).unwrap();
+            prop_assert_eq!(gap.start, (at..).find(|b| !all.contains(b)).unwrap());
+            prop_assert!(gap.clone().take(100).all(|b| !all.contains(&b)));
+            let mut merged = Ranges::default();
+            merged.insert(20..30);
+            merged.merge(&r);
+            all.extend(20..30);
+            prop_assert_eq!(merged.total(), all.len() as u64);
+        }
+    }
+}

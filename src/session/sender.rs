@@ -1,0 +1,333 @@
+//! The sending side's part of a session.
+//!
+//! ```text
+//!            connected          Welcome
+//!   Down ───────────────► Greeting ─────► Up ──── Verdict, Refused, abort ────► Over
+//!    ▲ │ tried for too long   │            │
+//!    │ └─► Over               │            │
+//!    └──── lost, silent ◄─────┴────────────┘
+//! ```
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::alive::Alive;
+use super::message::{Doing, Failure, Finish, Hello, Message, Ping, Reason, Seen};
+use super::pace::Pace;
+use super::ranges::Ranges;
+use super::ticket::Token;
+use super::{Patience, Secret, VERSION, Violation, backoff};
+
+/// How a session ended for its sender.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// The receiver has verified, prepared and put in place all of it.
+    Done,
+    /// The receiver failed.
+    Failed(Failure),
+    /// The receiver wants nothing of this sender.
+    Refused(Reason),
+    /// The line could not be mended for so long.
+    Lost(Duration),
+    /// This side gave up.
+    Aborted,
+}
+
+#[derive(Debug)]
+enum Link {
+    Down { since: Duration, attempts: u32, retry: Duration },
+    Greeting { down_since: Duration, attempts: u32, since: Duration },
+    Up { alive: Alive },
+}
+
+/// The sending side of a session.
+#[derive(Debug)]
+pub struct Sender {
+    token: Option<Token>,
+    secret: Secret,
+    patience: Patience,
+    link: Link,
+    was_up: bool,
+    /// Bytes that were written so far.
+    written: u64,
+    finished: bool,
+    /// What is safe.
+    held: Ranges,
+    /// Next byte to give to this connection.
+    cursor: u64,
+    /// All bytes below were given to some connection.
+    high: u64,
+    resent: u64,
+    reconnects: u64,
+    pace: Pace,
+    greet: bool,
+    tell_finish: bool,
+    abort: Option<Failure>,
+    seen: bool,
+    outcome: Option<Outcome>,
+    doing: Option<Doing>,
+}
+
+impl Sender {
+    /// A session that begins `now` with no connection.
+    pub fn new(token: Option<Token>, secret: Secret, patience: Patience, now: Duration) -> Sender {
+        Sender {
+            token,
+            secret,
+            patience,
+            link: Link::Down { since: now, attempts: 0, retry: now },
+            was_up: false,
+            written: 0,
+            finished: false,
+            held: Ranges::default(),
+            cursor: 0,
+            high: 0,
+            resent: 0,
+            reconnects: 0,
+            pace: Pace::default(),
+            greet: false,
+            tell_finish: false,
+            abort: None,
+            seen: false,
+            outcome: None,
+            doing: None,
+        }
+    }
+
+    /// When to connect next; `None` while connected, or when it is over.
+    pub fn connect_at(&self) -> Option<Duration> {
+        match self.link {
+            Link::Down { retry, .. } if self.outcome.is_none() => Some(retry),
+            _ => None,
+        }
+    }
+
+    /// A connection stands; the other side proved who it is, this one has not.
+    pub fn connected(&mut self, now: Duration) {
+        if let Link::Down { since, attempts, .. } = self.link {
+            self.link = Link::Greeting { down_since: since, attempts, since: now };
+            self.greet = true;
+        }
+    }
+
+    /// The connection is gone, or none could be made. `random` spreads attempts in time.
+    pub fn lost(&mut self, now: Duration, random: u64) {
+        let (since, attempts) = match self.link {
+            Link::Down { since, attempts, .. } => (since, attempts + 1),
+            Link::Greeting { down_since, attempts, .. } => (down_since, attempts + 1),
+            Link::Up { .. } => (now, 0),
+        };
+        self.link = Link::Down { since, attempts, retry: now + backoff::delay(attempts, random) };
+        self.pace.lost();
+        self.tick(now);
+    }
+
+    /// `len` more bytes are there to be sent.
+    pub fn write(&mut self, len: u64) {
+        self.written += len;
+    }
+
+    /// No more bytes will come.
+    pub fn finish(&mut self) {
+        self.finished = true;
+        self.tell_finish = true;
+    }
+
+    /// There will be no end of the stream: tells the receiver why, if it can be told.
+    pub fn abort(&mut self, why: Failure) {
+        if self.outcome.is_none() {
+            self.abort = Some(why);
+            self.outcome = Some(Outcome::Aborted);
+        }
+    }
+
+    /// A message came.
+    ///
+    /// # Errors
+    /// The connection is of no use then.
+    pub fn receive(&mut self, now: Duration, message: Message) -> Result<(), Violation> {
+        if self.outcome.is_some() {
+            return Ok(());
+        }
+        if let Link::Up { alive } = &mut self.link {
+            alive.heard(now);
+        }
+        match (&self.link, message) {
+            (Link::Greeting { .. }, Message::Welcome(welcome)) => {
+                let held = welcome.held.unwrap_or_default().ranges(self.high)?;
+                self.welcome(now, held)?;
+            }
+            (Link::Greeting { .. }, Message::Refused(refused)) => {
+                self.outcome = Some(Outcome::Refused(refused.reason()));
+            }
+            (Link::Up { .. }, Message::Ack(held)) => {
+                let held = held.ranges(self.high)?;
+                self.take(now, &held)?;
+            }
+            (Link::Up { .. }, Message::Verdict(verdict)) => self.verdict(verdict.failure)?,
+            (Link::Up { .. }, Message::Doing(doing)) => self.doing = Some(doing),
+            (Link::Up { .. }, Message::Ping(_)) => {}
+            (_, other) => return Err(Violation::Misplaced(other.name())),
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, now: Duration, held: Ranges) -> Result<(), Violation> {
+        self.take(now, &held)?;
+        self.reconnects += u64::from(self.was_up);
+        self.was_up = true;
+        self.link = Link::Up { alive: Alive::new(self.patience.keepalive, now) };
+        self.cursor = self.held.upto();
+        self.tell_finish = self.finished;
+        Ok(())
+    }
+
+    fn take(&mut self, now: Duration, held: &Ranges) -> Result<(), Violation> {
+        if held.upto() < self.held.upto() {
+            return Err(Violation::Forgotten { before: self.held.upto(), now: held.upto() });
+        }
+        let before = self.held.total();
+        self.held.merge(held);
+        let more = self.held.total() - before;
+        if more > 0 {
+            self.pace.acked(now, more);
+        }
+        Ok(())
+    }
+
+    fn verdict(&mut self, failure: Option<Failure>) -> Result<(), Violation> {
+        self.outcome = Some(match failure {
+            Some(failure) => Outcome::Failed(failure.sanitized()),
+            None if self.finished && self.held.upto() == self.written => Outcome::Done,
+            None => return Err(Violation::Misplaced("verdict of a stream that is not whole")),
+        });
+        self.seen = true;
+        Ok(())
+    }
+
+    /// The next message to send.
+    pub fn poll_message(&mut self, now: Duration) -> Option<Message> {
+        let message = self.next_message(now)?;
+        if let Link::Up { alive } = &mut self.link {
+            alive.spoke(now);
+        }
+        Some(message)
+    }
+
+    fn next_message(&mut self, now: Duration) -> Option<Message> {
+        if std::mem::take(&mut self.greet) {
+            return Some(Message::Hello(Hello {
+                version: VERSION,
+                token: self.token.map_or_else(Vec::new, |t| t.0.to_vec()),
+                secret: self.secret.to_vec(),
+            }));
+        }
+        let Link::Up { alive } = &self.link else { return None };
+        if let Some(why) = self.abort.take() {
+            return Some(Message::Abort(why));
+        }
+        if std::mem::take(&mut self.seen) {
+            return Some(Message::Seen(Seen {}));
+        }
+        if self.outcome.is_some() {
+            return None;
+        }
+        if std::mem::take(&mut self.tell_finish) {
+            return Some(Message::Finish(Finish { total: self.written }));
+        }
+        alive.must_speak(now).then_some(Message::Ping(Ping {}))
+    }
+
+    /// The next bytes to send; from a given byte on at most as many as `max` says.
+    pub fn poll_segment(&mut self, now: Duration, max: impl Fn(u64) -> u64) -> Option<Range<u64>> {
+        let Link::Up { alive } = &mut self.link else { return None };
+        if self.outcome.is_some() || !self.pace.allows() {
+            return None;
+        }
+        let gap = self.held.gap(self.cursor)?;
+        let end = gap.end.min(self.written).min(gap.start.saturating_add(max(gap.start)));
+        if gap.start >= end {
+            return None;
+        }
+        alive.spoke(now);
+        self.pace.sent(now, end - gap.start);
+        self.resent += end.min(self.high).saturating_sub(gap.start);
+        self.cursor = end;
+        self.high = self.high.max(end);
+        Some(gap.start..end)
+    }
+
+    /// Looks at the clock. Whether the connection is to be given up.
+    pub fn tick(&mut self, now: Duration) -> bool {
+        let (since, patience) = match &self.link {
+            Link::Up { alive } => return alive.is_dead(now),
+            Link::Greeting { down_since, .. } => (*down_since, self.patience()),
+            Link::Down { since, .. } => (*since, self.patience()),
+        };
+        if now >= since + patience && self.outcome.is_none() {
+            self.outcome = Some(Outcome::Lost(patience));
+        }
+        match self.link {
+            Link::Greeting { since, .. } => self.outcome.is_some() || now >= since + self.patience.handshake,
+            _ => false,
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        if self.was_up { self.patience.reconnect } else { self.patience.first }
+    }
+
+    /// When to call [`Sender::tick`] and [`Sender::poll_message`] at the latest.
+    pub fn deadline(&self) -> Option<Duration> {
+        if self.outcome.is_some() {
+            return None;
+        }
+        Some(match &self.link {
+            Link::Up { alive } => alive.deadline(),
+            Link::Greeting { down_since, since, .. } => {
+                (*since + self.patience.handshake).min(*down_since + self.patience())
+            }
+            Link::Down { since, retry, .. } => (*retry).min(*since + self.patience()),
+        })
+    }
+
+    /// All bytes below this are safe and need not be kept.
+    pub fn released(&self) -> u64 {
+        self.held.upto()
+    }
+
+    /// How it ended.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// Whether everything was said that the other side should hear of the end.
+    pub fn is_told(&self) -> bool {
+        self.outcome.is_some() && !self.seen && (self.abort.is_none() || !self.is_up())
+    }
+
+    /// Whether the connection is the session's.
+    pub fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up { .. })
+    }
+
+    /// Whether there ever was a connection that was the session's.
+    pub fn was_up(&self) -> bool {
+        self.was_up
+    }
+
+    /// Bytes that were given to more than one connection.
+    pub fn resent(&self) -> u64 {
+        self.resent
+    }
+
+    /// Connections after the first.
+    pub fn reconnects(&self) -> u64 {
+        self.reconnects
+    }
+
+    /// What the receiver said last of its doing.
+    pub fn doing(&self) -> Option<&Doing> {
+        self.doing.as_ref()
+    }
+}

@@ -1,0 +1,498 @@
+//! The receiving end of a line.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use crate::base::progress::{Phase, Progress};
+use crate::base::{Code, Error, Result, Stop};
+use crate::session::frame::{Frame, Frames, control};
+use crate::session::message::{Doing, Hello, Message};
+use crate::session::receiver::{ConnectionId, Outcome, Receiver};
+use crate::session::ticket::{TOKEN_LEN, Token};
+use crate::session::{Patience, Ticket};
+use crate::transport::Inlet;
+use crate::transport::address::{Carrier, LineAddress};
+
+use super::arrivals::Arrivals;
+use super::changes::{Changes, Shared, requested};
+use super::connection::{Connection, LAST_WORDS, Reading, Writing, next_frame, next_large, say};
+use super::strangers::Strangers;
+use super::{Clock, LineFacts, LineOptions, ending, quic, random, runtime, tcp, tls};
+
+/// Room for a stranger's greeting.
+const GREETING: usize = 512;
+/// How often the sender hears what is being done after its last byte.
+const DOING: Duration = Duration::from_millis(500);
+
+/// The receiving end of a line: it listens until this is dropped.
+pub struct Incoming {
+    line: Arc<Line>,
+    stop: Arc<Stop>,
+    quit: Arc<Stop>,
+    /// What the sender is to be given, with what is secret in it.
+    invitation: LineAddress,
+    /// Where it listens.
+    pub local: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+struct Line {
+    shared: Shared<State>,
+    clock: Clock,
+    strangers: Strangers,
+    patience: Patience,
+    progress: Arc<Progress>,
+    last_id: AtomicU64,
+}
+
+struct State {
+    session: Receiver,
+    arrivals: Arrivals,
+    /// Somebody waits for room among the arrivals.
+    full: bool,
+    /// Connections whose last words are being said.
+    closing: usize,
+}
+
+enum Door {
+    Tcp(TcpListener, Arc<ServerConfig>),
+    Quic(quinn::Endpoint),
+}
+
+impl Incoming {
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    /// [`Code::Usage`], [`Code::LineLost`] where the address can't be listened at.
+    pub fn listen(
+        address: &LineAddress,
+        options: &LineOptions,
+        progress: Arc<Progress>,
+        stop: Arc<Stop>,
+    ) -> Result<Incoming> {
+        if address.secret.is_some() {
+            return Err(Error::new(Code::Usage, "the listening side makes the ticket itself")
+                .hint("leave out what stands behind #"));
+        }
+        let (config, ticket) = match &options.certificates {
+            Some(certificates) => (tls::server_with(certificates)?, None),
+            None => {
+                let (config, fingerprint) = tls::server_for_ticket()?;
+                let mut token = [0; TOKEN_LEN];
+                random(&mut token)?;
+                (config, Some(Ticket { fingerprint, token: Token(token) }))
+            }
+        };
+        let runtime = runtime("line", if address.carrier == Carrier::Tcp { 1 } else { 2 })?;
+        let (door, local) = runtime.block_on(open(address, config, options.patience.keepalive))?;
+        let state = State {
+            session: Receiver::new(ticket.as_ref().map(|t| t.token), options.patience),
+            arrivals: Arrivals::default(),
+            full: false,
+            closing: 0,
+        };
+        let line = Arc::new(Line {
+            shared: Shared::new(state),
+            clock: Clock::new(),
+            strangers: Strangers::default(),
+            patience: options.patience,
+            progress,
+            last_id: AtomicU64::new(0),
+        });
+        let quit = Arc::new(Stop::new()?);
+        runtime.spawn(line.clone().watch(stop.clone()));
+        runtime.spawn(line.clone().watch(quit.clone()));
+        runtime.spawn(line.clone().keep_time());
+        runtime.spawn(line.clone().accept(door));
+        let invitation = LineAddress {
+            carrier: address.carrier,
+            host: host_name(local),
+            port: local.port(),
+            secret: ticket.map(|t| t.reveal()),
+        };
+        Ok(Incoming { line, stop, quit, invitation, local, runtime: Some(runtime) })
+    }
+
+    /// What stands behind `--to` on the sending side, with the ticket: a secret.
+    pub fn invitation(&self) -> String {
+        match &self.invitation.secret {
+            Some(secret) => format!("{}/#{secret}", self.invitation),
+            None => self.invitation.to_string(),
+        }
+    }
+
+    /// Where the stream is read from.
+    pub fn inlet(&self) -> LineInlet {
+        let (line, stop, quit) = (self.line.clone(), self.stop.clone(), self.quit.clone());
+        LineInlet { line, stop, quit, current: Bytes::new() }
+    }
+
+    /// Tells the sender what became of the stream, and waits until it knows. Whether it does; where no sender ever came,
+    /// there is nobody to be told.
+    pub fn settle(&self, failed: Option<&Error>) -> bool {
+        let shared = &self.line.shared;
+        let mut state = shared.lock();
+        state.session.verdict(failed.map(ending::failure));
+        state.arrivals.discard();
+        shared.wake_tasks();
+        let begun = self.line.clock.now();
+        while state.session.has_begun() && state.session.outcome().is_none() {
+            if self.stop.requested() && self.line.clock.now() > begun + LAST_WORDS {
+                break;
+            }
+            state = shared.wait_for(state, Duration::from_millis(200));
+        }
+        let settled = state.session.outcome() == Some(&Outcome::Settled) || !state.session.has_begun();
+        let until = self.line.clock.now() + LAST_WORDS;
+        while state.closing > 0 && self.line.clock.now() < until {
+            state = shared.wait_for(state, LAST_WORDS);
+        }
+        settled
+    }
+
+    /// How it went.
+    pub fn facts(&self) -> LineFacts {
+        LineFacts { reconnects: self.line.shared.lock().session.reconnects(), resent: 0 }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn open(
+    address: &LineAddress,
+    config: ServerConfig,
+    keepalive: Duration,
+) -> Result<(Door, SocketAddr)> {
+    let failed = |e: io::Error| Error::new(Code::LineLost, format!("can't listen at {address}")).cause(e);
+    let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await.map_err(failed)?.next();
+    let local = found.ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
+    match address.carrier {
+        Carrier::Tcp => {
+            let listener = TcpListener::bind(local).await.map_err(failed)?;
+            let local = listener.local_addr().map_err(failed)?;
+            Ok((Door::Tcp(listener, Arc::new(config)), local))
+        }
+        Carrier::Quic => {
+            let endpoint = quic::listen(local, config, keepalive)?;
+            let local = endpoint.local_addr().map_err(failed)?;
+            Ok((Door::Quic(endpoint), local))
+        }
+    }
+}
+
+/// What others may know this machine by.
+fn host_name(local: SocketAddr) -> String {
+    if !local.ip().is_unspecified() {
+        return local.ip().to_string();
+    }
+    rustix::system::uname().nodename().to_str().unwrap_or("HOST").to_owned()
+}
+
+/// Reads what has arrived.
+pub struct LineInlet {
+    line: Arc<Line>,
+    stop: Arc<Stop>,
+    quit: Arc<Stop>,
+    current: Bytes,
+}
+
+impl Inlet for LineInlet {
+    fn read(&mut self, into: &mut [u8]) -> Result<usize> {
+        self.stop.check()?;
+        self.quit.check()?;
+        if self.current.is_empty() && !self.fetch()? {
+            return Ok(0);
+        }
+        let n = self.current.len().min(into.len());
+        self.current.copy_to_slice(&mut into[..n]);
+        Ok(n)
+    }
+
+    fn quit(&self) -> Arc<Stop> {
+        self.quit.clone()
+    }
+}
+
+impl LineInlet {
+    /// Waits for bytes; whether there are any.
+    fn fetch(&mut self) -> Result<bool> {
+        let shared = &self.line.shared;
+        let mut state = shared.lock();
+        loop {
+            if let Some(bytes) = state.arrivals.take() {
+                self.current = bytes;
+                if std::mem::take(&mut state.full) {
+                    shared.wake_tasks();
+                }
+                return Ok(true);
+            }
+            if state.session.total() == Some(state.arrivals.read()) {
+                return Ok(false);
+            }
+            if let Some(outcome) = state.session.outcome() {
+                return Err(ending::of_receiver(outcome));
+            }
+            self.stop.check()?;
+            self.quit.check()?;
+            state = shared.wait(state);
+        }
+    }
+}
+
+impl Line {
+    /// Frees whoever waits once a stop is asked for.
+    async fn watch(self: Arc<Line>, stop: Arc<Stop>) {
+        requested(stop).await;
+        // Under the lock: a reader that has just looked is waiting by now.
+        drop(self.shared.lock());
+        self.shared.wake_threads();
+    }
+
+    /// Notices silence, and tells the sender what is being done.
+    async fn keep_time(self: Arc<Line>) {
+        let mut told = Duration::ZERO;
+        loop {
+            let pause = (self.patience.keepalive / 4).min(DOING);
+            tokio::time::sleep(pause).await;
+            let now = self.clock.now();
+            let mut state = self.shared.lock();
+            let silent = state.session.tick(now);
+            if now >= told + DOING && self.progress.phase() == Phase::Preparing {
+                told = now;
+                state.session.doing(Doing {
+                    phase: Phase::Preparing.as_str().to_owned(),
+                    done: Progress::get(&self.progress.records_done),
+                    total: Progress::get(&self.progress.records_total),
+                });
+            }
+            drop(state);
+            if silent {
+                tracing::warn!("nothing was heard of the sender any more; it may come back");
+            }
+            self.shared.wake();
+        }
+    }
+
+    async fn accept(self: Arc<Line>, door: Door) {
+        match door {
+            Door::Tcp(listener, config) => loop {
+                let socket = tcp::accept(&listener).await;
+                self.admit(tcp::greet(socket, config.clone()));
+            },
+            Door::Quic(endpoint) => {
+                while let Some(incoming) = quic::accept(&endpoint).await {
+                    self.admit(quic::greet(incoming));
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Line>, greeting: impl Future<Output = io::Result<Connection>> + Send + 'static) {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let task = tokio::spawn(self.clone().serve(id, greeting));
+        self.strangers.come(id, task.abort_handle());
+    }
+
+    /// All that happens on one connection.
+    async fn serve(
+        self: Arc<Line>,
+        id: ConnectionId,
+        greeting: impl Future<Output = io::Result<Connection>>,
+    ) {
+        let mut frames = Frames::of_stranger();
+        let met = async {
+            let mut connection = greeting.await?;
+            let hello = match next_frame(&mut connection.read, &mut frames, GREETING).await? {
+                Some(Frame::Control(Message::Hello(hello))) => hello,
+                _ => return Err(io::Error::other("it did not greet")),
+            };
+            Ok((connection, hello))
+        };
+        let (connection, hello) = match tokio::time::timeout(self.patience.handshake, met).await {
+            Ok(Ok(met)) => met,
+            Ok(Err(e)) => return tracing::debug!("a stranger was sent away: {e}"),
+            Err(_) => return tracing::debug!("a stranger took too long"),
+        };
+        self.meet(id, connection, frames, hello).await;
+    }
+
+    async fn meet(&self, id: ConnectionId, mut connection: Connection, mut frames: Frames, hello: Hello) {
+        let admitted = self.shared.lock().session.hello(self.clock.now(), id, &hello);
+        if let Err(refused) = admitted {
+            tracing::warn!("{} was refused ({:?})", connection.peer, refused.reason());
+            let said = say(&mut connection.write, Message::Refused(refused));
+            if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
+                connection.close().await;
+            }
+            return;
+        }
+        self.strangers.go(id);
+        self.shared.wake();
+        frames.trust(connection.lanes.is_none());
+        tracing::info!("{} sends", connection.peer);
+        let Connection { read, write, lanes, .. } = &mut connection;
+        if let Some(lanes) = lanes {
+            quic::trust(lanes);
+        }
+        let problem = tokio::select! {
+            e = self.hear(id, read, frames) => e,
+            e = self.speak(id, write) => e,
+            e = self.lanes(id, lanes.as_ref()) => e,
+        };
+        self.part(id, connection, problem).await;
+    }
+
+    /// A connection has nothing more to give.
+    async fn part(&self, id: ConnectionId, connection: Connection, problem: io::Result<()>) {
+        if self.leave(id, &connection.peer, problem) {
+            connection.close().await;
+            self.shared.lock().closing -= 1;
+            self.shared.wake();
+        }
+    }
+
+    /// The session goes on without a connection; or it is over, and last words are to be said.
+    fn leave(&self, id: ConnectionId, peer: &str, problem: io::Result<()>) -> bool {
+        let mut state = self.shared.lock();
+        let over = state.session.outcome().is_some();
+        if over {
+            state.closing += 1;
+        } else {
+            if state.session.is_current(id) {
+                let problem = problem.err().map_or_else(|| "it was closed".to_owned(), |e| e.to_string());
+                tracing::warn!("the line from {peer} is cut ({problem}); the sender may come back");
+            }
+            state.session.lost(self.clock.now(), id);
+        }
+        drop(state);
+        self.shared.wake();
+        over
+    }
+
+    async fn hear(&self, id: ConnectionId, read: &mut Reading, mut frames: Frames) -> io::Result<()> {
+        let mut changes = self.shared.changes();
+        while let Some(frame) = next_large(read, &mut frames).await? {
+            match frame {
+                Frame::Data { offset, bytes } => self.place(id, &mut changes, offset, bytes).await?,
+                Frame::Control(message) => {
+                    let mut state = self.shared.lock();
+                    self.still(id, &state)?;
+                    state.session.receive(self.clock.now(), message).map_err(io::Error::other)?;
+                    drop(state);
+                    self.shared.wake();
+                }
+            }
+        }
+        Err(io::Error::other("the sender closed it"))
+    }
+
+    /// Takes bytes over once there is room for them.
+    async fn place(
+        &self,
+        id: ConnectionId,
+        changes: &mut Changes,
+        offset: u64,
+        bytes: Bytes,
+    ) -> io::Result<()> {
+        let range = offset..offset + bytes.len() as u64;
+        loop {
+            let now = self.clock.now();
+            {
+                let mut state = self.shared.lock();
+                self.still(id, &state)?;
+                state.session.check(&range).map_err(io::Error::other)?;
+                if state.arrivals.has_room(offset, bytes.len()) {
+                    let speak = state.session.took(now, range).map_err(io::Error::other)?;
+                    let readable = state.arrivals.put(offset, bytes);
+                    drop(state);
+                    if speak {
+                        self.shared.wake_tasks();
+                    }
+                    if readable {
+                        self.shared.wake_threads();
+                    }
+                    return Ok(());
+                }
+                state.full = true;
+                // It is this side that does not listen.
+                state.session.heard(now);
+            }
+            tokio::select! {
+                () = changes.next() => {}
+                () = tokio::time::sleep(self.patience.keepalive / 2) => {}
+            }
+        }
+    }
+
+    fn still(&self, id: ConnectionId, state: &State) -> io::Result<()> {
+        match state.session.is_current(id) {
+            true => Ok(()),
+            false => Err(io::Error::other("another connection took its place")),
+        }
+    }
+
+    async fn speak(&self, id: ConnectionId, write: &mut Writing) -> io::Result<()> {
+        let mut changes = self.shared.changes();
+        loop {
+            let (message, deadline) = {
+                let now = self.clock.now();
+                let mut state = self.shared.lock();
+                self.still(id, &state)?;
+                if state.session.outcome().is_some() {
+                    return Ok(());
+                }
+                let message = state.session.poll_message(now);
+                (message, state.session.deadline().unwrap_or(now))
+            };
+            match message {
+                Some(message) => write.write_all(&control(message)).await?,
+                None => {
+                    write.flush().await?;
+                    tokio::select! {
+                        () = changes.next() => {}
+                        () = tokio::time::sleep_until(self.clock.at(deadline)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// The stream's bytes from several streams side by side.
+    async fn lanes(&self, id: ConnectionId, lanes: Option<&quinn::Connection>) -> io::Result<()> {
+        let Some(lanes) = lanes else { return std::future::pending().await };
+        let (a, b, c, d) =
+            (self.lane(id, lanes), self.lane(id, lanes), self.lane(id, lanes), self.lane(id, lanes));
+        const { assert!(quic::LANES == 4) };
+        tokio::try_join!(a, b, c, d)?;
+        Ok(())
+    }
+
+    async fn lane(&self, id: ConnectionId, lanes: &quinn::Connection) -> io::Result<()> {
+        let mut read = lanes.accept_uni().await?;
+        let mut changes = self.shared.changes();
+        let mut frames = Frames::of_data();
+        while let Some(frame) = next_large(&mut read, &mut frames).await? {
+            if let Frame::Data { offset, bytes } = frame {
+                self.place(id, &mut changes, offset, bytes).await?;
+            }
+        }
+        // The control stream tells what that means.
+        std::future::pending().await
+    }
+}

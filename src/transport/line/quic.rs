@@ -1,0 +1,140 @@
+//! QUIC. A connection has one stream for control messages, opened by the sender, and several beside it for the stream's
+//! bytes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::BbrConfig;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::base::{Code, Error, Result};
+
+use super::connection::Connection;
+
+/// Streams for the stream's bytes.
+pub(super) const LANES: usize = 4;
+/// What a stranger may send unread: a greeting.
+const STRANGER_WINDOW: u32 = 16 << 10;
+/// What the session's sender may send unread.
+const WINDOW: u32 = 40 << 20;
+/// Packets of strangers that wait to be looked at.
+const STRANGERS_BYTES_MAX: u64 = 1 << 20;
+const STRANGERS_MAX: usize = 128;
+/// Buffers of the socket. The system may give less.
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// How a connection behaves.
+fn transport(keepalive: Duration) -> Result<Arc<TransportConfig>> {
+    let mut config = TransportConfig::default();
+    let idle = (keepalive * 3)
+        .try_into()
+        .map_err(|e| Error::new(Code::Usage, "--keepalive is too long").cause(e))?;
+    config
+        .max_idle_timeout(Some(idle))
+        .keep_alive_interval(Some(keepalive))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .stream_receive_window(VarInt::from_u32(WINDOW))
+        .receive_window(VarInt::from_u32(STRANGER_WINDOW))
+        .send_window(u64::from(WINDOW))
+        .datagram_receive_buffer_size(None)
+        // Losses that have nothing to do with the line being full must not make it slow.
+        .congestion_controller_factory(Arc::new(BbrConfig::default()));
+    Ok(Arc::new(config))
+}
+
+/// Settings of a connecting end.
+pub(super) fn client(config: ClientConfig, keepalive: Duration) -> Result<quinn::ClientConfig> {
+    let crypto = QuicClientConfig::try_from(config)
+        .map_err(|e| Error::new(Code::Internal, "can't use TLS for QUIC").cause(e))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport(keepalive)?);
+    Ok(config)
+}
+
+/// A listening end.
+pub(super) fn listen(address: SocketAddr, config: ServerConfig, keepalive: Duration) -> Result<Endpoint> {
+    let crypto = QuicServerConfig::try_from(config)
+        .map_err(|e| Error::new(Code::Internal, "can't use TLS for QUIC").cause(e))?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(transport(keepalive)?);
+    config
+        .max_incoming(STRANGERS_MAX)
+        .incoming_buffer_size(STRANGERS_BYTES_MAX / STRANGERS_MAX as u64)
+        .incoming_buffer_size_total(STRANGERS_BYTES_MAX);
+    endpoint(address, Some(config))
+        .map_err(|e| Error::new(Code::LineLost, format!("can't listen on UDP {address}")).cause(e))
+}
+
+fn endpoint(address: SocketAddr, config: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    for set in
+        [rustix::net::sockopt::set_socket_recv_buffer_size, rustix::net::sockopt::set_socket_send_buffer_size]
+    {
+        // Only a matter of speed.
+        if let Err(e) = set(&socket, SOCKET_BUFFER) {
+            tracing::debug!("the socket's buffers keep their size: {e}");
+        }
+    }
+    Endpoint::new(EndpointConfig::default(), config, socket, Arc::new(TokioRuntime))
+}
+
+/// Connects.
+pub(super) async fn dial(
+    host: &str,
+    port: u16,
+    config: quinn::ClientConfig,
+    name: &str,
+) -> io::Result<Connection> {
+    let address = tokio::net::lookup_host((host, port)).await?.next();
+    let address = address.ok_or_else(|| io::Error::other(format!("{host} has no address")))?;
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
+        SocketAddr::V6(_) => ([0u16; 8], 0).into(),
+    };
+    let endpoint = endpoint(any, None)?;
+    let lanes = endpoint.connect_with(config, address, name).map_err(io::Error::other)?.await?;
+    // What the other side sends is control messages.
+    lanes.set_receive_window(VarInt::from_u32(1 << 20));
+    let (write, read) = lanes.open_bi().await?;
+    let peer = address.to_string();
+    Ok(Connection {
+        read: Box::new(read),
+        write: Box::new(write),
+        lanes: Some(lanes),
+        endpoint: Some(endpoint),
+        peer,
+    })
+}
+
+/// The next who wants to connect, from an address that is its own.
+pub(super) async fn accept(endpoint: &Endpoint) -> Option<quinn::Incoming> {
+    loop {
+        let incoming = endpoint.accept().await?;
+        if incoming.remote_address_validated() {
+            return Some(incoming);
+        }
+        // It must answer from there first; nothing is kept of it meanwhile.
+        if let Err(e) = incoming.retry() {
+            tracing::debug!("a connection was not asked again: {e}");
+        }
+    }
+}
+
+/// Makes a connection of it.
+pub(super) async fn greet(incoming: quinn::Incoming) -> io::Result<Connection> {
+    let lanes = incoming.accept()?.await?;
+    let peer = lanes.remote_address().to_string();
+    let (write, read) = lanes.accept_bi().await?;
+    Ok(Connection { read: Box::new(read), write: Box::new(write), lanes: Some(lanes), endpoint: None, peer })
+}
+
+/// From here on the other side is the session's sender.
+pub(super) fn trust(lanes: &quinn::Connection) {
+    lanes.set_receive_window(VarInt::from_u32(WINDOW));
+    lanes.set_max_concurrent_uni_streams(VarInt::from_u32(LANES as u32));
+}

@@ -1,0 +1,95 @@
+//! Bytes of the stream that are not known to be safe on the other side.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// So many bytes are kept at most.
+pub(super) const WINDOW_BYTES_MAX: usize = 32 << 20;
+/// Bytes are kept in pieces of at most this.
+const PIECE: usize = 256 << 10;
+
+/// The window: the stream from some byte on.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    pieces: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+    end: u64,
+}
+
+impl Window {
+    /// How many more bytes may be put in.
+    pub(super) fn room(&self) -> usize {
+        WINDOW_BYTES_MAX.saturating_sub(self.bytes)
+    }
+
+    /// Appends bytes.
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        let start = self.end;
+        self.end += piece.len() as u64;
+        self.pieces.push_back((start, piece));
+    }
+
+    /// How many bytes from `start` on lie in one piece.
+    pub(super) fn contiguous(&self, start: u64) -> usize {
+        self.piece(start).map_or(0, |(at, piece)| piece.len() - (start - at) as usize)
+    }
+
+    /// The bytes from `start` on, which lie in one piece.
+    pub(super) fn get(&self, start: u64, len: usize) -> Bytes {
+        match self.piece(start) {
+            Some((at, piece)) => piece.slice((start - at) as usize..).split_to(len),
+            None => Bytes::new(),
+        }
+    }
+
+    fn piece(&self, start: u64) -> Option<&(u64, Bytes)> {
+        let n = self.pieces.partition_point(|(at, _)| *at <= start).checked_sub(1)?;
+        self.pieces.get(n).filter(|(at, piece)| start < at + piece.len() as u64)
+    }
+
+    /// Forgets what lies below `upto`.
+    pub(super) fn release(&mut self, upto: u64) {
+        while let Some((at, piece)) = self.pieces.front()
+            && at + piece.len() as u64 <= upto
+        {
+            self.bytes -= piece.len();
+            self.pieces.pop_front();
+        }
+    }
+}
+
+/// The first bytes of `parts` in one piece, at most `room` of them.
+pub(super) fn gather(parts: &[IoSlice<'_>], room: usize) -> Bytes {
+    let len = parts.iter().map(|p| p.len()).sum::<usize>().min(room).min(PIECE);
+    let mut piece = BytesMut::with_capacity(len);
+    for part in parts {
+        let left = len - piece.len();
+        piece.put_slice(&part[..part.len().min(left)]);
+    }
+    piece.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_kept_until_they_are_safe() {
+        let mut window = Window::default();
+        let parts = [IoSlice::new(b"abc"), IoSlice::new(b""), IoSlice::new(b"defgh")];
+        window.push(gather(&parts, 5));
+        window.push(gather(&parts[2..], 100));
+        assert_eq!((window.bytes, window.end), (10, 10));
+        assert_eq!((window.contiguous(3), window.contiguous(5), window.contiguous(10)), (2, 5, 0));
+        assert_eq!(window.get(3, 2), "de");
+        assert_eq!(window.get(6, 3), "efg");
+        window.release(4);
+        assert_eq!(window.bytes, 10);
+        window.release(5);
+        assert_eq!((window.bytes, window.contiguous(4), window.contiguous(5)), (5, 0, 5));
+        assert_eq!(window.room(), WINDOW_BYTES_MAX - 5);
+    }
+}
