@@ -26,9 +26,9 @@
 //!
 //! Each imports only downwards; `tests/layers.rs` fails on an upward import.
 //!
-//! `bin → cli → {send, receive} → {source, transport, target, prepare} → {stream, codec, throttle, innodb} → base`
+//! `bin → cli → {send, receive} → {source, transport, target, prepare} → {stream, codec, session, throttle, innodb} → base`
 //!
-//! * `stream`, `codec`, `throttle` and `innodb` are pure: bytes (and `now`) in, bytes and events out. No file,
+//! * `stream`, `codec`, `session`, `throttle` and `innodb` are pure: bytes (and `now`) in, bytes and events out. No file,
 //!   socket, clock or thread. They do not import each other: a frame carries opaque bytes.
 //! * `source`, `transport`, `target`, `prepare` do I/O and do not import each other.
 //! * What differs between server families and redo formats is one value, [`base::format::Format`], chosen once.
@@ -66,6 +66,16 @@
 //! a thread's turn; chunks of the age format after a first, short turn that settles what of the stream they hold, and before a second
 //! in which they are written. Frames and chunks can be undone by any thread: the receiver has one stage of threads for each layer it finds,
 //! between the line and the demultiplexer. Nothing is passed on that was not authenticated.
+//!
+//! ## How a line survives a cut
+//!
+//! Below all layers the stream is one numbered sequence of bytes ([`session`]). [`transport::line`] keeps what the receiver
+//! has not acknowledged in a window; the threads that write see a sink that is full now and then, those that read an
+//! inlet that is empty, and neither knows of connections. When one is lost, the window stays full and reading datafiles
+//! stalls by that, while redo goes on into the spool, which is bounded; the next connection's greeting proves the same
+//! session by its secret and learns what is held. How much is under way is held down to what the line holds ([`session::pace`]):
+//! the kernel's buffers would else make every cut cost megabytes. The state machines of both sides are pure and tested under
+//! random cuts and reorderings; `proto/session.md` has them written down.
 //!
 //! ## Errors
 //!

@@ -64,6 +64,8 @@ pub struct SendOptions {
     pub encryption: Encryption,
     /// Where redo is spooled that the line is too slow for.
     pub tmpdir: PathBuf,
+    /// Bytes of redo that may be spooled there.
+    pub spool_limit: u64,
     /// The command line, with nothing secret in it.
     pub command: String,
 }
@@ -164,7 +166,7 @@ pub fn run(
     stop.check()?;
     let mut notes = Vec::new();
     let consumer = register(&mut session, options.redo_consumer, &mut notes)?;
-    let spool = Arc::new(Spool::new(&options.tmpdir));
+    let spool = Arc::new(Spool::new(&options.tmpdir, options.spool_limit));
     let tailer = Tailer::start(&facts.redo_dir(), facts.format, spool.clone())?;
     tracing::info!("redo is copied from checkpoint LSN {} on", tailer.checkpoint);
     let inventory = Inventory::take(&mut session, &facts)?;

@@ -47,6 +47,8 @@ codes! {
     RedoOverrun = "redo-overrun",
     /// Redo logging is or was disabled.
     RedoDisabled = "redo-disabled",
+    /// More redo waits to be sent than may be spooled.
+    SpoolFull = "spool-full",
     /// The redo log can't be understood.
     CorruptRedo = "corrupt-redo",
     /// The other side of the pipe went away.

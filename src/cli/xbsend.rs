@@ -109,6 +109,9 @@ struct Args {
     /// Folder for redo that the line is too slow for [default: the system's]
     #[arg(long, value_name = "DIR", help_heading = "Backup")]
     tmpdir: Option<PathBuf>,
+    /// How much redo may wait there, as 512M or 64G; the backup fails when more has to
+    #[arg(long, value_name = "BYTES", value_parser = super::xbrecv::bytes, default_value = "64G", help_heading = "Backup")]
+    spool_limit: u64,
     /// Where the stream goes: -, standard output, or what a waiting xbrecv prints, tcp://… or quic://…; its ticket is wiped
     /// from the process list at once [default: $XBSEND_TO, then -]
     #[arg(long, value_name = "PLACE", help_heading = "Backup")]
@@ -277,6 +280,7 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         encryption: encryption(&args, &files)?,
         datadir: args.datadir.or_else(|| path(&files, "datadir")),
         tmpdir: args.tmpdir.or_else(|| path(&files, "tmpdir")).unwrap_or_else(std::env::temp_dir),
+        spool_limit: args.spool_limit,
         command: password::without(typed),
     })
 }

@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn the_reason_wins_over_its_echo() {
         let outlet = Outlet::new(Box::new(Gone));
-        let spool = Spool::new(&std::env::temp_dir());
+        let spool = Spool::new(&std::env::temp_dir(), 1 << 40);
         let failure = Failure::new(&outlet, &spool);
         let reason = outlet.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
         let echo = outlet.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn an_echo_alone_is_no_reason() {
         let outlet = Outlet::new(Box::new(Gone));
-        let spool = Spool::new(&std::env::temp_dir());
+        let spool = Spool::new(&std::env::temp_dir(), 1 << 40);
         let failure = Failure::new(&outlet, &spool);
         outlet.close();
         failure.set(outlet.finish().unwrap_err());

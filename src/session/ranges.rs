@@ -105,7 +105,7 @@ mod tests {
     fn ranges_meet() {
         let mut r = Ranges::default();
         assert!(r.insert(10..20) && r.insert(30..40) && r.insert(20..30));
-        assert_eq!(r.ahead().collect::<Vec<_>>(), [10..40]);
+        assert!(r.ahead().eq(std::iter::once(10..40)));
         assert_eq!((r.upto(), r.total(), r.end()), (0, 30, 40));
         assert!(!r.insert(39..41) && !r.insert(5..11) && r.insert(0..10));
         assert_eq!((r.upto(), r.total(), r.ahead().count()), (40, 40, 0));

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::FallocateFlags;
+
 use crate::base::{Code, Error, Result};
 
 /// What may lie in memory before pieces go to the file.
@@ -21,6 +23,7 @@ pub struct Spool {
     state: Mutex<State>,
     more: Condvar,
     dir: PathBuf,
+    file_bytes_max: u64,
 }
 
 #[derive(Default)]
@@ -29,6 +32,8 @@ struct State {
     memory_bytes: usize,
     file: Option<File>,
     file_end: u64,
+    /// Bytes of the file that were not read yet.
+    file_bytes: u64,
     closed: bool,
 }
 
@@ -38,9 +43,9 @@ enum Piece {
 }
 
 impl Spool {
-    /// A spool whose file, if one is needed, lies in `dir`.
-    pub fn new(dir: &Path) -> Spool {
-        Spool { state: Mutex::default(), more: Condvar::new(), dir: dir.to_owned() }
+    /// A spool whose file, if one is needed, lies in `dir` and holds at most so many bytes that were not read yet.
+    pub fn new(dir: &Path, file_bytes_max: u64) -> Spool {
+        Spool { state: Mutex::default(), more: Condvar::new(), dir: dir.to_owned(), file_bytes_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -50,7 +55,7 @@ impl Spool {
     /// Puts a piece at the end; never waits for the reader.
     ///
     /// # Errors
-    /// [`Code::SourceIo`] where the file can't be written.
+    /// [`Code::SourceIo`] where the file can't be written, [`Code::SpoolFull`] where it may not grow any more.
     pub fn push(&self, piece: &[u8]) -> Result<()> {
         let mut state = self.lock();
         // Once pieces lie in the file, later ones follow them there: order is kept by the queue either way, and
@@ -63,6 +68,14 @@ impl Spool {
                 Error::io(Code::SourceIo, format!("can't spool redo in {}", self.dir.display()), e)
                     .hint("--tmpdir names a folder with more room")
             };
+            if state.file_bytes + piece.len() as u64 > self.file_bytes_max {
+                let message = format!(
+                    "{} bytes of redo wait to be sent, and more may not be spooled",
+                    state.file_bytes
+                );
+                return Err(Error::new(Code::SpoolFull, message)
+                    .hint("the line is too slow for what the server writes, or was cut for too long; --spool-limit gives it more room"));
+            }
             let offset = state.file_end;
             if state.file.is_none() {
                 state.file = Some(nameless(&self.dir).map_err(failed)?);
@@ -71,6 +84,7 @@ impl Spool {
                 file.write_all_at(piece, offset).map_err(failed)?;
             }
             state.file_end += piece.len() as u64;
+            state.file_bytes += piece.len() as u64;
             state.pieces.push_back(Piece::File { offset, len: piece.len() });
         }
         drop(state);
@@ -119,6 +133,14 @@ impl State {
             (Piece::File { offset, len }, Some(file)) => {
                 let mut bytes = vec![0; len];
                 file.read_exact_at(&mut bytes, offset)?;
+                self.file_bytes -= len as u64;
+                // What was read gives its room back. Where the file system can't, the whole file does at its end.
+                let _ = rustix::fs::fallocate(
+                    file,
+                    FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+                    offset,
+                    len as u64,
+                );
                 if !self.pieces.iter().any(|p| matches!(p, Piece::File { .. })) {
                     file.set_len(0)?;
                     self.file_end = 0;
@@ -141,7 +163,7 @@ mod tests {
 
     #[test]
     fn order_is_kept_through_memory_and_file() {
-        let spool = Spool::new(&std::env::temp_dir());
+        let spool = Spool::new(&std::env::temp_dir(), 1 << 40);
         let piece = |i: usize| vec![i as u8; 1 << 20];
         for round in 0..2 {
             for i in 0..20 {
@@ -158,8 +180,22 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_bounded() {
+        let spool = Spool::new(&std::env::temp_dir(), 2 << 20);
+        let piece = vec![7; 1 << 20];
+        for _ in 0..10 {
+            spool.push(&piece).unwrap();
+        }
+        assert_eq!(spool.push(&piece).unwrap_err().code, Code::SpoolFull);
+        for _ in 0..9 {
+            spool.pop().unwrap();
+        }
+        spool.push(&piece).unwrap();
+    }
+
+    #[test]
     fn a_folder_that_is_not_there_is_an_error() {
-        let spool = Spool::new(Path::new("/nonexistent/spool"));
+        let spool = Spool::new(Path::new("/nonexistent/spool"), 1 << 40);
         let mut last = Ok(());
         for _ in 0..20 {
             last = spool.push(&vec![0; 1 << 20]);
