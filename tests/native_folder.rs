@@ -3,11 +3,11 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use support::folders::assert_same_files;
 use support::pages::send_around;
 use support::pipe::{Said, said, xbsend};
 use support::{Kind, Random, Server, WriteLoad, check_load, check_tables, checksums, seed, tool};
@@ -62,32 +62,6 @@ fn prepare(dir: &Path) -> Command {
 
 fn prepared(dir: &Path) -> Said {
     said(prepare(dir).spawn().unwrap()).ok()
-}
-
-/// Every file below `dir` by a digest of its content.
-fn files(dir: &Path) -> BTreeMap<String, u128> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![dir.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false => {
-                    let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
-                    found.insert(name, twox_hash::XxHash3_128::oneshot(&std::fs::read(&path).unwrap()));
-                }
-            }
-        }
-    }
-    found
-}
-
-fn assert_same_files(ours: &Path, theirs: &Path) {
-    let (ours, theirs) = (files(ours), files(theirs));
-    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
-    let differing: Vec<_> = ours.iter().filter(|(name, digest)| theirs[*name] != **digest).collect();
-    assert!(differing.is_empty(), "{differing:?}");
 }
 
 fn auto_increments(server: &Server) -> Vec<Vec<String>> {

@@ -15,7 +15,9 @@
 // Tests are all I/O.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod census;
 mod checks;
+pub mod folders;
 pub mod innodb;
 mod load;
 pub mod pages;
@@ -24,11 +26,14 @@ mod random;
 pub mod relay;
 mod server;
 pub mod streams;
+mod workload;
 mod zoo;
 
+pub use census::Census;
 pub use checks::{assert_same, check_tables, checksums, definitions, gtid_executed};
 pub use load::{Stats, WriteLoad, check_load};
 pub use random::{Random, seed};
 pub use server::{Kind, Server, tool};
 pub use streams::StreamMaker;
+pub use workload::{KINDS, Restart, Workload};
 pub use zoo::Zoo;

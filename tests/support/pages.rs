@@ -42,6 +42,45 @@ pub fn send_around(mut send: Command, take: u64, into: &Path, meanwhile: impl Fn
     said(sender)
 }
 
+/// Pipes `send` into `receive`, and the stream to a file as well; after so many bytes lets `meanwhile` do its work.
+pub fn pipe_around(
+    mut send: Command,
+    mut receive: Command,
+    take: u64,
+    into: &Path,
+    meanwhile: impl FnOnce(),
+) -> (Said, Said) {
+    let mut sender = send.stdout(Stdio::piped()).spawn().unwrap();
+    let mut stream = sender.stdout.take().unwrap();
+    let mut receiver = receive.stdin(Stdio::piped()).spawn().unwrap();
+    let mut both = Both(receiver.stdin.take().unwrap(), std::fs::File::create(into).unwrap());
+    // A receiver that failed says why.
+    let mut copied = std::io::copy(&mut Read::by_ref(&mut stream).take(take), &mut both);
+    if copied.is_ok() {
+        meanwhile();
+        copied = std::io::copy(&mut stream, &mut both);
+    }
+    drop((both, stream));
+    let (sent, received) = (said(sender), said(receiver));
+    assert!(copied.is_ok(), "{copied:?}\n{}{}", sent.words, received.words);
+    (sent, received)
+}
+
+struct Both<A, B>(A, B);
+
+impl<A: Write, B: Write> Write for Both<A, B> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write_all(bytes)?;
+        self.1.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()?;
+        self.1.flush()
+    }
+}
+
 fn status(server: &Server, name: &str) -> u64 {
     server.query(&format!("SHOW STATUS LIKE 'Innodb_redo_log_{name}'"))[0][1].parse().unwrap()
 }
@@ -85,6 +124,17 @@ pub fn differences(ours: &[u8], theirs: &[u8], layout: PageLayout, page: PageNo)
     (0..len).filter(|at| ours[*at] != theirs[*at] && !may_differ(*at)).collect()
 }
 
+/// Whether a page of the tablespace is in no use, by its extent's descriptor (XDES in fsp0fsp.h): after 24 fixed bytes two
+/// bits a page, of which the lower is set if it is free. Descriptors are on every page whose number is a multiple of the
+/// physical page size, from byte 150 on.
+fn is_free(tablespace: &[u8], layout: PageLayout, number: u32) -> bool {
+    let (number, page_len, extent) = (number as usize, layout.physical(), layout.extent_pages());
+    let of = number / page_len * page_len;
+    let descriptor = of * page_len + 150 + (number - of) / extent * layout.xdes_size();
+    let bit = 2 * (number % extent);
+    tablespace[descriptor + 24 + bit / 8] >> (bit % 8) & 1 == 1
+}
+
 /// Pages that a checkpoint after the end of the backup may have changed: of the dictionary, of undo logs, of the system
 /// tablespace.
 const CHANGED_LATER_MAX: usize = 40;
@@ -99,12 +149,12 @@ pub fn assert_same_pages(source: &[&Path], copy: &[&Path], end: Lsn) -> usize {
         "tablespaces of source and copy"
     );
     let (mut compared, mut wrong, mut changed_later) = (0, Vec::new(), 0);
-    for (space, (path, page0, theirs)) in &source {
-        let (_, our_page0, ours) = &copy[space];
+    for (space, (path, page0, theirs_all)) in &source {
+        let (_, our_page0, ours_all) = &copy[space];
         let (layout, name) = (page0.layout, path.file_name().unwrap().to_string_lossy());
         assert_eq!((layout, page0.size), (our_page0.layout, our_page0.size), "{name}");
         let page_len = layout.physical();
-        assert!(ours.len() >= page0.size as usize * page_len, "{name} is shorter than its header says");
+        assert!(ours_all.len() >= page0.size as usize * page_len, "{name} is shorter than its header says");
         for number in 0..page0.size {
             let page = PageNo(number);
             let at = number as usize * page_len;
@@ -112,7 +162,7 @@ pub fn assert_same_pages(source: &[&Path], copy: &[&Path], end: Lsn) -> usize {
                 let bytes = bytes.get(at..at + page_len).map_or_else(|| vec![0; page_len], <[u8]>::to_vec);
                 Page::load(*space, page, layout, bytes, &mut Scratch::new()).unwrap()
             };
-            let (ours, theirs) = (whole(ours), whole(theirs));
+            let (ours, theirs) = (whole(ours_all), whole(theirs_all));
             if theirs.lsn() > end
                 && (*space == SpaceId::DICTIONARY || *space == SpaceId::SYSTEM || space.is_undo())
             {
@@ -123,8 +173,9 @@ pub fn assert_same_pages(source: &[&Path], copy: &[&Path], end: Lsn) -> usize {
             let differing = differences(ours.bytes(), theirs.bytes(), layout, page);
             if !differing.is_empty() {
                 let page_type = FilHeader::of(theirs.bytes()).unwrap().page_type();
+                let free = if is_free(theirs_all, layout, number) { "free, " } else { "" };
                 wrong.push(format!(
-                    "{name} (space {space}) page {number} ({page_type}), LSN {} here and {} there: {} bytes differ, first {:?}",
+                    "{free}{name} (space {space}) page {number} ({page_type}), LSN {} here and {} there: {} bytes differ, first {:?}",
                     ours.lsn(),
                     theirs.lsn(),
                     differing.len(),

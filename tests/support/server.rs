@@ -201,7 +201,7 @@ impl Drop for Server {
             eprintln!(
                 "--- end of the log of {}\n{}",
                 self.name,
-                lines[lines.len().saturating_sub(20)..].join("\n")
+                lines[lines.len().saturating_sub(60)..].join("\n")
             );
         }
         self.disconnect();
