@@ -58,7 +58,8 @@
 //! writes it itself when its ticket's turn comes ([`transport::outlet`]): no queue, no copy, one buffer a thread. Redo
 //! goes out between turns; what the line is too slow for is spooled ([`source::spool`]), so that the tailer never waits
 //! for the line. The main thread talks to the server meanwhile: it tells the redo consumer how far reading has come and
-//! notices a lost session. The first failure of any thread closes the outlet, and everybody gives up.
+//! notices a lost session. With `--throttle` reading threads wait for leave before each block ([`throttle`] decides, from what
+//! [`source::load`] saw of the server). The first failure of any thread closes the outlet, and everybody gives up.
 //!
 //! ## Layers around the stream
 //!
@@ -88,6 +89,7 @@ pub mod codec;
 pub mod innodb;
 pub mod session;
 pub mod stream;
+pub mod throttle;
 
 pub mod prepare;
 pub mod source;

@@ -8,9 +8,11 @@ mod datafiles;
 mod ending;
 mod failure;
 mod outbox;
+mod pace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,11 +31,13 @@ use crate::source::session::{ConnectOptions, Session};
 use crate::source::spool::Spool;
 use crate::source::tailer::{self, Tailer};
 use crate::source::undo;
+use crate::throttle::Throttle;
 use crate::transport::outlet::Sink;
 use crate::transport::{Outlet, Wraps};
 
 use failure::Failure;
 use outbox::Outbox;
+use pace::Pacer;
 
 /// How often the server hears how far redo was read, and is asked whether it still is there.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -52,6 +56,8 @@ pub struct SendOptions {
     pub datadir: Option<PathBuf>,
     /// Threads that read datafiles.
     pub parallel: usize,
+    /// How fast datafiles are read.
+    pub throttle: Throttle,
     /// How long to wait for a lock.
     pub lock_timeout: Duration,
     /// Whether to register as a redo consumer.
@@ -130,6 +136,8 @@ pub struct SendSummary {
     pub table_lock: Option<LockTimes>,
     /// Pages read again because they were torn.
     pub torn_retries: u64,
+    /// How reading was held back; empty where it was not.
+    pub throttle: String,
     /// What was left out, and why.
     pub notes: Vec<String>,
 }
@@ -178,13 +186,15 @@ pub fn run(
 
     let outlet = Outlet::wrapped(sink, wraps)?;
     let outbox = Outbox::new(&outlet, progress, options.dense);
-    let failure = Failure::new(&outlet, &spool);
+    let pacer = Pacer::new(options.throttle, progress);
+    let failure = Failure::new(&outlet, &spool, &pacer);
     let backup = Backup {
         options,
         facts: &facts,
         inventory: &inventory,
         outbox: &outbox,
         failure: &failure,
+        pacer: &pacer,
         progress,
         stop,
         plain_layout: PageLayout::plain(facts.page_size()? as usize)
@@ -217,6 +227,7 @@ struct Backup<'a> {
     inventory: &'a Inventory,
     outbox: &'a Outbox<'a>,
     failure: &'a Failure<'a>,
+    pacer: &'a Pacer<'a>,
     progress: &'a Progress,
     stop: &'a Stop,
     plain_layout: PageLayout,
@@ -236,7 +247,7 @@ impl Backup<'_> {
     fn send(&self, live: &mut Live, lock: BackupLock) -> Result<SendSummary> {
         self.send_head()?;
         self.progress.enter(Phase::Copying);
-        self.send_datafiles(live)?;
+        let throttle = self.send_datafiles(live)?;
         for file in &self.inventory.plain {
             self.outbox.send_file(&file.member, &file.path)?;
         }
@@ -275,16 +286,31 @@ impl Backup<'_> {
             gtid_executed,
             backup_lock,
             table_lock,
+            throttle,
             ..SendSummary::default()
         })
     }
 
-    /// The datafiles, by several threads, while this one talks to the server.
-    fn send_datafiles(&self, live: &mut Live) -> Result<()> {
+    /// The datafiles, by several threads, while this one talks to the server. Says how they were held back.
+    fn send_datafiles(&self, live: &mut Live) -> Result<String> {
         let work = datafiles::Work::new(&self.inventory.datafiles, self.plain_layout);
-        thread::scope(|scope| {
+        let over = AtomicBool::new(false);
+        let began = Instant::now();
+        let governed = thread::scope(|scope| {
+            let governor = (self.options.throttle == Throttle::Auto).then(|| {
+                scope.spawn(|| self.pacer.govern(&self.options.connect, || over.load(Ordering::Acquire)))
+            });
+            let read = || self.failure.watch(|| work.run(self.outbox, self.pacer, self.progress));
             let readers: Vec<_> = (0..self.options.parallel)
-                .map(|_| scope.spawn(|| self.failure.watch(|| work.run(self.outbox, self.progress))))
+                .filter_map(|n| {
+                    match thread::Builder::new().name(format!("read-{n}")).spawn_scoped(scope, read) {
+                        Ok(reader) => Some(reader),
+                        Err(e) => {
+                            self.failure.set(Error::io(Code::Internal, "can't start a thread", e));
+                            None
+                        }
+                    }
+                })
                 .collect();
             while readers.iter().any(|r| !r.is_finished()) {
                 if let Err(e) = self.heartbeat(live) {
@@ -294,8 +320,16 @@ impl Backup<'_> {
                 }
                 thread::sleep(Duration::from_millis(5));
             }
+            over.store(true, Ordering::Release);
+            governor.map(|g| g.join().unwrap_or_else(|_| "auto, but its thread panicked".into()))
         });
-        self.failure.check()
+        self.failure.check()?;
+        let mean = Progress::get(&self.progress.reads) as f64 / began.elapsed().as_secs_f64();
+        Ok(match (governed, self.options.throttle) {
+            (Some(words), _) => format!("{words}, {mean:.0} reads/s on the mean"),
+            (None, Throttle::Reads(n)) => format!("{n} reads/s, {mean:.1} made"),
+            (None, _) => String::new(),
+        })
     }
 
     /// Looks whether all is well, and every now and then tells the server how far redo was read.

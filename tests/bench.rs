@@ -10,22 +10,15 @@ const BENCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/bench");
 
 /// Every measurement of a small run, and the printed report.
 fn bench(arguments: &[&str]) -> (Vec<Value>, String) {
+    run("compare", &[&["--small"], arguments].concat())
+}
+
+fn run(command: &str, arguments: &[&str]) -> (Vec<Value>, String) {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("all.json");
     let programs = Path::new(env!("CARGO_BIN_EXE_xbsend")).parent().unwrap();
     let output = Command::new(BENCH)
-        .args([
-            "compare",
-            "--small",
-            "--tables",
-            "1",
-            "--rows",
-            "2000",
-            "--buffer-pool",
-            "128M",
-            "--quiet",
-            "2",
-        ])
+        .args([command, "--tables", "1", "--rows", "2000", "--buffer-pool", "128M", "--quiet", "2"])
         .args([Path::new("--programs"), programs, Path::new("--json"), &json])
         .args(arguments)
         .output()
@@ -57,6 +50,16 @@ fn every_row_of_the_comparison_runs() {
     let peak = |row: usize, program: &str| samples[row]["memory"][program].as_u64().unwrap_or_default();
     assert!(peak(2, "xbsend") > 1 << 20 && peak(2, "xbrecv") > 1 << 20, "{}", samples[2]);
     assert!(report.contains("xbsend | xbrecv --prepare=none / mariadb-backup | mbstream -x"), "{report}");
+}
+
+#[test]
+fn throttled_backups_are_held_against_their_peers() {
+    let (samples, report) = run("throttle", &["--rounds", "1", "--only", "send,send-auto", "--rate", "100"]);
+    let rows: Vec<_> = samples.iter().map(|s| s["row"].as_str().unwrap()).collect();
+    assert_eq!(rows, ["send", "send-auto"], "{report}");
+    assert!(number(&samples[0], "quiet_p95") > 0.0, "{report}");
+    assert!(samples[1]["summary"]["throttle"].as_str().unwrap().starts_with("auto, "), "{report}");
+    assert!(report.contains("duration with --throttle=auto / unthrottled"), "{report}");
 }
 
 #[test]

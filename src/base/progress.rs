@@ -60,6 +60,10 @@ pub struct Progress {
     pub pages_done: AtomicU64,
     /// Pages read again because they were torn.
     pub torn_retries: AtomicU64,
+    /// Reads of datafiles.
+    pub reads: AtomicU64,
+    /// Most of them that are allowed a second just now; 0 where nothing limits them.
+    pub reads_allowed: AtomicU64,
 }
 
 impl Progress {

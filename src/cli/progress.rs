@@ -173,6 +173,8 @@ struct Snapshot {
     records_total: u64,
     pages_done: u64,
     torn_page_retries: u64,
+    reads: u64,
+    reads_per_second_allowed: Option<u64>,
     seconds_left: Option<u64>,
 }
 
@@ -208,6 +210,8 @@ impl Snapshot {
             records_total,
             pages_done: Progress::get(&p.pages_done),
             torn_page_retries: Progress::get(&p.torn_retries),
+            reads: Progress::get(&p.reads),
+            reads_per_second_allowed: Some(Progress::get(&p.reads_allowed)).filter(|n| *n > 0),
             seconds_left: left.filter(|_| per_second > 0).map(|left| left / per_second),
         }
     }
@@ -241,6 +245,9 @@ impl Snapshot {
                 report::bytes(self.redo_bytes),
                 report::bytes(self.redo_lag_bytes)
             ));
+        }
+        if self.phase == Phase::Copying.as_str() {
+            parts.extend(self.reads_per_second_allowed.map(|n| format!("at most {n} reads/s")));
         }
         parts.extend(self.seconds_left.map(left));
         parts.join(", ")

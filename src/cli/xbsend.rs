@@ -13,6 +13,7 @@ use crate::base::{Code, Error, Result, Stop};
 use crate::codec::Compression;
 use crate::send::{self, Encryption, SendOptions, SendSummary};
 use crate::source::session::{ConnectOptions, SslMode};
+use crate::throttle::Throttle;
 use crate::transport::Address;
 use crate::transport::line::{LineFacts, Outgoing};
 use crate::transport::outlet::Sink;
@@ -96,6 +97,10 @@ struct Args {
     /// Threads that read datafiles [default: number of cores, at most 4]
     #[arg(long, value_name = "N", help_heading = "Backup")]
     parallel: Option<usize>,
+    /// Most reads of datafiles a second, of 1 MiB each, or `auto`: reading gives way to the server's own work. Redo is never
+    /// held back [default: no limit]
+    #[arg(long, value_name = "N|auto", help_heading = "Backup")]
+    throttle: Option<Throttle>,
     /// Seconds to wait for the backup lock and for the read lock on non-InnoDB tables [default: 60]
     #[arg(long, value_name = "SECONDS", help_heading = "Backup")]
     lock_timeout: Option<u64>,
@@ -269,10 +274,18 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         Some(n) => n.min(PARALLEL_MAX),
         None => cores.min(4),
     };
+    let throttle = match (args.throttle, text(&files, "throttle")) {
+        (Some(throttle), _) => throttle,
+        (None, Some(text)) => text.parse().map_err(|e| {
+            Error::new(Code::Usage, format!("throttle={text} in an option file is not understood: {e}"))
+        })?,
+        (None, None) => Throttle::default(),
+    };
     let lock_timeout = args.lock_timeout.or(number(&files, "lock-timeout")?).unwrap_or(60);
     Ok(SendOptions {
         connect,
         parallel,
+        throttle,
         lock_timeout: Duration::from_secs(lock_timeout),
         redo_consumer: !(args.no_redo_consumer || files.contains_key("no-redo-consumer")),
         dense: args.dense || files.contains_key("dense"),
@@ -401,6 +414,7 @@ fn render(s: &SendSummary, line: Option<LineFacts>) -> String {
         ),
         ("layers", s.layers.join(", then ")),
         ("time", format!("{}, {}", report::duration(s.time), report::rate(s.bytes, s.time))),
+        ("throttle", s.throttle.clone()),
         ("redo", format!("{}, LSN {} to {}", report::bytes(s.redo_bytes), s.checkpoint_lsn, s.end_lsn)),
         ("binlog", s.binlog.as_ref().map_or(String::new(), |(file, at)| format!("{file} position {at}"))),
         ("gtid", s.gtid_executed.clone()),

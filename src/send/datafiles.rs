@@ -13,6 +13,7 @@ use crate::stream::{MemberName, frame};
 use crate::transport::Lane;
 
 use super::outbox::{Outbox, member_name};
+use super::pace::Pacer;
 
 /// The datafiles and how far they are shared out.
 pub(super) struct Work<'a> {
@@ -52,11 +53,15 @@ impl<'a> Work<'a> {
     }
 
     /// One thread's share.
-    pub(super) fn run(&self, outbox: &Outbox<'_>, progress: &Progress) -> Result<()> {
+    pub(super) fn run(&self, outbox: &Outbox<'_>, pacer: &Pacer<'_>, progress: &Progress) -> Result<()> {
+        pacer.enter();
         let mut buffer = PageBuffer::new(BLOCK);
         let mut reader = PageReader::new(&progress.torn_retries);
         let mut lane = outbox.outlet.lane()?;
         while let Some(task) = self.next()? {
+            if task.current.file.blocks() > 0 {
+                pacer.wait()?;
+            }
             task.send(&mut buffer, &mut reader, &mut lane, outbox, progress)?;
         }
         Ok(())

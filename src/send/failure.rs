@@ -6,19 +6,22 @@ use crate::base::{Code, Error, Result};
 use crate::source::spool::Spool;
 use crate::transport::Outlet;
 
+use super::pace::Pacer;
+
 /// The first failure of a run.
 pub(super) struct Failure<'a> {
     first: Mutex<Option<Error>>,
     outlet: &'a Outlet,
     spool: &'a Spool,
+    pacer: &'a Pacer<'a>,
 }
 
 impl<'a> Failure<'a> {
-    pub(super) fn new(outlet: &'a Outlet, spool: &'a Spool) -> Self {
-        Failure { first: Mutex::new(None), outlet, spool }
+    pub(super) fn new(outlet: &'a Outlet, spool: &'a Spool, pacer: &'a Pacer<'a>) -> Self {
+        Failure { first: Mutex::new(None), outlet, spool, pacer }
     }
 
-    /// Notes `error` if it is the first, and frees everybody who waits for a turn or for redo.
+    /// Notes `error` if it is the first, and frees everybody who waits for a turn, for redo or for leave to read.
     ///
     /// The thread that met the reason may get here later than one that only found the outlet closed by it: what an outlet
     /// says of itself gives way to a reason.
@@ -30,6 +33,7 @@ impl<'a> Failure<'a> {
         drop(first);
         self.outlet.close();
         self.spool.close();
+        self.pacer.close();
     }
 
     /// Notes `error` as [`Failure::set`] does; what it returns stands for the first failure.
@@ -70,6 +74,8 @@ mod tests {
     use std::io::IoSlice;
 
     use super::*;
+    use crate::base::progress::Progress;
+    use crate::throttle::Throttle;
     use crate::transport::outlet::Sink;
 
     struct Gone;
@@ -87,7 +93,9 @@ mod tests {
     fn the_reason_wins_over_its_echo() {
         let outlet = Outlet::new(Box::new(Gone));
         let spool = Spool::new(&std::env::temp_dir(), 1 << 40);
-        let failure = Failure::new(&outlet, &spool);
+        let progress = Progress::new();
+        let pacer = Pacer::new(Throttle::Off, &progress);
+        let failure = Failure::new(&outlet, &spool, &pacer);
         let reason = outlet.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
         let echo = outlet.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
         failure.set(echo);
@@ -100,7 +108,9 @@ mod tests {
     fn an_echo_alone_is_no_reason() {
         let outlet = Outlet::new(Box::new(Gone));
         let spool = Spool::new(&std::env::temp_dir(), 1 << 40);
-        let failure = Failure::new(&outlet, &spool);
+        let progress = Progress::new();
+        let pacer = Pacer::new(Throttle::Off, &progress);
+        let failure = Failure::new(&outlet, &spool, &pacer);
         outlet.close();
         failure.set(outlet.finish().unwrap_err());
         assert!(failure.check().is_err());

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use crate::stream::Extent;
 use crate::stream::digest::BLOCK;
 
 use super::discovery::Datafile;
+use super::uncached::Uncached;
 
 /// How often a page is read again before it is called corrupt, and the longest pause between two reads: about
 /// three seconds in all, far longer than a server takes to write one page.
@@ -30,7 +30,7 @@ const TRX_SYS_PAGE: u64 = 5;
 /// A datafile that is being read.
 pub struct OpenDatafile {
     path: PathBuf,
-    file: File,
+    file: Uncached,
     layout: PageLayout,
     space: SpaceId,
     first_page: u64,
@@ -88,10 +88,8 @@ impl OpenDatafile {
         let failed = |e| Error::io(Code::SourceIo, format!("can't read {}", path.display()), e);
         let file = File::open(&path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
-        // Only a hint to the kernel.
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
         let mut open = OpenDatafile {
-            file,
+            file: Uncached::new(file),
             layout: plain,
             space: datafile.space,
             first_page,

@@ -11,7 +11,7 @@ from typing import List
 from . import codec, data, report, servers
 from .common import CACHE, ROOT, BenchError, run, say
 from .data import Shape
-from .rows import ROWS, Settings, by_key
+from .rows import DISTURBING, ROWS, Settings, by_key
 from .servers import MARIADB, MYSQL
 from .setup import Sample, Setup
 
@@ -28,6 +28,8 @@ compare  rows on the same data, one after the other, in rounds of alternating or
          under write load (sysbench oltp_write_only at a fixed rate)
 codec    xbsend with every combination of compression and encryption, to nowhere and to xbrecv --verify-only, beside
          zstd, lz4 and age reading the same files
+throttle how a backup disturbs a load of 200 transactions a second, and how long it takes: xbsend unthrottled and with
+         --throttle=auto, mariadb-backup, CLONE INSTANCE
 memory   peak memory of xbsend and xbrecv, and how long locks were held, for small and for large data
 
 Loaded datadirs are kept in .cache/bench (2 GB per server at full size); a run works on copies of them."""
@@ -62,6 +64,12 @@ def parser() -> argparse.ArgumentParser:
     layers.add_argument("--send-only", action="store_true", help="leave out the rows with xbrecv")
     memory = commands.add_parser("memory", parents=[common], help="peak memory and locks")
     memory.add_argument("--sizes", default="0.5,4", metavar="GB,...", help="amounts of data (default 0.5,4)")
+    throttle = commands.add_parser("throttle", parents=[common], help="latency of a load during backups")
+    throttle.add_argument("--tables", type=int, default=FULL.tables, metavar="N", help=f"sysbench tables (default {FULL.tables})")
+    throttle.add_argument("--rows", type=int, default=FULL.rows, metavar="N", help=f"rows of each (default {FULL.rows:,})")
+    throttle.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each is run (default 3)")
+    throttle.add_argument("--only", metavar="ROW,...", help=f"some only; there are {', '.join(DISTURBING)}")
+    throttle.add_argument("--cold", action="store_true", help="drop the page cache before each (needs root)")
     return main_parser
 
 
@@ -78,7 +86,8 @@ def main() -> int:
         settings = Settings(options.programs.absolute() if options.programs else build(), options.parallel, options.use_memory,
                             options.buffer_pool)
         servers.install()
-        return {"compare": compare, "codec": layers, "memory": memory}[options.command](options, settings)
+        commands = {"compare": compare, "codec": layers, "memory": memory, "throttle": throttle}
+        return commands[options.command](options, settings)
     except BenchError as error:
         say(f"failed: {error}")
         return 1
@@ -131,6 +140,25 @@ def layers(options: argparse.Namespace, settings: Settings) -> int:
                 say(f"round {number + 1} of {options.rounds}: {row.title}")
                 samples.append(setup.measure(row, "idle", number))
         print(codec.report(rows, samples), flush=True)
+    write_json(options, samples)
+    return 0
+
+
+def throttle(options: argparse.Namespace, settings: Settings) -> int:
+    shape = Shape(options.tables, options.rows)
+    rows = [by_key(key) for key in (options.only.split(",") if options.only else DISTURBING)]
+    kinds = [kind for kind in (MYSQL, MARIADB) if any(row.source == kind for row in rows)]
+    data.ensure(kinds, shape)
+    samples: List[Sample] = []
+    with Setup(settings, shape, kinds, options.target_dir, options.cold, options.rate, options.quiet) as setup:
+        versions = {kind: source.version for kind, source in setup.sources.items()}
+        print(report.headline(shape, versions, "cold" if options.cold else "warm", file_system(setup.target.parent)), flush=True)
+        for number in range(options.rounds):
+            for row in rows if number % 2 == 0 else reversed(rows):
+                say(f"round {number + 1} of {options.rounds}: {row.title}")
+                samples.append(setup.measure(row, "load", number))
+        print(report.throttle_table(samples))
+        print(report.throttle_goals(samples), flush=True)
     write_json(options, samples)
     return 0
 

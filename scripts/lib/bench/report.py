@@ -5,9 +5,11 @@ import platform
 from statistics import median
 from typing import Dict, List, Optional
 
-from .rows import RATIOS, ROWS, by_key
+from .rows import DISTURBING, RATIOS, ROWS, by_key
 from .setup import Sample
 
+# Of the load's latency with --throttle=auto, and of the backup's duration, in units of the quiet and the unthrottled figure.
+P95_GOAL, SLOWER_GOAL = 1.2, 2.0
 PHASES = {"idle": "source idle", "load": "source under write load"}
 
 
@@ -73,6 +75,37 @@ def within_rounds(samples: List[Sample], phase: str, over: str, under: str) -> L
         if sample.phase == phase:
             found.setdefault(sample.round, {})[sample.row] = sample.wall / sample.bytes
     return [times[over] / times[under] for times in found.values() if over in times and under in times]
+
+
+def throttle_table(samples: List[Sample]) -> str:
+    rounds = len({sample.round for sample in samples})
+    lines = [f"\n== latency of the load while a backup runs, {'medians of ' if rounds > 1 else ''}{rounds} round{'s' * (rounds > 1)}",
+             f"{'':44} {'wall s':>8} {'p95 ms':>8} {'quiet':>7} {'ratio':>6} {'worst':>7}  throttle"]
+    for key in DISTURBING:
+        mine = [sample for sample in samples if sample.row == key]
+        if not mine:
+            continue
+        seen = [sample for sample in mine if sample.p95 and sample.quiet_p95]
+        text = f"{by_key(key).title:44} {median(s.wall for s in mine):8.2f}"
+        if seen:
+            text += (f" {median(s.p95 for s in seen):8.1f} {median(s.quiet_p95 for s in seen):7.1f}"
+                     f" {median(s.p95 / s.quiet_p95 for s in seen):6.2f} {median(s.worst for s in seen):7.0f}")
+        else:
+            text += f" {'-':>8} {'-':>7} {'-':>6} {'-':>7}"
+        lines.append(f"{text}  {(mine[-1].summary or {}).get('throttle', '')}".rstrip())
+    return "\n".join(lines)
+
+
+def throttle_goals(samples: List[Sample]) -> str:
+    auto = [s.p95 / s.quiet_p95 for s in samples if s.row == "send-auto" and s.p95 and s.quiet_p95]
+    slower = within_rounds(samples, "load", "send-auto", "send")
+    lines = []
+    for found, goal, words in ((auto, P95_GOAL, "p95 with --throttle=auto / quiet"), (slower, SLOWER_GOAL, "duration with --throttle=auto / unthrottled")):
+        if found:
+            value = median(found)
+            lines.append(f"  {value:5.2f}  {words}  [{min(found):.2f} to {max(found):.2f}]  (goal: at most {goal:.2f}, "
+                         f"{'met' if value <= goal else 'MISSED'})")
+    return "\n".join(lines)
 
 
 def memory_table(samples: Dict[float, List[Sample]]) -> str:

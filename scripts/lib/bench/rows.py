@@ -62,9 +62,9 @@ class Trial:
 
     # --- programs ---
 
-    def xbsend(self) -> Command:
+    def xbsend(self, *options: str) -> Command:
         return Command("xbsend", [str(self.settings.programs / "xbsend"), "--no-defaults", f"--socket={self.source.socket}",
-                                  "--user=root", "--progress=none", f"--parallel={self.settings.parallel}"])
+                                  "--user=root", "--progress=none", f"--parallel={self.settings.parallel}", *options])
 
     def xbrecv(self, *options: str) -> Command:
         return Command("xbrecv", [str(self.settings.programs / "xbrecv"), "--progress=none", f"--parallel={self.settings.parallel}",
@@ -102,6 +102,10 @@ def read(trial: Trial) -> None:
 
 def send(trial: Trial) -> None:
     trial.pipe("copy", trial.xbsend())
+
+
+def send_auto(trial: Trial) -> None:
+    trial.pipe("copy", trial.xbsend("--throttle=auto"))
 
 
 def land(trial: Trial) -> None:
@@ -192,6 +196,11 @@ ROWS = [
 ]
 
 
+# What scripts/bench throttle holds against each other: how a backup disturbs the load, and how long it takes.
+GENTLE = Row("send-auto", "xbsend --throttle=auto > /dev/null", MYSQL, send_auto)
+DISTURBING = ["send", "send-auto", "mb-send", "clone"]
+
+
 class Ratio(NamedTuple):
     over: str
     under: str
@@ -209,4 +218,4 @@ RATIOS = [
 
 
 def by_key(key: str) -> Row:
-    return next(row for row in ROWS if row.key == key)
+    return next(row for row in [*ROWS, GENTLE] if row.key == key)

@@ -1,0 +1,350 @@
+//! Finds the rate of reading at which the server's own work goes on as before.
+//!
+//! First nothing is read, and the governor learns what is usual: how long the server's statements take on the mean, how
+//! long a cheap query takes, how many threads are at work. Then the rate grows quickly from a modest one until the server
+//! shows that it is pressed; from there on it falls by a part at every sign of pressure and grows slowly while there is none
+//! (additive increase and multiplicative decrease, as in TCP: it finds the limit and shares fairly with what changes).
+//!
+//! The mean over all statements is the sign that counts, because it is what the server's users wait for. A server without load has
+//! none; then nobody is in the way. Where the account may not read it, the cheap query and the threads are all there is.
+//! A server that stays pressed though hardly anything is read has a new usual: the pressure is not ours.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How often to look at the server.
+pub const TICK: Duration = Duration::from_millis(50);
+/// How long nothing is read at the beginning.
+const LEARNING: Duration = Duration::from_millis(500);
+/// The statements of so much time are taken together: fewer would be noise.
+const WINDOW: Duration = Duration::from_millis(200);
+/// Fewer statements than this in a window say nothing.
+const STATEMENTS_MIN: u64 = 12;
+/// Reads a second: to begin with, at least, and where it stops to be a limit.
+const RATE_FIRST: f64 = 100.0;
+const RATE_MIN: f64 = 10.0;
+const RATE_MAX: f64 = 50_000.0;
+/// A tick without pressure multiplies the rate by this: before any pressure was seen, and after.
+const OPENING: f64 = 1.5;
+const GROWTH: f64 = 1.06;
+/// Pressure multiplies it by this, at most once in [`WINDOW`].
+const RETREAT: f64 = 0.7;
+/// The mean of a window, in units of the usual one: above the first is pressure, below the second is none.
+const PRESSED: f64 = 1.30;
+const CALM: f64 = 1.12;
+/// The cheap query is no sign below this, and pressure above so many times its usual time.
+const QUERY_FLOOR: Duration = Duration::from_millis(2);
+const QUERY_PRESSED: f64 = 4.0;
+/// So many threads at work beyond the usual are pressure.
+const RUNNING_MORE: f64 = 4.0;
+/// Pressed for so long at the lowest rate: that is the server's new usual.
+const RESIGNED: Duration = Duration::from_secs(5);
+
+/// What was seen of the server at one time. Counters go on from any start.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// When.
+    pub at: Instant,
+    /// How long the look itself took, a cheap query.
+    pub took: Duration,
+    /// Statements that ended so far, and the time they took together; `None` where the account may not see that.
+    pub statements: Option<(u64, Duration)>,
+    /// Threads at work, the one that looks not counted.
+    pub running: u64,
+    /// Reads, writes and syncs that wait in InnoDB, on the redo log too.
+    pub pending: u64,
+    /// How often somebody had to wait for a free page or for room in the log, so far.
+    pub stalls: u64,
+}
+
+/// What to do now.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Pace {
+    /// Read nothing.
+    Hold,
+    /// So many reads a second.
+    Reads(f64),
+}
+
+/// What is usual.
+#[derive(Clone, Copy, Debug)]
+struct Usual {
+    /// Seconds of a statement; `None` where there were none.
+    statement: Option<f64>,
+    query: f64,
+    running: f64,
+    pending: f64,
+}
+
+/// Decides the rate from one look to the next.
+#[derive(Debug)]
+pub struct Governor {
+    started: Instant,
+    looks: VecDeque<Look>,
+    usual: Option<Usual>,
+    rate: f64,
+    opening: bool,
+    retreated: Instant,
+    /// Since when it has been pressed at the lowest rate.
+    helpless: Option<Instant>,
+    /// How often it gave way.
+    pub retreats: u64,
+}
+
+impl Governor {
+    /// Begins to learn.
+    pub fn new(now: Instant) -> Governor {
+        Governor {
+            started: now,
+            looks: VecDeque::new(),
+            usual: None,
+            rate: RATE_FIRST,
+            opening: true,
+            retreated: now,
+            helpless: None,
+            retreats: 0,
+        }
+    }
+
+    /// Takes a look into account.
+    pub fn see(&mut self, look: Look) -> Pace {
+        self.looks.push_back(look);
+        let Some(usual) = self.usual else {
+            if look.at.saturating_duration_since(self.started) < LEARNING {
+                return Pace::Hold;
+            }
+            self.usual = Some(self.learned());
+            return Pace::Reads(self.rate);
+        };
+        while self.looks.len() > 2 && self.looks[1].at + WINDOW <= look.at {
+            self.looks.pop_front();
+        }
+        match self.pressure(&usual) {
+            p if p >= 1.0 => self.retreat(look.at),
+            p if p <= 0.0 => self.advance(),
+            _ => self.helpless = None,
+        }
+        Pace::Reads(self.rate)
+    }
+
+    fn retreat(&mut self, now: Instant) {
+        if self.rate <= RATE_MIN {
+            let since = *self.helpless.get_or_insert(now);
+            if now.saturating_duration_since(since) >= RESIGNED {
+                self.usual = Some(self.learned());
+                self.helpless = None;
+            }
+            return;
+        }
+        // What was read before it still shows in the window.
+        if self.retreats > 0 && now.saturating_duration_since(self.retreated) < WINDOW {
+            return;
+        }
+        self.opening = false;
+        self.retreated = now;
+        self.retreats += 1;
+        self.rate = (self.rate * RETREAT).max(RATE_MIN);
+    }
+
+    fn advance(&mut self) {
+        self.helpless = None;
+        self.rate = (self.rate * if self.opening { OPENING } else { GROWTH }).min(RATE_MAX);
+    }
+
+    /// The means of all looks in hand.
+    fn learned(&self) -> Usual {
+        let mean =
+            |of: fn(&Look) -> f64| self.looks.iter().map(of).sum::<f64>() / self.looks.len().max(1) as f64;
+        Usual {
+            statement: self.statement(),
+            query: mean(|l| l.took.as_secs_f64()),
+            running: mean(|l| l.running as f64),
+            pending: mean(|l| l.pending as f64),
+        }
+    }
+
+    /// Seconds of a statement over the looks in hand.
+    fn statement(&self) -> Option<f64> {
+        let (first, last) = (self.looks.front()?, self.looks.back()?);
+        let ((count, busy), (count_before, busy_before)) = (last.statements?, first.statements?);
+        let n = count.saturating_sub(count_before);
+        (n >= STATEMENTS_MIN).then(|| busy.saturating_sub(busy_before).as_secs_f64() / n as f64)
+    }
+
+    /// 1 and more is pressure, 0 and less is none, between them nothing is to be changed.
+    fn pressure(&self, usual: &Usual) -> f64 {
+        let (Some(first), Some(last)) = (self.looks.front(), self.looks.back()) else { return 0.0 };
+        let statement = match (self.statement(), usual.statement) {
+            (Some(now), Some(before)) if before > 0.0 => (now / before - CALM) / (PRESSED - CALM),
+            // Load that was not there before is protected by the other signs only.
+            _ => 0.0,
+        };
+        let queries = self.looks.iter().map(|l| l.took.as_secs_f64());
+        let query = queries.fold(f64::INFINITY, f64::min);
+        let signs = [
+            query > QUERY_FLOOR.as_secs_f64().max(usual.query * QUERY_PRESSED),
+            self.looks.iter().all(|l| l.running as f64 > usual.running * 2.0 + RUNNING_MORE),
+            self.looks.iter().all(|l| l.pending as f64 > usual.pending * 2.0 + RUNNING_MORE),
+            last.stalls > first.stalls,
+        ];
+        if signs.contains(&true) { 1.0 } else { statement }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A server whose statements take longer the more is read beyond what it can stand.
+    struct Server {
+        usual: f64,
+        limit: f64,
+        per_second: f64,
+        look: Look,
+        statements: (f64, f64),
+    }
+
+    impl Server {
+        #[allow(clippy::disallowed_methods)]
+        fn new(usual: f64, limit: f64, per_second: f64) -> Server {
+            let look = Look {
+                at: Instant::now(),
+                took: Duration::from_micros(300),
+                statements: Some((0, Duration::ZERO)),
+                running: 2,
+                pending: 0,
+                stalls: 0,
+            };
+            Server { usual, limit, per_second, look, statements: (0.0, 0.0) }
+        }
+
+        fn latency(&self, rate: f64) -> f64 {
+            self.usual * (1.0 + (rate / self.limit - 1.0).max(0.0))
+        }
+
+        /// One tick at a rate of reading.
+        fn tick(&mut self, rate: f64) -> Look {
+            let n = self.per_second * TICK.as_secs_f64();
+            self.statements.0 += n;
+            self.statements.1 += n * self.latency(rate);
+            self.look.at += TICK;
+            self.look.statements =
+                Some((self.statements.0 as u64, Duration::from_secs_f64(self.statements.1)));
+            self.look
+        }
+
+        /// The rates of `ticks` ticks.
+        fn run(&mut self, governor: &mut Governor, ticks: usize) -> Vec<f64> {
+            let mut rate = 0.0;
+            (0..ticks)
+                .map(|_| {
+                    rate = match governor.see(self.tick(rate)) {
+                        Pace::Hold => 0.0,
+                        Pace::Reads(n) => n,
+                    };
+                    rate
+                })
+                .collect()
+        }
+    }
+
+    fn governed(server: &Server) -> Governor {
+        Governor::new(server.look.at)
+    }
+
+    #[test]
+    fn nothing_is_read_while_it_learns() {
+        let mut server = Server::new(0.001, 1e9, 1000.0);
+        let rates = server.run(&mut governed(&server), 12);
+        let learning = (LEARNING.as_secs_f64() / TICK.as_secs_f64()) as usize;
+        assert!(
+            rates[..learning - 1].iter().all(|r| *r == 0.0) && rates[learning..].iter().all(|r| *r > 0.0)
+        );
+    }
+
+    #[test]
+    fn an_idle_server_is_read_at_full_speed_soon() {
+        let mut server = Server::new(0.001, 1.0, 0.0);
+        let rates = server.run(&mut governed(&server), 40);
+        assert_eq!(rates[39], RATE_MAX);
+    }
+
+    #[test]
+    fn a_server_that_stays_slow_without_us_has_a_new_usual() {
+        let mut server = Server::new(0.001, 500.0, 2000.0);
+        let mut governor = governed(&server);
+        server.run(&mut governor, 100);
+        server.usual *= 10.0;
+        let rates = server.run(&mut governor, 400);
+        assert!(rates.contains(&RATE_MIN));
+        assert!(rates[399] > 100.0, "{}", rates[399]);
+    }
+
+    #[test]
+    fn without_statements_the_other_signs_count() {
+        let mut server = Server::new(0.001, 1e9, 0.0);
+        let mut governor = governed(&server);
+        let calm = *server.run(&mut governor, 30).last().unwrap();
+        type Press = fn(&mut Look, u64);
+        let presses: [Press; 4] = [
+            |l, _| l.took = Duration::from_millis(9),
+            |l, _| l.running = 40,
+            |l, _| l.pending = 40,
+            |l, i| l.stalls = i,
+        ];
+        for press in presses {
+            let mut governor = Governor { rate: calm, ..governed(&server) };
+            let mut server = Server::new(0.001, 1e9, 0.0);
+            governor.started = server.look.at;
+            server.run(&mut governor, 14);
+            let before = governor.rate;
+            for i in 0..20 {
+                let mut look = server.tick(0.0);
+                press(&mut look, i + 1);
+                governor.see(look);
+            }
+            assert!(governor.rate < before, "{before} {}", governor.rate);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn it_settles_where_the_server_can_stand_it(
+            usual in 0.0002..0.02f64,
+            limit in 30.0..5000.0f64,
+            per_second in 500.0..20_000.0f64,
+        ) {
+            let mut server = Server::new(usual, limit, per_second);
+            let mut governor = governed(&server);
+            server.run(&mut governor, 150);
+            let rates = server.run(&mut governor, 600);
+            let mean = rates.iter().sum::<f64>() / rates.len() as f64;
+            let latency = rates.iter().map(|r| server.latency(*r)).sum::<f64>() / rates.len() as f64;
+            prop_assert!(latency <= usual * 1.3, "{} times as long", latency / usual);
+            // And it does not give away what is free.
+            prop_assert!(mean >= limit * 0.7, "{mean} of {limit}");
+        }
+
+        #[test]
+        fn anything_may_be_seen(
+            looks in proptest::collection::vec(
+                (0..5000u64, 0..10_000u64, proptest::option::of((any::<u64>(), any::<u32>())), any::<u64>(), any::<u64>(), any::<u64>()),
+                0..100,
+            ),
+        ) {
+            let server = Server::new(0.001, 1.0, 1.0);
+            let mut governor = governed(&server);
+            let mut at = server.look.at;
+            for (gap, took, statements, running, pending, stalls) in looks {
+                at += Duration::from_millis(gap);
+                let statements = statements.map(|(n, ms)| (n, Duration::from_millis(ms.into())));
+                let took = Duration::from_millis(took);
+                if let Pace::Reads(rate) = governor.see(Look { at, took, statements, running, pending, stalls }) {
+                    prop_assert!((RATE_MIN..=RATE_MAX).contains(&rate));
+                }
+            }
+        }
+    }
+}
