@@ -16,7 +16,7 @@
 //! ═══════════════════════════════════ transport ═╪══════════════════════════════════════════════════════
 //!                                                ▼
 //!          demux + verify ──► files, written beside the target     stream::demux, target
-//!                         └─► redo ──► `#innodb_redo`, recovery    prepare
+//!                         └─► redo ──► applied to the pages        prepare::native
 //!          manifest check, fsync, rename into place                receive, target::staging
 //! ```
 //!
@@ -77,6 +77,15 @@
 //! session by its secret and learns what is held. How much is under way is held down to what the line holds ([`session::pace`]):
 //! the kernel's buffers would else make every cut cost megabytes. The state machines of both sides are pure and tested under
 //! random cuts and reorderings; `proto/session.md` has them written down.
+//!
+//! ## How redo gets into pages
+//!
+//! A copy is a set of pages of different moments. What brings them to the same one is the redo from the checkpoint on, which
+//! [`prepare::native`] applies as a server's crash recovery would, up to but without the rollback. It begins while the
+//! stream arrives: a thread reads the redo behind those who write it and keeps its records by page; a page that lands gets
+//! those that came before it while it is in memory, and its LSN tells which later ones it will not need. What is left at the
+//! end is the redo of pages that landed before it: it is applied in parallel, each page read and written once. That module's
+//! documentation says what is deliberately not applied, where pages differ from the server's own, and how all is proved.
 //!
 //! ## Errors
 //!

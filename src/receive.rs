@@ -7,6 +7,7 @@
 
 mod book;
 mod crew;
+mod early;
 pub mod folder;
 mod layers;
 mod unwrap;
@@ -27,6 +28,7 @@ use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target
 use crate::transport::Inlet;
 
 use book::Book;
+use early::Early;
 use layers::{Counted, Opened};
 
 /// What a receive is asked to do.
@@ -63,8 +65,12 @@ pub struct ReceiveSummary {
     pub members: usize,
     /// From the first byte to the last rename.
     pub time: Duration,
-    /// How much of that went into preparing.
+    /// How much of that after the last byte had come.
+    pub after_arrival: Duration,
+    /// How much of it went into preparing.
     pub prepare_time: Duration,
+    /// What took how long.
+    pub steps: Vec<(&'static str, Duration)>,
     /// How it was prepared.
     pub prepared: &'static str,
     /// Version of the source.
@@ -116,10 +122,11 @@ fn take_in(
     let mut receiver = Receiver::start(options, staging.as_ref(), &mut *opened.inlet, progress)?;
     receiver.demux.feed(&opened.head);
     let receiver = crew::run(receiver, options.parallel)?;
-    let Receiver { landing, book, outside, external, demux, .. } = receiver;
+    let Receiver { landing, book, outside, external, demux, early, .. } = receiver;
     drop((demux, opened.inlet));
 
     progress.enter(Phase::Finishing);
+    let arrived = Instant::now();
     let (received, _) = landing.finish()?;
     let has_manifest = book.verify(&received, options.allow_no_manifest)?;
     let mut summary = ReceiveSummary {
@@ -135,10 +142,11 @@ fn take_in(
         ..ReceiveSummary::default()
     };
     if let Some(staging) = staging {
-        let staged = Staged { staging, outside, external };
+        let staged = Staged { staging, outside, external, early };
         staged.finish(options, &book, &received, progress, stop, &mut summary)?;
     }
     summary.time = started.elapsed();
+    summary.after_arrival = arrived.elapsed();
     progress.enter(Phase::Done);
     Ok(summary)
 }
@@ -155,6 +163,8 @@ struct Receiver<'a> {
     external: Vec<(PathBuf, PathBuf)>,
     target: Option<PathBuf>,
     root: Option<PathBuf>,
+    /// What of preparing is done while the stream comes.
+    early: Option<Early>,
     inlet: &'a mut dyn Inlet,
     ended: bool,
 }
@@ -168,6 +178,10 @@ impl<'a> Receiver<'a> {
     ) -> Result<Receiver<'a>> {
         let owner = staging.and_then(Staging::owner);
         let places = staging.map(|s| Places::new(s.data(), owner));
+        let early = match (&options.prepare, staging) {
+            (Prepare::Native, Some(staging)) => Some(Early::start(options, staging.data(), progress)?),
+            _ => None,
+        };
         Ok(Receiver {
             options,
             progress,
@@ -178,6 +192,7 @@ impl<'a> Receiver<'a> {
             external: Vec::new(),
             target: staging.map(|s| s.target().to_owned()),
             root: staging.map(|s| s.data().to_owned()),
+            early,
             inlet,
             ended: false,
         })
@@ -218,11 +233,22 @@ impl<'a> Receiver<'a> {
                 if serial {
                     Progress::set(&self.progress.redo_bytes, chunk.end());
                 }
-                self.landing.chunk(chunk, serial).map(Some)
+                let (member, from, to) = (chunk.member.clone(), chunk.offset, chunk.end());
+                if let Some(early) = &mut self.early {
+                    early.chunk(&chunk)?;
+                }
+                let mut work = self.landing.chunk(chunk, serial)?;
+                if let Some(early) = &self.early {
+                    early.attach(&mut work, &member, from, to);
+                }
+                Ok(Some(work))
             }
             Event::End { member, size } => {
                 self.landing.end(&member, size)?;
                 self.book.end(&member)?;
+                if let Some(early) = &mut self.early {
+                    early.end(&member, size);
+                }
                 if member == TABLESPACES {
                     self.place_external()?;
                 }
@@ -266,6 +292,7 @@ struct Staged {
     staging: Staging,
     outside: Outside,
     external: Vec<(PathBuf, PathBuf)>,
+    early: Option<Early>,
 }
 
 impl Staged {
@@ -279,7 +306,7 @@ impl Staged {
         stop: &Stop,
         summary: &mut ReceiveSummary,
     ) -> Result<()> {
-        let Staged { staging, outside, external } = self;
+        let Staged { staging, outside, external, early } = self;
         progress.enter(Phase::Preparing);
         let begun = Instant::now();
         let run = prepare::run_folder(staging.data());
@@ -296,7 +323,8 @@ impl Staged {
         };
         if received.contains_key(LOGFILE) {
             let means = Means { memory: options.use_memory, threads: options.parallel, progress, stop };
-            let prepared = prepare::prepare(&options.prepare, &datadir, &means)?;
+            let prepared = prepare::prepare(&options.prepare, &datadir, early.map(Early::into_live), &means)?;
+            summary.steps = prepared.steps;
             summary.lsn = prepared.lsn;
             summary.notes.extend(prepared.notes);
         } else {
@@ -307,8 +335,10 @@ impl Staged {
         summary.prepare_time = begun.elapsed();
 
         stop.check()?;
+        let syncing = Instant::now();
         outside.sync()?;
         sync::sync_tree(staging.fs(), staging.data())?;
+        summary.steps.push(("sync", syncing.elapsed()));
         stop.check()?;
         let target = staging.target().to_owned();
         summary.external = outside.places();

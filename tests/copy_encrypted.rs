@@ -58,6 +58,15 @@ fn encrypted_tablespaces_undo_and_redo_cross_as_they_are() {
     check_tables(&restored);
     assert_same(&checksums(&restored), &checksums(&source));
 
+    // Applying it natively would need the keys: that is found out when the first such file begins, and nothing is left.
+    let (_, received) = pipe(xbsend(&source), {
+        let mut receive = xbrecv(&dir.path().join("native"));
+        receive.args(["--prepare", "native"]);
+        receive
+    });
+    received.failed("prepare").says("is encrypted").says("--prepare=none");
+    assert!(!dir.path().join("native").exists());
+
     // The private server has no keyring: said clearly, and nothing is left.
     let third = dir.path().join("third");
     let (_, received) = pipe(xbsend(&source), {

@@ -43,6 +43,39 @@ impl Backup {
         target
     }
 
+    /// The stream, extracted by mbstream.
+    fn again_extracted(&self) -> PathBuf {
+        let to = self.dir.path().join("to-pack");
+        if !to.is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            let mut extract = Command::new(tool("mbstream"));
+            extract.arg("-x").arg("-C").arg(&to).stdin(std::fs::File::open(&self.stream).unwrap());
+            assert!(extract.status().unwrap().success());
+        }
+        to
+    }
+
+    /// A stream that mbstream makes of these members, with the redo at this place among them.
+    fn pack(&self, members: &[String], redo_at: usize) -> PathBuf {
+        let mut members = members.to_vec();
+        members.insert(redo_at, "xtrabackup_logfile".into());
+        let packed = self.dir.path().join("packed.xb");
+        let mut pack = Command::new(tool("mbstream"));
+        pack.arg("-c").args(members).current_dir(self.again_extracted());
+        assert!(pack.stdout(std::fs::File::create(&packed).unwrap()).status().unwrap().success());
+        packed
+    }
+
+    fn receive_packed(&self, packed: &Path) -> PathBuf {
+        let target = self.dir.path().join("received-packed");
+        let _ = std::fs::remove_dir_all(&target);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+        command.args(["--progress=none", "--allow-no-manifest", "--use-memory=32M"]).arg(&target);
+        command.stdin(std::fs::File::open(packed).unwrap()).stderr(Stdio::piped());
+        said(command.spawn().unwrap()).ok().says("as they arrived");
+        target
+    }
+
     /// A copy of `folder`.
     fn again(&self, folder: &Path, name: &str) -> PathBuf {
         let to = self.dir.path().join(name);
@@ -52,6 +85,13 @@ impl Backup {
         assert!(copied.success());
         to
     }
+}
+
+/// The members that an extracted backup has, without its redo.
+fn members_to_pack(backup: &Backup) -> Vec<String> {
+    let extracted = backup.again_extracted();
+    let all = files(&extracted).into_keys();
+    all.filter(|name| name != "xtrabackup_logfile" && name != "xbpipe_manifest").collect()
 }
 
 fn prepare(dir: &Path) -> Command {
@@ -93,6 +133,14 @@ fn all_ways_lead_to_the_same_copy() {
     assert!(extract.status().unwrap().success());
     prepared(&extracted).says("is prepared");
     assert_same_files(&extracted, &native);
+
+    // Streams of other tools, which bring the redo first, last, or in between.
+    let members = members_to_pack(&backup);
+    for redo_at in [0, members.len() / 2, members.len()] {
+        let received = backup.receive_packed(&backup.pack(&members, redo_at));
+        std::fs::copy(native.join("xbpipe_manifest"), received.join("xbpipe_manifest")).unwrap();
+        assert_same_files(&received, &native);
+    }
 
     let by_server = backup.receive("server");
     let options = ["--innodb-page-size=32768", "--log-bin=binlog"];

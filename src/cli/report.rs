@@ -63,6 +63,12 @@ pub fn share(wire: u64, whole: u64) -> String {
     if whole == 0 || (98.0..=102.0).contains(&percent) { String::new() } else { format!(" ({percent:.0} %)") }
 }
 
+/// What took how long.
+pub fn steps(steps: &[(&str, Duration)]) -> String {
+    let steps: Vec<_> = steps.iter().map(|(what, time)| format!("{what} {}", duration(*time))).collect();
+    steps.join(", ")
+}
+
 /// A rate in bytes a second.
 pub fn rate(n: u64, time: Duration) -> String {
     let seconds = time.as_secs_f64();

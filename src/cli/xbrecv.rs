@@ -268,6 +268,7 @@ fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<LineFacts>) -> Str
         ),
         ("layers", s.layers.iter().map(Layer::to_string).collect::<Vec<_>>().join(", then ")),
         ("time", format!("{}, {}", report::duration(s.time), report::rate(s.bytes, s.time))),
+        ("steps", steps(s)),
         ("source", s.server_version.as_ref().map_or(String::new(), |v| format!("MySQL {v}"))),
         ("redo", s.lsn.map_or(String::new(), |(from, to)| format!("LSN {from} to {to}"))),
         (
@@ -282,6 +283,17 @@ fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<LineFacts>) -> Str
         ("next", s.target.as_deref().map_or(String::new(), |dir| next_step(s, prepare, dir))),
     ];
     report::summary(PROGRAM, &headline, &lines)
+}
+
+/// What was left to do when all had come.
+fn steps(s: &ReceiveSummary) -> String {
+    match &s.target {
+        Some(_) => {
+            let last = ("after the last byte", s.after_arrival);
+            report::steps(&[&[last], &s.steps[..]].concat())
+        }
+        None => String::new(),
+    }
 }
 
 fn prepared(s: &ReceiveSummary, prepare: &Prepare) -> String {

@@ -60,6 +60,7 @@ fn render(s: &FolderSummary) -> String {
     let log_bin = s.log_bin.as_ref().map_or(String::new(), |base| format!(" --log-bin={base}"));
     let lines = [
         ("time", report::duration(s.time)),
+        ("steps", report::steps(&s.steps)),
         ("source", s.server_version.as_ref().map_or(String::new(), |v| format!("MySQL {v}"))),
         ("redo", s.lsn.map_or(String::new(), |(from, to)| format!("LSN {from} to {to}"))),
         ("gtid", s.gtid_executed.clone().unwrap_or_default()),

@@ -19,6 +19,7 @@ pub mod replay;
 pub mod server;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::base::format::ServerVersion;
 use crate::base::progress::Progress;
@@ -81,6 +82,8 @@ pub struct Prepared {
     pub lsn: Option<(Lsn, Lsn)>,
     /// Words for the user: what is not an error but should be known.
     pub notes: Vec<String>,
+    /// What took how long.
+    pub steps: Vec<(&'static str, Duration)>,
 }
 
 impl Prepare {
@@ -94,13 +97,18 @@ impl Prepare {
     }
 }
 
-/// Makes the copy ready.
-pub fn prepare(how: &Prepare, datadir: &Datadir<'_>, means: &Means<'_>) -> Result<Prepared> {
+/// Makes the copy ready. `live` is what was begun while it arrived.
+pub fn prepare(
+    how: &Prepare,
+    datadir: &Datadir<'_>,
+    live: Option<native::Live>,
+    means: &Means<'_>,
+) -> Result<Prepared> {
     if let Prepare::Native = how {
         let place = native::find_log(datadir.root)?.ok_or_else(|| {
             Error::new(Code::StreamRefused, "the stream has the redo log of a copy that was prepared already")
         })?;
-        let (finish, prepared) = native::apply(datadir, &place, native::Writes::Disposable, means)?;
+        let (finish, prepared) = native::apply(datadir, &place, live, native::Writes::Disposable, means)?;
         // All of it is synced before it is put in place, and thrown away if anything fails.
         finish.run(datadir, || means.stop.check())?;
         return Ok(prepared);
@@ -113,7 +121,7 @@ pub fn prepare(how: &Prepare, datadir: &Datadir<'_>, means: &Means<'_>) -> Resul
     }
     let redo = Redo::open(datadir.root, datadir.end_lsn)?;
     means.stop.check()?;
-    let mut prepared = Prepared { lsn: Some((redo.checkpoint, redo.end)), notes: Vec::new() };
+    let mut prepared = Prepared { lsn: Some((redo.checkpoint, redo.end)), ..Prepared::default() };
     match &redo.events {
         Some(events) => prepared.notes.extend(replay::apply(datadir, events)?),
         None => prepared

@@ -251,6 +251,10 @@ fn create(datadir: &Datadir<'_>, space: SpaceId, flags: SpaceFlags, place: &Path
     let page0 = build_page0(space, flags, pages)
         .map_err(|e| Error::new(Code::Internal, format!("page 0 of tablespace {space}")).cause(e))?;
     make_parent(datadir, place)?;
+    if place.is_file() && space_of(place).is_ok_and(|space| space.is_none()) {
+        // Made by an earlier run, and without its content since a power cut.
+        fs::remove_file(place).map_err(|e| io_error(place, e))?;
+    }
     let written = (|| {
         let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(place)?;
         file.set_len(u64::from(pages) * page_len)?;

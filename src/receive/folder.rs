@@ -56,6 +56,8 @@ pub struct FolderSummary {
     pub log_bin: Option<String>,
     /// What else should be known.
     pub notes: Vec<String>,
+    /// What took how long.
+    pub steps: Vec<(&'static str, Duration)>,
 }
 
 /// Prepares a folder in its place.
@@ -96,7 +98,8 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
         }
         Some(place) => {
             let means = Means { memory: options.use_memory, threads: options.parallel, progress, stop };
-            let (finish, prepared) = native::apply(&datadir, &place, Writes::InPlace, &means)?;
+            let (finish, prepared) = native::apply(&datadir, &place, None, Writes::InPlace, &means)?;
+            let syncing = Instant::now();
             finish.run(&datadir, || {
                 stop.check()?;
                 sync_all(&handle, &root, &external)
@@ -104,6 +107,8 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
             sync_all(&handle, &root, &external)?;
             summary.lsn = prepared.lsn;
             summary.notes = prepared.notes;
+            summary.steps = prepared.steps;
+            summary.steps.push(("sync", syncing.elapsed()));
         }
     }
     summary.time = begun.elapsed();

@@ -103,6 +103,32 @@ impl Chunk {
         })
     }
 
+    /// Fills `into` with the member's bytes from `at` on, holes as zeros; false where the chunk does not have all of them.
+    pub fn copy(&self, at: u64, into: &mut [u8]) -> bool {
+        let end = at + into.len() as u64;
+        if at < self.offset || end > self.end() {
+            return false;
+        }
+        for (from, piece) in self.pieces() {
+            let to = from + piece.logical_len();
+            let (low, high) = (from.max(at), to.min(end));
+            if low >= high {
+                if from >= end {
+                    break;
+                }
+                continue;
+            }
+            let target = &mut into[(low - at) as usize..(high - at) as usize];
+            match piece {
+                Piece::Hole(_) => target.fill(0),
+                Piece::Data(bytes) => {
+                    target.copy_from_slice(&bytes[(low - from) as usize..(high - from) as usize]);
+                }
+            }
+        }
+        true
+    }
+
     /// The index of the digest block that this chunk lies in, if it begins where the block does and does not reach
     /// beyond it: then [`Chunk::leaf`] can be computed in any order. In streams of xbpipe all chunks of datafiles are so.
     pub fn block(&self) -> Option<u64> {
@@ -156,6 +182,24 @@ mod tests {
             ]
         );
         assert_eq!((chunk.logical_len(), chunk.end()), (15, 115));
+    }
+
+    #[test]
+    fn any_part_can_be_copied() {
+        let chunk = sparse(100, &[(0, 2), (3, 0), (4, 1), (5, 0)], b"abc");
+        let all = b"ab\0\0\0\0\0\0\0c\0\0\0\0\0";
+        for from in 0..all.len() {
+            for to in from..=all.len() {
+                let mut part = vec![b'x'; to - from];
+                assert!(chunk.copy(100 + from as u64, &mut part));
+                assert_eq!(part, all[from..to], "{from}..{to}");
+            }
+        }
+        assert!(!chunk.copy(99, &mut [0; 2]) && !chunk.copy(114, &mut [0; 2]));
+        let whole = Chunk { sparse: false, map: Vec::new(), ..chunk };
+        let mut part = [0; 2];
+        assert!(whole.copy(101, &mut part));
+        assert_eq!(&part, b"bc");
     }
 
     #[test]

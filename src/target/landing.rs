@@ -48,7 +48,14 @@ pub struct Work {
     chunk: Chunk,
     /// The digest block that the chunk is.
     block: Option<u64>,
+    amend: Option<Amend>,
+    after: Option<After>,
 }
+
+/// Sees a chunk when it is verified and hashed; gives what is to stand in its file instead: offsets in the member, and bytes.
+type Amend = Box<dyn FnOnce(&Chunk) -> Vec<(u64, Vec<u8>)> + Send>;
+/// Is told that the chunk is in its file.
+type After = Box<dyn FnOnce() + Send>;
 
 /// A member on its way.
 struct Member {
@@ -121,7 +128,7 @@ impl Landing {
             }
         };
         member.pending.fetch_add(1, Ordering::AcqRel);
-        Ok(Work { shared: self.shared.clone(), member, chunk, block })
+        Ok(Work { shared: self.shared.clone(), member, chunk, block, amend: None, after: None })
     }
 
     /// Takes the end of a member.
@@ -208,15 +215,29 @@ impl Work {
         self.chunk.payload.len()
     }
 
+    /// Has `amend` look at the chunk when it is verified and hashed, and say what else its file is to hold in its place.
+    pub fn amend_with(&mut self, amend: impl FnOnce(&Chunk) -> Vec<(u64, Vec<u8>)> + Send + 'static) {
+        self.amend = Some(Box::new(amend));
+    }
+
+    /// Has `then` called when the chunk is written.
+    pub fn when_written(&mut self, then: impl FnOnce() + Send + 'static) {
+        self.after = Some(Box::new(then));
+    }
+
     /// Verifies, hashes and writes the chunk; gives its buffer back.
     pub fn land(self) -> Result<PageBuffer> {
-        let Work { shared, member, chunk, block } = self;
+        let Work { shared, member, chunk, block, amend, after } = self;
         chunk.verify()?;
         if let Some(block) = block {
             let leaf = chunk.leaf();
             lock(&member.digest).digest.put_leaf(block, leaf);
         }
-        shared.write(&member, &chunk)?;
+        let amended = amend.map(|amend| amend(&chunk)).unwrap_or_default();
+        shared.write(&member, &chunk, &amended)?;
+        if let Some(then) = after {
+            then();
+        }
         Progress::add(&shared.progress.bytes_done, chunk.logical_len());
         if member.pending.fetch_sub(1, Ordering::AcqRel) == 1 {
             shared.complete(&member)?;
@@ -226,7 +247,7 @@ impl Work {
 }
 
 impl Shared {
-    fn write(&self, member: &Member, chunk: &Chunk) -> Result<()> {
+    fn write(&self, member: &Member, chunk: &Chunk, amended: &[(u64, Vec<u8>)]) -> Result<()> {
         let Some(path) = &member.path else { return Ok(()) };
         let failed = |e| Error::io(Code::TargetIo, path.display(), e);
         let file = self.handles.get(member.id, path).map_err(failed)?;
@@ -240,6 +261,10 @@ impl Shared {
             }
             written += bytes.len() as u64;
             end = at + bytes.len() as u64;
+        }
+        for (at, bytes) in amended {
+            file.write_all_at(bytes, *at).map_err(failed)?;
+            end = end.max(at + bytes.len() as u64);
         }
         drop(writing);
         member.written.fetch_max(end, Ordering::AcqRel);

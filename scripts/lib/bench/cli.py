@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import List
 
-from . import codec, data, report, servers
+from . import codec, data, prepare, report, servers
 from .common import CACHE, ROOT, BenchError, run, say
 from .data import Shape
 from .rows import DISTURBING, ROWS, Settings, by_key
@@ -30,6 +30,7 @@ codec    xbsend with every combination of compression and encryption, to nowhere
          zstd, lz4 and age reading the same files
 throttle how a backup disturbs a load of 200 transactions a second, and how long it takes: xbsend unthrottled and with
          --throttle=auto, mariadb-backup, CLONE INSTANCE
+prepare  the same redo applied by xbrecv, by a starting mysqld, and as much by mariadb-backup --prepare
 memory   peak memory of xbsend and xbrecv, and how long locks were held, for small and for large data
 
 Loaded datadirs are kept in .cache/bench (2 GB per server at full size); a run works on copies of them."""
@@ -70,6 +71,12 @@ def parser() -> argparse.ArgumentParser:
     throttle.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each is run (default 3)")
     throttle.add_argument("--only", metavar="ROW,...", help=f"some only; there are {', '.join(DISTURBING)}")
     throttle.add_argument("--cold", action="store_true", help="drop the page cache before each (needs root)")
+    prepare_parser = commands.add_parser("prepare", parents=[common], help="applying redo")
+    prepare_parser.add_argument("--tables", type=int, default=FULL.tables, metavar="N", help=f"sysbench tables (default {FULL.tables})")
+    prepare_parser.add_argument("--rows", type=int, default=FULL.rows, metavar="N", help=f"rows of each (default {FULL.rows:,})")
+    prepare_parser.add_argument("--redo", type=float, default=1.0, metavar="GB", help="redo to apply (default 1)")
+    prepare_parser.add_argument("--rounds", type=int, default=1, metavar="N", help="how often each row is run; the best counts (default 1)")
+    prepare_parser.add_argument("--only", metavar="ROW,...", help=f"some rows only; there are {', '.join(row.key for row in prepare.ROWS)}")
     return main_parser
 
 
@@ -86,7 +93,13 @@ def main() -> int:
         settings = Settings(options.programs.absolute() if options.programs else build(), options.parallel, options.use_memory,
                             options.buffer_pool)
         servers.install()
-        commands = {"compare": compare, "codec": layers, "memory": memory, "throttle": throttle}
+        commands = {
+            "compare": compare,
+            "codec": layers,
+            "memory": memory,
+            "prepare": prepare.prepare,
+            "throttle": throttle,
+        }
         return commands[options.command](options, settings)
     except BenchError as error:
         say(f"failed: {error}")

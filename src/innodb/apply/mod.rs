@@ -32,7 +32,7 @@ mod zip;
 pub use page::{LoadError, Page, Unfinished};
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::redo::index_info::IndexInfo;
 use super::redo::{Body, Kind, Record};
@@ -83,7 +83,9 @@ const SHAPES_MAX: usize = 4096;
 /// Applies records. Keeps the index descriptions it has met, and room for records being built.
 #[derive(Default)]
 pub struct Applier {
-    shapes: HashMap<Box<[u8]>, Rc<Shape>>,
+    shapes: HashMap<Box<[u8]>, Arc<Shape>>,
+    /// The last one: records of one page are mostly of one index.
+    last: Option<(Box<[u8]>, Arc<Shape>)>,
     room: Room,
     inflaters: zip::Inflaters,
 }
@@ -213,14 +215,25 @@ impl Applier {
         }
     }
 
-    fn shape(&mut self, info: &IndexInfo<'_>) -> Applied<Rc<Shape>> {
+    fn shape(&mut self, info: &IndexInfo<'_>) -> Applied<Arc<Shape>> {
+        if let Some((raw, shape)) = &self.last
+            && **raw == *info.raw()
+        {
+            return Ok(shape.clone());
+        }
+        let shape = self.known_shape(info)?;
+        self.last = Some((info.raw().into(), shape.clone()));
+        Ok(shape)
+    }
+
+    fn known_shape(&mut self, info: &IndexInfo<'_>) -> Applied<Arc<Shape>> {
         if let Some(shape) = self.shapes.get(info.raw()) {
             return Ok(shape.clone());
         }
         if self.shapes.len() >= SHAPES_MAX {
             self.shapes.clear();
         }
-        let shape = Rc::new(Shape::compile(info)?);
+        let shape = Arc::new(Shape::compile(info)?);
         self.shapes.insert(info.raw().into(), shape.clone());
         Ok(shape)
     }

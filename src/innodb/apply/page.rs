@@ -74,6 +74,11 @@ impl Page {
         Page { space, number, layout, bytes: vec![0; layout.physical()], unzipped: None }
     }
 
+    /// The buffer of a page that is not needed any more.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// The tablespace.
     pub fn space(&self) -> SpaceId {
         self.space

@@ -187,6 +187,65 @@ impl<'a> IndexInfo<'a> {
     }
 }
 
+/// Descriptions met before: most records have one of the last few, which then need not be checked again.
+#[derive(Default)]
+pub struct KnownIndexes {
+    /// The last one met is the first.
+    known: Vec<Known>,
+}
+
+struct Known {
+    raw: Box<[u8]>,
+    fields: u16,
+    unique: u16,
+    instant_fields: Option<u16>,
+    lengths: std::ops::Range<usize>,
+    versions: std::ops::Range<usize>,
+}
+
+impl KnownIndexes {
+    const MAX: usize = 8;
+
+    pub(super) fn read<'a>(&mut self, c: &mut Cursor<'a>) -> Read<IndexInfo<'a>> {
+        let rest = c.rest();
+        // A description says itself how long it is, so none begins with another one.
+        if let Some(at) = self.known.iter().position(|known| rest.starts_with(&known.raw)) {
+            self.known[..=at].rotate_right(1);
+            let known = &self.known[0];
+            let raw = c.bytes(known.raw.len())?;
+            return Ok(IndexInfo {
+                flags: raw[1],
+                fields: known.fields,
+                unique: known.unique,
+                instant_fields: known.instant_fields,
+                lengths: &raw[known.lengths.clone()],
+                versions: &raw[known.versions.clone()],
+                raw,
+            });
+        }
+        let info = IndexInfo::read(c)?;
+        self.known.truncate(Self::MAX - 1);
+        self.known.insert(0, Known::of(&info));
+        Ok(info)
+    }
+}
+
+impl Known {
+    fn of(info: &IndexInfo<'_>) -> Known {
+        // The parts stand at the end: lengths, the number of versions (2 bytes) where there are any, versions.
+        let versions_at = info.raw.len() - info.versions.len();
+        let lengths_end = if info.is_versioned() { versions_at - 2 } else { info.raw.len() };
+        Known {
+            raw: info.raw.into(),
+            fields: info.fields,
+            unique: info.unique,
+            instant_fields: info.instant_fields,
+            lengths: lengths_end - info.lengths.len()..lengths_end,
+            versions: versions_at..info.raw.len(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +288,34 @@ mod tests {
         assert_eq!(versions, [added, moved]);
         bytes[19] = 4;
         assert_eq!(read(&bytes), Err(Stop::Bad("impossible position in index description")));
+    }
+
+    #[test]
+    fn known_descriptions_are_read_as_new_ones() {
+        let mut versioned = CLUSTERED.to_vec();
+        versioned[1] = 3;
+        versioned.extend([0, 2, 0, 3, 0xC0, 3, 1, 2, 0, 1, 0, 1]);
+        let mut no_versions = CLUSTERED.to_vec();
+        no_versions[1] = 3;
+        no_versions.extend([0, 0]);
+        let old = [1, 5, 0, 4, 0, 3, 0, 1, 0x80, 4, 0x80, 6, 0x80, 7, 0x7F, 0xFF];
+        let all = [&CLUSTERED[..], &versioned, &no_versions, &[1, 0], &[1, 2, 0, 5, 0, 1, 0, 4, 0, 4], &old];
+        let mut known = KnownIndexes::default();
+        for _ in 0..3 {
+            for bytes in all {
+                let longer = [bytes, &[9, 9]].concat();
+                let mut cursor = Cursor::new(&longer);
+                assert_eq!(known.read(&mut cursor), read(bytes));
+                assert_eq!(cursor.rest(), [9, 9]);
+            }
+        }
+        assert_eq!(known.read(&mut Cursor::new(&versioned[..20])), Err(Stop::More));
+        for n in 0..20 {
+            let mut other = CLUSTERED;
+            other[13] = n;
+            assert_eq!(known.read(&mut Cursor::new(&other)), read(&other));
+        }
+        assert_eq!(known.known.len(), KnownIndexes::MAX);
     }
 
     #[test]

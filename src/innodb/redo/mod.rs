@@ -23,8 +23,9 @@ pub use file::{
     CHECKPOINT_BLOCKS, FileName, HEAD_LEN, HeadError, RedoFile, RedoFlags, RedoHead, newest_checkpoint,
 };
 pub use file_events::{FileChange, FileEvent, file_events};
+pub use index_info::KnownIndexes;
 pub use record::{Body, Kind, Record};
-pub use scanner::{Fed, GROUP_MAX, Group, ScanError, Scanner};
+pub use scanner::{Fed, GROUP_MAX, Group, RawRecord, ScanError, Scanner};
 
 use crate::base::{PageNo, SpaceId};
 use cursor::{Cursor, Stop};
@@ -38,12 +39,28 @@ pub const BLOCK_TRAILER: usize = 4;
 /// Bytes of payload in a full block.
 pub const BLOCK_PAYLOAD: usize = BLOCK_LEN - BLOCK_HEADER - BLOCK_TRAILER;
 
+/// [`parse_body`] for many records.
+pub fn parse_body_knowing<'a>(
+    known: &mut KnownIndexes,
+    kind: Kind,
+    space: SpaceId,
+    bytes: &'a [u8],
+) -> Result<Body<'a>, &'static str> {
+    let head = parse::Head { kind, single: false, space, page: PageNo(0) };
+    let mut cursor = Cursor::new(bytes);
+    whole(parse::body_with(&head, &mut cursor, |c| known.read(c)), &cursor)
+}
+
 /// Reads the body of a record that was kept as [`Record::kind`] and [`Record::bytes`]; an error says what is
 /// wrong with it.
 pub fn parse_body(kind: Kind, space: SpaceId, bytes: &[u8]) -> Result<Body<'_>, &'static str> {
     let head = parse::Head { kind, single: false, space, page: PageNo(0) };
     let mut cursor = Cursor::new(bytes);
-    match parse::body(&head, &mut cursor) {
+    whole(parse::body(&head, &mut cursor), &cursor)
+}
+
+fn whole<'a>(read: cursor::Read<Body<'a>>, cursor: &Cursor<'_>) -> Result<Body<'a>, &'static str> {
+    match read {
         Ok(_) if !cursor.is_empty() => Err("the record is followed by something"),
         Ok(body) => Ok(body),
         Err(Stop::More) => Err("the record is cut"),

@@ -55,6 +55,15 @@ impl Head {
 
 /// Reads the body of a record of this kind.
 pub(super) fn body<'a>(head: &Head, c: &mut Cursor<'a>) -> Read<Body<'a>> {
+    body_with(head, c, IndexInfo::read)
+}
+
+/// The same, with index descriptions read by `index`.
+pub(super) fn body_with<'a>(
+    head: &Head,
+    c: &mut Cursor<'a>,
+    index: impl FnOnce(&mut Cursor<'a>) -> Read<IndexInfo<'a>>,
+) -> Read<Body<'a>> {
     use Kind as K;
     Ok(match head.kind {
         K::Write1 | K::Write2 | K::Write4 | K::Write8 => write(head.kind, c)?,
@@ -67,25 +76,19 @@ pub(super) fn body<'a>(head: &Head, c: &mut Cursor<'a>) -> Read<Body<'a>> {
         K::CompPageCreateRtree => create(RowFormat::Compact, Tree::RTree),
         K::PageCreateSdi => create(RowFormat::Redundant, Tree::Sdi),
         K::CompPageCreateSdi => create(RowFormat::Compact, Tree::Sdi),
-        K::RecInsert => {
-            Body::RecInsert { index: IndexInfo::read(c)?, after: c.u16()?, insert: Insert::read(c)? }
-        }
-        K::RecClustDeleteMark => clust_delete_mark(c)?,
+        K::RecInsert => Body::RecInsert { index: index(c)?, after: c.u16()?, insert: Insert::read(c)? },
+        K::RecClustDeleteMark => clust_delete_mark(index(c)?, c)?,
         K::RecSecDeleteMark => Body::SecDeleteMark { deleted: c.u8()? != 0, rec: c.u16()? },
         K::RecMinMark => Body::MinRecMark { format: RowFormat::Redundant, rec: c.u16()? },
         K::CompRecMinMark => Body::MinRecMark { format: RowFormat::Compact, rec: c.u16()? },
-        K::RecDelete => Body::RecDelete { index: IndexInfo::read(c)?, rec: c.u16()? },
-        K::RecUpdateInPlace => update_in_place(c)?,
-        K::ListEndCopyCreated => list_end_copy_created(c)?,
-        K::PageReorganize => Body::Reorganize { index: IndexInfo::read(c)?, zip_level: None },
-        K::ZipPageReorganize => {
-            Body::Reorganize { index: IndexInfo::read(c)?, zip_level: Some(zip_level(c)?) }
-        }
-        K::ZipPageCompressNoData => {
-            Body::ZipCompressNoData { index: IndexInfo::read(c)?, level: zip_level(c)? }
-        }
-        K::ListEndDelete => Body::ListEndDelete { index: IndexInfo::read(c)?, rec: c.u16()? },
-        K::ListStartDelete => Body::ListStartDelete { index: IndexInfo::read(c)?, rec: c.u16()? },
+        K::RecDelete => Body::RecDelete { index: index(c)?, rec: c.u16()? },
+        K::RecUpdateInPlace => update_in_place(index(c)?, c)?,
+        K::ListEndCopyCreated => list_end_copy_created(index(c)?, c)?,
+        K::PageReorganize => Body::Reorganize { index: index(c)?, zip_level: None },
+        K::ZipPageReorganize => Body::Reorganize { index: index(c)?, zip_level: Some(zip_level(c)?) },
+        K::ZipPageCompressNoData => Body::ZipCompressNoData { index: index(c)?, level: zip_level(c)? },
+        K::ListEndDelete => Body::ListEndDelete { index: index(c)?, rec: c.u16()? },
+        K::ListStartDelete => Body::ListStartDelete { index: index(c)?, rec: c.u16()? },
         K::UndoInsert => undo_insert(c)?,
         K::UndoEraseEnd => Body::UndoEraseEnd,
         K::UndoInit => undo_init(c)?,
@@ -164,15 +167,13 @@ impl<'a> SystemFields<'a> {
     }
 }
 
-fn clust_delete_mark<'a>(c: &mut Cursor<'a>) -> Read<Body<'a>> {
-    let index = IndexInfo::read(c)?;
+fn clust_delete_mark<'a>(index: IndexInfo<'a>, c: &mut Cursor<'a>) -> Read<Body<'a>> {
     let (flags, deleted) = (c.u8()?, c.u8()? != 0);
     let (system, rec) = (SystemFields::read(c)?, c.u16()?);
     Ok(Body::ClustDeleteMark { index, keep_system: flags & KEEP_SYSTEM != 0, deleted, system, rec })
 }
 
-fn update_in_place<'a>(c: &mut Cursor<'a>) -> Read<Body<'a>> {
-    let index = IndexInfo::read(c)?;
+fn update_in_place<'a>(index: IndexInfo<'a>, c: &mut Cursor<'a>) -> Read<Body<'a>> {
     let flags = c.u8()?;
     let (system, rec) = (SystemFields::read(c)?, c.u16()?);
     let info_bits = c.u8()?;
@@ -189,8 +190,7 @@ fn update_in_place<'a>(c: &mut Cursor<'a>) -> Read<Body<'a>> {
     Ok(Body::UpdateInPlace { index, keep_system, system, rec, info_bits, fields })
 }
 
-fn list_end_copy_created<'a>(c: &mut Cursor<'a>) -> Read<Body<'a>> {
-    let index = IndexInfo::read(c)?;
+fn list_end_copy_created<'a>(index: IndexInfo<'a>, c: &mut Cursor<'a>) -> Read<Body<'a>> {
     let len = c.u32()? as usize;
     if len > LIST_MAX {
         return Err(Stop::Bad("a list of records longer than a page"));

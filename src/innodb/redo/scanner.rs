@@ -15,7 +15,8 @@
 use std::collections::VecDeque;
 
 use super::cursor::{Cursor, Stop};
-use super::parse::{Head, body};
+use super::index_info::KnownIndexes;
+use super::parse::{Head, body, body_with};
 use super::record::{Kind, Record};
 use super::{BLOCK_HEADER, BLOCK_LEN, Block, BlockState, lsn};
 use crate::base::{Lsn, PageNo, SpaceId};
@@ -110,6 +111,7 @@ pub struct Scanner {
     starts: VecDeque<u64>,
     /// The last of them, also when it was compared already.
     last_start: Option<u64>,
+    known: KnownIndexes,
 }
 
 /// A group of records, all of them there.
@@ -122,6 +124,21 @@ pub struct Group<'a> {
     pub start_lsn: Lsn,
     /// LSN after its last byte.
     pub end_lsn: Lsn,
+}
+
+/// A record without the meaning of its body, which [`super::parse_body`] finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RawRecord<'a> {
+    /// LSN of its first byte.
+    pub start_lsn: Lsn,
+    /// Its tablespace.
+    pub space: SpaceId,
+    /// Its page.
+    pub page: PageNo,
+    /// Its type.
+    pub kind: Kind,
+    /// Its body.
+    pub bytes: &'a [u8],
 }
 
 impl Scanner {
@@ -138,6 +155,7 @@ impl Scanner {
             spans: Vec::new(),
             starts: VecDeque::new(),
             last_start: None,
+            known: KnownIndexes::default(),
         }
     }
 
@@ -273,12 +291,12 @@ impl Scanner {
         }
     }
 
-    fn parse_record(&self, at: usize) -> Result<Span, Stop> {
+    fn parse_record(&mut self, at: usize) -> Result<Span, Stop> {
         let mut cursor = Cursor::new(&self.pending[at..]);
         let position = |c: &Cursor<'_>| self.pending.len() - c.rest().len();
         let head = Head::read(&mut cursor)?;
         let body_at = position(&cursor);
-        body(&head, &mut cursor)?;
+        body_with(&head, &mut cursor, |c| self.known.read(c))?;
         Ok(Span { at, body: body_at, end: position(&cursor), head })
     }
 
@@ -306,6 +324,18 @@ impl<'a> Group<'a> {
     /// The records, those before the checkpoint too, which are not to be applied.
     pub fn all_records(&self) -> impl Iterator<Item = Record<'a>> + '_ {
         self.spans.iter().filter(|s| s.head.kind != Kind::MultiRecEnd).map(|s| self.record(s))
+    }
+
+    /// The same without the meaning of their bodies, for keeping records: cheaper than [`Group::records`].
+    pub fn raw_records(&self) -> impl Iterator<Item = RawRecord<'a>> + '_ {
+        let records = self.spans.iter().filter(|s| s.head.kind != Kind::MultiRecEnd).map(|span| RawRecord {
+            start_lsn: lsn::from_payload(self.base + span.at as u64),
+            space: span.head.space,
+            page: span.head.page,
+            kind: span.head.kind,
+            bytes: &self.bytes[span.body..span.end],
+        });
+        records.filter(|r| r.start_lsn >= self.checkpoint)
     }
 
     /// Type, space and page of each record without its body: cheaper than [`Group::records`].

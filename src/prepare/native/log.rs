@@ -9,8 +9,10 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::finish::{is_ours, remove_dir};
+use super::supply::Supply;
 use super::{corrupt, encrypted};
 use crate::base::format::Format;
 use crate::base::{Code, Error, Lsn, PageBuffer, Result};
@@ -68,6 +70,8 @@ pub fn find(root: &Path) -> Result<Option<Place>> {
 pub(super) struct Log {
     files: Vec<(PathBuf, File, RedoFile)>,
     checkpoint: Lsn,
+    /// Where it still grows.
+    supply: Option<Arc<Supply>>,
 }
 
 impl Log {
@@ -78,9 +82,23 @@ impl Log {
             Place::Logfile(path) => vec![open_file(path, BLOCK_LEN as u64)?],
             Place::Folder(folder) => open_folder(folder)?,
         };
+        Log::of(files, None)
+    }
+
+    /// Reads the header of a logfile that is being written. `None` if it never gets one.
+    pub(super) fn follow(path: &Path, supply: Arc<Supply>) -> Result<Option<Log>> {
+        if supply.wait(HEAD_LEN as u64)?.until < HEAD_LEN as u64 {
+            return Ok(None);
+        }
+        let (path, file, mut redo) = open_file(path, 0)?;
+        redo.len = u64::MAX;
+        Log::of(vec![(path, file, redo)], Some(supply)).map(Some)
+    }
+
+    fn of(files: Vec<(PathBuf, File, RedoFile)>, supply: Option<Arc<Supply>>) -> Result<Log> {
         let checkpoint = newest_checkpoint(files.iter().map(|(_, _, redo)| redo))
             .ok_or_else(|| corrupt("it has no valid checkpoint"))?;
-        Ok(Log { files, checkpoint })
+        Ok(Log { files, checkpoint, supply })
     }
 
     /// Recovery begins here.
@@ -93,11 +111,6 @@ impl Log {
         self.checkpoint.block_start()
     }
 
-    /// Bytes from the checkpoint to the end of the last file.
-    pub(super) fn len(&self) -> u64 {
-        self.files.last().map_or(0, |(_, _, redo)| redo.end_lsn().since(self.checkpoint))
-    }
-
     /// Gives the groups in their order to `each`, until it breaks or the log ends. The end of the last group given;
     /// the checkpoint where there is none.
     pub(super) fn groups(&self, mut each: impl FnMut(&Group<'_>) -> Result<ControlFlow<()>>) -> Result<Lsn> {
@@ -106,7 +119,8 @@ impl Log {
         for (path, file, redo) in &self.files {
             let Some(mut at) = redo.offset_of(scanner.next_block()) else { continue };
             loop {
-                let filled = read_up_to(file, &mut buffer, at)
+                let (len, grows) = self.readable(at)?;
+                let filled = read_up_to(file, &mut buffer[..len], at)
                     .map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
                 let (blocks, rest) = buffer[..filled].as_chunks::<BLOCK_LEN>();
                 for block in blocks {
@@ -116,7 +130,11 @@ impl Log {
                     }
                 }
                 at += filled as u64;
-                match (filled == READ_LEN, rest.is_empty()) {
+                if self.supply.is_some() && filled < len {
+                    // A hole at the end of what was written: blocks that were not.
+                    return Ok(self.reached(&scanner));
+                }
+                match (filled == READ_LEN || grows, rest.is_empty()) {
                     (true, _) => {}
                     (false, true) => break,
                     (false, false) => return Err(corrupt("it ends inside a block")),
@@ -124,6 +142,17 @@ impl Log {
             }
         }
         Ok(self.reached(&scanner))
+    }
+
+    /// How much may be read at `at`, and whether more will follow that.
+    fn readable(&self, at: u64) -> Result<(usize, bool)> {
+        let Some(supply) = &self.supply else { return Ok((READ_LEN, false)) };
+        let supplied = supply.wait(at + BLOCK_LEN as u64)?;
+        let len = supplied.until.saturating_sub(at).min(READ_LEN as u64) as usize;
+        match supplied.ended {
+            true => Ok((len, false)),
+            false => Ok((len - len % BLOCK_LEN, true)),
+        }
     }
 
     fn reached(&self, scanner: &Scanner) -> Lsn {

@@ -1,24 +1,53 @@
-//! Records kept between the scan of the log and their page's turn: nearly as compact as the log has them.
+//! Records kept between the scan of the log and their page's turn: the pages of a tablespace are cut into stretches of
+//! [`STRETCH_PAGES`], and the records for one stretch are a run of bytes, more compact than the log has them.
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | type of the record; bit 7: for the same page as the record before it |
-//! | 6 | LSN of its first byte, from the start of the log (little-endian) |
-//! | 1–5 | from there to the end of its group (7 bits a byte, low ones first) |
-//! | 1–5 | length of the body (the same) |
-//! | 0 or 8 | space id and page number (little-endian) |
+//! | 1 | type of the record |
+//! | 1 | its page, from the start of the stretch |
+//! | 1–9 | LSN of its first byte, from that of the record before it in the run; from the start of the log for the first |
+//! | 1–5 | from there to the end of its group |
+//! | 1–5 | length of the body |
 //! | … | body, as in the log |
 //!
-//! A run of records begins with one that names its page. It never leaves the process, but goes through a file.
+//! Numbers have seven bits a byte, low ones first; bit 7 says that more follow. It never leaves the process, but goes
+//! through a file.
 
 use crate::base::{Lsn, PageNo, SpaceId};
 use crate::innodb::redo::Kind;
 
-const SAME_PAGE: u8 = 0x80;
-const LSN_LEN: usize = 6;
+/// Pages of a stretch: a block of a stream with pages of 16 KiB.
+pub(super) const STRETCH_PAGES: usize = 1 << STRETCH_SHIFT;
+const STRETCH_SHIFT: u32 = 6;
 
-/// A page of some tablespace. Its order is that of the files.
-pub(super) type PageId = (SpaceId, PageNo);
+/// Some neighbouring pages of a tablespace. Their order is that of the files.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub(super) struct Stretch(u64);
+
+impl Stretch {
+    /// The one that a page is in, and which of its pages that is.
+    pub(super) fn of(space: SpaceId, page: PageNo) -> (Stretch, usize) {
+        let key = u64::from(space.0) << 32 | u64::from(page.0 >> STRETCH_SHIFT);
+        (Stretch(key), page.0 as usize % STRETCH_PAGES)
+    }
+
+    pub(super) fn from_key(key: u64) -> Stretch {
+        Stretch(key)
+    }
+
+    pub(super) fn key(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn space(self) -> SpaceId {
+        SpaceId((self.0 >> 32) as u32)
+    }
+
+    /// Its page number `slot`.
+    pub(super) fn page(self, slot: usize) -> PageNo {
+        PageNo((self.0 as u32) << STRETCH_SHIFT | slot as u32)
+    }
+}
 
 /// A record without its body's meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,43 +61,32 @@ pub(super) struct Kept<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// Appends a record; `last` is the page of the record before it in the same run.
-pub(super) fn put(into: &mut Vec<u8>, base: Lsn, last: Option<PageId>, page: PageId, record: &Kept<'_>) {
-    let same = last == Some(page);
-    into.push(record.kind as u8 | if same { SAME_PAGE } else { 0 });
-    into.extend_from_slice(&record.start_lsn.since(base).to_le_bytes()[..LSN_LEN]);
+/// Appends a record for the page `slot` of a stretch; `last` is the LSN of the record before it in the run, or that of the
+/// start of the log.
+pub(super) fn put(into: &mut Vec<u8>, last: Lsn, slot: usize, record: &Kept<'_>) {
+    into.push(record.kind as u8);
+    into.push(slot as u8);
+    put_number(into, record.start_lsn.since(last));
     put_number(into, record.end_lsn.since(record.start_lsn));
     put_number(into, record.bytes.len() as u64);
-    if !same {
-        into.extend_from_slice(&page.0.0.to_le_bytes());
-        into.extend_from_slice(&page.1.0.to_le_bytes());
-    }
     into.extend_from_slice(record.bytes);
 }
 
-/// The record at `at` of a run, its page unless it is that of the one before, and where the next one begins.
-/// `None` at the end, or where the bytes are not what [`put`] made.
-pub(super) fn get(run: &[u8], base: Lsn, at: usize) -> Option<(Kept<'_>, Option<PageId>, usize)> {
-    let mut rest = run.get(at..)?;
-    let [first] = *take::<1>(&mut rest)?;
-    let kind = Kind::from_number(first & !SAME_PAGE)?;
-    let mut lsn = [0; 8];
-    lsn[..LSN_LEN].copy_from_slice(take::<LSN_LEN>(&mut rest)?);
-    let start_lsn = base.plus(u64::from_le_bytes(lsn));
-    let end_lsn = start_lsn.plus(number(&mut rest)?);
-    let len = usize::try_from(number(&mut rest)?).ok()?;
-    let page = match first & SAME_PAGE {
-        0 => {
-            let space = SpaceId(u32::from_le_bytes(*take(&mut rest)?));
-            Some((space, PageNo(u32::from_le_bytes(*take(&mut rest)?))))
-        }
-        _ => None,
-    };
-    let bytes = rest.get(..len)?;
-    Some((Kept { kind, start_lsn, end_lsn, bytes }, page, run.len() - rest.len() + len))
+/// Takes the first record off `rest`, and which page it is for; `last` as for [`put`]. `None` where the bytes are not what
+/// [`put`] made, or end.
+pub(super) fn take<'a>(rest: &mut &'a [u8], last: Lsn) -> Option<(Kept<'a>, usize)> {
+    let [kind, slot] = *take_array::<2>(rest)?;
+    let kind = Kind::from_number(kind)?;
+    let slot = usize::from(slot);
+    let start_lsn = last.plus(number(rest)?);
+    let end_lsn = start_lsn.plus(number(rest)?);
+    let len = usize::try_from(number(rest)?).ok()?;
+    let (bytes, left) = rest.split_at_checked(len)?;
+    *rest = left;
+    (slot < STRETCH_PAGES).then_some((Kept { kind, start_lsn, end_lsn, bytes }, slot))
 }
 
-fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+fn take_array<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
     let (taken, left) = rest.split_first_chunk()?;
     *rest = left;
     Some(taken)
@@ -85,7 +103,7 @@ fn put_number(into: &mut Vec<u8>, mut value: u64) {
 fn number(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..u64::BITS).step_by(7) {
-        let [byte] = *take::<1>(rest)?;
+        let [byte] = *take_array::<1>(rest)?;
         value |= u64::from(byte & 0x7F) << shift;
         if byte & 0x80 == 0 {
             return Some(value);
@@ -99,8 +117,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn kind() -> impl Strategy<Value = Kind> {
-        prop::sample::select(Kind::ALL)
+    #[test]
+    fn stretches_are_in_the_order_of_pages() {
+        let (a, slot) = Stretch::of(SpaceId(7), PageNo(130));
+        assert_eq!((a.space(), a.page(0), slot), (SpaceId(7), PageNo(128), 2));
+        let (last, slot) = Stretch::of(SpaceId(7), PageNo(u32::MAX));
+        assert_eq!((last.page(slot), slot), (PageNo(u32::MAX), STRETCH_PAGES - 1));
+        assert!(a < last && last < Stretch::of(SpaceId(8), PageNo(0)).0);
+        assert_eq!(Stretch::from_key(last.key()), last);
     }
 
     proptest! {
@@ -108,35 +132,37 @@ mod tests {
         fn records_are_given_back(
             base in 0u64..1 << 40,
             records in prop::collection::vec(
-                (kind(), 0u64..1 << 47, 0u64..1 << 29, 0u32..3, 0u32..3, prop::collection::vec(any::<u8>(), 0..300)),
+                (
+                    prop::sample::select(Kind::ALL),
+                    0u64..1 << 47,
+                    0u64..1 << 29,
+                    0..STRETCH_PAGES,
+                    prop::collection::vec(any::<u8>(), 0..300),
+                ),
                 1..40,
             ),
         ) {
-            let base = Lsn(base);
-            let mut run = Vec::new();
-            let mut last = None;
-            for (kind, start, len, space, page, bytes) in &records {
-                let start_lsn = base.plus(*start);
-                let page = (SpaceId(*space), PageNo(u32::MAX - page));
-                put(&mut run, base, last, page, &Kept { kind: *kind, start_lsn, end_lsn: start_lsn.plus(*len), bytes });
-                last = Some(page);
+            let (mut run, mut lsn, mut wanted) = (Vec::new(), Lsn(base), Vec::new());
+            for (kind, from, len, slot, bytes) in &records {
+                let start_lsn = lsn.plus(*from);
+                let record = Kept { kind: *kind, start_lsn, end_lsn: start_lsn.plus(*len), bytes };
+                put(&mut run, lsn, *slot, &record);
+                lsn = start_lsn;
+                wanted.push((record, *slot));
             }
-            let (mut at, mut page) = (0, None);
-            for (kind, start, len, space, number, bytes) in &records {
-                let (record, named, next) = get(&run, base, at).unwrap();
-                page = named.or(page);
-                prop_assert_eq!(page, Some((SpaceId(*space), PageNo(u32::MAX - number))));
-                let start_lsn = base.plus(*start);
-                prop_assert_eq!(record, Kept { kind: *kind, start_lsn, end_lsn: start_lsn.plus(*len), bytes });
-                at = next;
+            let (mut rest, mut lsn, mut found) = (&run[..], Lsn(base), Vec::new());
+            while let Some((record, slot)) = take(&mut rest, lsn) {
+                lsn = record.start_lsn;
+                found.push((record, slot));
             }
-            prop_assert_eq!(at, run.len());
-            prop_assert_eq!(get(&run, base, at), None);
+            prop_assert!(rest.is_empty());
+            prop_assert_eq!(found, wanted);
         }
 
         #[test]
         fn no_bytes_make_it_panic(run in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = get(&run, Lsn(u64::MAX - 5), 0);
+            let mut rest = &run[..];
+            while take(&mut rest, Lsn(u64::MAX - 5)).is_some() {}
         }
     }
 }

@@ -150,33 +150,56 @@ impl OpenSpace {
         u32::try_from(self.pages).unwrap_or(u32::MAX)
     }
 
-    /// Reads a page; gives how much of it the file has.
-    pub(super) fn read(&self, page: PageNo, into: &mut [u8]) -> Result<usize> {
-        let (file, at) = self.place(page);
-        read_up_to(&file.file, into, at).map_err(|e| self.failed(page, e))
+    /// Reads pages from `first` on; gives how many of their bytes the files have.
+    pub(super) fn read(&self, first: PageNo, into: &mut [u8]) -> Result<usize> {
+        let page_len = self.layout.physical();
+        let mut done = 0;
+        while done < into.len() {
+            let page = PageNo(first.0 + (done / page_len) as u32);
+            let (file, at, len) = self.place(page, into.len() - done);
+            let is_last = done + len == into.len();
+            let part = &mut into[done..done + len];
+            let filled = read_up_to(&file.file, part, at).map_err(|e| self.failed(page, e))?;
+            if filled < len && is_last {
+                return Ok(done + filled);
+            }
+            part[filled..].fill(0);
+            done += len;
+        }
+        Ok(done)
     }
 
-    /// Writes pages that follow each other in one file.
+    /// Writes pages that follow each other.
     pub(super) fn write(&self, first: PageNo, pages: &[u8]) -> Result<()> {
-        let (file, at) = self.place(first);
-        file.file.write_all_at(pages, at).map_err(|e| self.failed(first, e))
+        let page_len = self.layout.physical();
+        let mut done = 0;
+        while done < pages.len() {
+            let page = PageNo(first.0 + (done / page_len) as u32);
+            let (file, at, len) = self.place(page, pages.len() - done);
+            file.file.write_all_at(&pages[done..done + len], at).map_err(|e| self.failed(page, e))?;
+            done += len;
+        }
+        Ok(())
     }
 
-    /// Whether `page` lies right behind the one before it, in the same file.
-    pub(super) fn follows(&self, before: PageNo, page: PageNo) -> bool {
-        before.0.checked_add(1) == Some(page.0)
-            && (self.files.len() == 1 || self.files.iter().all(|file| file.first != u64::from(page.0)))
+    /// Makes durable what was written.
+    pub(super) fn sync(&self) -> Result<()> {
+        let failed = |file: &OpenFile, e| Error::io(Code::TargetIo, file.path.display(), e);
+        self.files.iter().try_for_each(|file| file.file.sync_data().map_err(|e| failed(file, e)))
     }
 
     /// The file that a page is in, for words.
     pub(super) fn shown(&self, page: PageNo) -> String {
-        format!("{} page {page}", self.place(page).0.path.display())
+        format!("{} page {page}", self.place(page, 0).0.path.display())
     }
 
-    fn place(&self, page: PageNo) -> (&OpenFile, u64) {
-        let number = u64::from(page.0);
-        let file = self.files.iter().rev().find(|file| file.first <= number).unwrap_or(&self.files[0]);
-        (file, (number - file.first) * self.layout.physical() as u64)
+    /// The file that a page is in, where, and how many of `len` bytes from there on are in the same file.
+    fn place(&self, page: PageNo, len: usize) -> (&OpenFile, u64, usize) {
+        let (number, page_len) = (u64::from(page.0), self.layout.physical() as u64);
+        let found = self.files.iter().rposition(|file| file.first <= number).unwrap_or(0);
+        let file = &self.files[found];
+        let room = self.files.get(found + 1).map_or(u64::MAX, |next| (next.first - number) * page_len);
+        (file, (number - file.first) * page_len, len.min(usize::try_from(room).unwrap_or(usize::MAX)))
     }
 
     fn failed(&self, page: PageNo, e: io::Error) -> Error {

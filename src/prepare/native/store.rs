@@ -1,210 +1,237 @@
-//! All records of the log, the ones of neighbouring pages together, within bounds of memory.
+//! All records of the log that pages may lack, those of neighbouring pages together, within bounds of memory.
 //!
-//! Pages are dealt out to parts, a stretch of each tablespace to one part. A part's records are a list of chunks in the
-//! order of the log. Chunks that don't fit into the memory go to a file without a name, so each record is written and read
-//! back at most once however small the memory is, and each page is still read and written once.
+//! In memory the records of each stretch of pages are a run of bytes ([`super::records`]). When all of them together exceed
+//! the memory, what pages are known to have is dropped; if that does not help, the whole goes to a file without a name, one
+//! stretch behind the other in their order ([`super::spill`]). At the end these files and what is left in memory are
+//! merged, so each record is written and read back at most once however small the memory is, and each page is read and
+//! written once.
 //!
-//! A chunk ends with a group of the log (mini-transaction), so that chunks may be applied one after the other: what a page
-//! has is decided by comparing its LSN, the end of the last group applied, with the start of a record, and a group that is
-//! applied in part would look as if it were applied as a whole.
+//! What is given out at a time ends with a group of the log (mini-transaction): which records a page has is decided by
+//! comparing its LSN, the end of the last group applied, with the start of a record, and a group that is applied in part
+//! would look as if it were applied as a whole.
 
-use std::fs::{File, OpenOptions};
+use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::records::{self, Kept, PageId};
+use super::merge::Merge;
+use super::records::{self, Kept, STRETCH_PAGES, Stretch};
+use super::spill::{Filter, Spill};
 use crate::base::{Lsn, PageNo, SpaceId};
 
-/// Pages of a tablespace that go to the same part: 4 MiB of it with pages of 16 KiB.
-const STRETCH_SHIFT: u32 = 8;
-/// Parts at least, to keep threads busy to the end.
-const PARTS_MIN: u64 = 64;
-/// Parts at most.
-const PARTS_MAX: u64 = 4096;
-/// Length of chunks.
-const CHUNK_MIN: u64 = 8 << 10;
-const CHUNK_MAX: u64 = 1 << 20;
-/// The name that the file for what exceeds the memory has for a moment.
-const SPILL: &str = "#xbrecv-redo-records";
+/// Bytes that a stretch takes beside its records: its place in the table.
+const STRETCH_COST: u64 = 96;
+/// The same for the LSNs of its pages.
+const LANDED_COST: u64 = 8 * STRETCH_PAGES as u64;
+/// LSNs of pages that have landed take so much of the memory at most.
+const LANDED_SHARE: u64 = 8;
+/// Dropping must free so much of the memory, or it is done again too soon.
+const WORTH_SHARE: u64 = 4;
+/// A stretch's first bytes.
+const FIRST_LEN: usize = 64;
+/// No stretch has more in memory: positions in it are kept in 32 bits.
+const STRETCH_MAX: usize = 1 << 30;
 
 /// The records of the log by page.
 pub(super) struct Store {
     base: Lsn,
-    parts: Vec<Part>,
-    /// Parts whose chunk is full since the last end of a group.
-    full: Vec<usize>,
-    chunk_len: usize,
-    /// Memory for records, and how much of it is left.
-    memory_left: u64,
+    stretches: HashMap<Stretch, Pending, foldhash::fast::RandomState>,
+    /// Memory: what it may be, and what it is.
+    memory: u64,
+    used: u64,
+    landed_used: u64,
+    /// A stretch has become too long.
+    full: bool,
     spill: Option<Spill>,
-    spill_dir: std::path::PathBuf,
+    spilled: Filter,
+    spill_dir: PathBuf,
 }
 
-/// The records of some pages.
-#[derive(Default)]
-pub(super) struct Part {
-    /// The chunk that is being filled, and the page of its last record.
-    open: Vec<u8>,
-    last: Option<PageId>,
-    chunks: Vec<Chunk>,
+/// What one stretch waits for.
+struct Pending {
+    records: Vec<u8>,
+    /// LSN of the last of them; that of the start of the log if there is none.
+    last: Lsn,
+    landed: Option<Box<Landed>>,
 }
 
-/// Whole groups of records in the order of the log.
-enum Chunk {
-    Memory(Vec<u8>),
-    Spilled { at: u64, len: usize },
+/// The pages of a stretch that were seen on their way to their file: each has what starts before its LSN.
+#[derive(Clone)]
+pub(super) struct Landed {
+    lsns: [Lsn; STRETCH_PAGES],
+    /// Pages of which records were dropped.
+    dropped: u64,
 }
 
-/// The file for what exceeds the memory.
-pub(super) struct Spill {
-    file: File,
-    len: u64,
+impl Landed {
+    /// Whether the page has this record.
+    pub(super) fn has(&mut self, slot: usize, start: Lsn) -> bool {
+        let has = start < self.lsns[slot];
+        self.dropped |= u64::from(has) << slot;
+        has
+    }
 }
 
 impl Store {
-    /// An empty one for a log of `log_len` bytes from `base` on: records take `memory` bytes at most, and a part, as a rule,
-    /// not more than `part_len`. `dir` is where a file may be made.
-    pub(super) fn new(base: Lsn, log_len: u64, memory: u64, part_len: u64, dir: &Path) -> Store {
-        // Kept records are a little longer than the log, and parts are not all of one size.
-        let parts = (log_len * 2 / part_len.max(1)).clamp(PARTS_MIN, PARTS_MAX);
+    /// An empty one for the records of a log from `base` on, which take `memory` bytes at most. `dir` is where a file may be
+    /// made.
+    pub(super) fn new(base: Lsn, memory: u64, dir: &Path) -> Store {
         Store {
             base,
-            parts: (0..parts).map(|_| Part::default()).collect(),
-            full: Vec::new(),
-            chunk_len: (memory / 2 / parts).clamp(CHUNK_MIN, CHUNK_MAX) as usize,
-            // The chunks that are being filled may take the other half.
-            memory_left: memory / 2,
+            stretches: HashMap::default(),
+            memory,
+            used: 0,
+            landed_used: 0,
+            full: false,
             spill: None,
+            spilled: Filter::default(),
             spill_dir: dir.to_owned(),
         }
     }
 
-    /// Adds a record.
-    pub(super) fn push(&mut self, page: PageId, record: &Kept<'_>) {
-        let number = part_of(page, self.parts.len());
-        let part = &mut self.parts[number];
-        if part.open.capacity() == 0 {
-            part.open.reserve_exact(self.chunk_len);
+    /// Adds a record; false if its page has it.
+    pub(super) fn push(&mut self, space: SpaceId, page: PageNo, record: &Kept<'_>) -> bool {
+        let (stretch, slot) = Stretch::of(space, page);
+        let pending = pending_of(&mut self.stretches, &mut self.used, stretch, self.base);
+        if pending.landed.as_mut().is_some_and(|landed| landed.has(slot, record.start_lsn)) {
+            return false;
         }
-        let before = part.open.len();
-        records::put(&mut part.open, self.base, part.last, page, record);
-        part.last = Some(page);
-        // Some room is left for the rest of the group.
-        let mark = self.chunk_len - self.chunk_len / 8;
-        if before < mark && part.open.len() >= mark {
-            self.full.push(number);
+        let before = pending.records.capacity();
+        if before == 0 {
+            pending.records.reserve_exact(FIRST_LEN);
         }
+        records::put(&mut pending.records, pending.last, slot, record);
+        pending.last = record.start_lsn;
+        self.used += (pending.records.capacity() - before) as u64;
+        self.full |= pending.records.len() > STRETCH_MAX;
+        true
     }
 
     /// The group of records that was added is whole.
     pub(super) fn end_group(&mut self) -> io::Result<()> {
-        while let Some(number) = self.full.pop() {
-            self.seal(number)?;
-        }
-        Ok(())
-    }
-
-    fn seal(&mut self, number: usize) -> io::Result<()> {
-        let part = &mut self.parts[number];
-        part.last = None;
-        let cost = part.open.capacity() as u64;
-        if cost <= self.memory_left {
-            self.memory_left -= cost;
-            part.chunks.push(Chunk::Memory(std::mem::take(&mut part.open)));
+        if self.used <= self.memory && !self.full {
             return Ok(());
         }
+        if !self.full && self.landed_used > 0 {
+            self.drop_applied();
+            if self.used <= self.memory - self.memory / WORTH_SHARE {
+                return Ok(());
+            }
+        }
+        self.full = false;
+        self.spill()
+    }
+
+    /// A page with this LSN is on its way to its file.
+    pub(super) fn note_landed(&mut self, space: SpaceId, page: PageNo, lsn: Lsn) {
+        let (stretch, slot) = Stretch::of(space, page);
+        let is_new = self.stretches.get(&stretch).is_none_or(|pending| pending.landed.is_none());
+        if is_new {
+            if self.landed_used + LANDED_COST > self.memory / LANDED_SHARE {
+                return;
+            }
+            self.landed_used += LANDED_COST;
+            self.used += LANDED_COST;
+        }
+        let pending = pending_of(&mut self.stretches, &mut self.used, stretch, self.base);
+        let none = || Box::new(Landed { lsns: [Lsn(0); STRETCH_PAGES], dropped: 0 });
+        let landed = pending.landed.get_or_insert_with(none);
+        landed.lsns[slot] = landed.lsns[slot].max(lsn);
+    }
+
+    /// Copies all records so far for a stretch; false if there are none, or some of them are not in memory.
+    pub(super) fn pending(&self, stretch: Stretch, into: &mut Vec<u8>) -> bool {
+        into.clear();
+        match self.stretches.get(&stretch) {
+            Some(pending) if !pending.records.is_empty() && !self.spilled.may_have(stretch) => {
+                into.extend_from_slice(&pending.records);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Pages that were taken for newer than `end`, so that they lack records that were dropped.
+    pub(super) fn beyond(&self, end: Lsn) -> Option<(SpaceId, PageNo, Lsn)> {
+        self.stretches.iter().find_map(|(stretch, pending)| {
+            let landed = pending.landed.as_ref()?;
+            let is_beyond = |slot: &usize| landed.dropped >> slot & 1 == 1 && landed.lsns[*slot] > end;
+            let slot = (0..STRETCH_PAGES).find(is_beyond)?;
+            Some((stretch.space(), stretch.page(slot), landed.lsns[slot]))
+        })
+    }
+
+    /// All records by stretch.
+    pub(super) fn into_merge(self) -> Merge {
+        let mut rest: Vec<_> = self.stretches.into_iter().collect();
+        rest.sort_unstable_by_key(|(stretch, _)| *stretch);
+        let mut landed = HashMap::default();
+        let mut memory = Vec::with_capacity(rest.len());
+        for (stretch, pending) in rest {
+            landed.extend(pending.landed.map(|pages| (stretch, pages)));
+            if !pending.records.is_empty() {
+                memory.push((stretch, pending.records));
+            }
+        }
+        Merge::new(self.base, self.spill, memory, landed, self.memory)
+    }
+
+    /// Leaves out what pages have by now.
+    fn drop_applied(&mut self) {
+        for pending in self.stretches.values_mut() {
+            let Some(landed) = &mut pending.landed else { continue };
+            let (mut kept, mut last) = (Vec::new(), self.base);
+            let (mut rest, mut lsn) = (&pending.records[..], self.base);
+            while let Some((record, slot)) = records::take(&mut rest, lsn) {
+                lsn = record.start_lsn;
+                if !landed.has(slot, lsn) {
+                    records::put(&mut kept, last, slot, &record);
+                    last = lsn;
+                }
+            }
+            kept.shrink_to_fit();
+            self.used -=
+                (pending.records.capacity() - kept.capacity().min(pending.records.capacity())) as u64;
+            (pending.records, pending.last) = (kept, last);
+        }
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
         let spill = match &mut self.spill {
             Some(spill) => spill,
             none => none.insert(Spill::create(&self.spill_dir)?),
         };
-        part.chunks.push(Chunk::Spilled { at: spill.append(&part.open)?, len: part.open.len() });
-        part.open.clear();
-        // One long group must not keep its memory for good.
-        part.open.shrink_to(self.chunk_len);
+        let mut order: Vec<_> = self.stretches.keys().copied().collect();
+        order.sort_unstable();
+        spill.begin_run();
+        for stretch in order {
+            let Some(pending) = self.stretches.get_mut(&stretch) else { continue };
+            let bytes = std::mem::take(&mut pending.records);
+            pending.last = self.base;
+            if !bytes.is_empty() {
+                self.spilled.add(stretch);
+                spill.put(stretch, &bytes)?;
+            }
+        }
+        spill.end_run()?;
+        self.stretches.retain(|_, pending| pending.landed.is_some());
+        self.used = self.stretches.len() as u64 * STRETCH_COST + self.landed_used;
         Ok(())
     }
-
-    /// The parts that have records, and the file that some of their chunks are in.
-    pub(super) fn into_parts(self) -> (Vec<Part>, Option<Spill>) {
-        let mut parts = self.parts;
-        for part in &mut parts {
-            if !part.open.is_empty() {
-                let mut rest = std::mem::take(&mut part.open);
-                rest.shrink_to_fit();
-                part.chunks.push(Chunk::Memory(rest));
-            }
-        }
-        parts.retain(|part| !part.chunks.is_empty());
-        (parts, self.spill)
-    }
 }
 
-fn part_of((SpaceId(space), PageNo(page)): PageId, parts: usize) -> usize {
-    // Fibonacci hashing: stretches of one tablespace go to parts far from each other.
-    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
-    let stretch = u64::from(space) << 32 | u64::from(page >> STRETCH_SHIFT);
-    let hash = stretch.wrapping_mul(GOLDEN) ^ (stretch >> 32).wrapping_mul(GOLDEN).rotate_left(32);
-    (((hash >> 32) * parts as u64) >> 32) as usize
+fn pending_of<'a>(
+    stretches: &'a mut HashMap<Stretch, Pending, foldhash::fast::RandomState>,
+    used: &mut u64,
+    stretch: Stretch,
+    base: Lsn,
+) -> &'a mut Pending {
+    stretches.entry(stretch).or_insert_with(|| {
+        *used += STRETCH_COST;
+        Pending { records: Vec::new(), last: base, landed: None }
+    })
 }
 
-impl Part {
-    /// Takes chunks off its front, together not longer than `len_max` unless one alone is; `false` at the end.
-    pub(super) fn next_run(
-        &mut self,
-        spill: Option<&Spill>,
-        len_max: usize,
-        into: &mut Vec<Vec<u8>>,
-    ) -> io::Result<bool> {
-        into.clear();
-        let mut len = 0;
-        let mut taken = 0;
-        for chunk in &mut self.chunks {
-            if taken > 0 && len + chunk.len() > len_max {
-                break;
-            }
-            len += chunk.len();
-            taken += 1;
-            into.push(match chunk {
-                Chunk::Memory(bytes) => std::mem::take(bytes),
-                Chunk::Spilled { at, len } => {
-                    let mut bytes = vec![0; *len];
-                    let spill = spill.ok_or_else(|| io::Error::other("spilled without a file"))?;
-                    spill.file.read_exact_at(&mut bytes, *at)?;
-                    bytes
-                }
-            });
-        }
-        self.chunks.drain(..taken);
-        Ok(taken > 0)
-    }
-}
-
-impl Chunk {
-    fn len(&self) -> usize {
-        match self {
-            Chunk::Memory(bytes) => bytes.len(),
-            Chunk::Spilled { len, .. } => *len,
-        }
-    }
-}
-
-impl Spill {
-    fn create(dir: &Path) -> io::Result<Spill> {
-        let path = dir.join(SPILL);
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        std::fs::remove_file(&path)?;
-        Ok(Spill { file, len: 0 })
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
-        let at = self.len;
-        self.file.write_all_at(bytes, at)?;
-        self.len += bytes.len() as u64;
-        Ok(at)
-    }
-}
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -56,7 +56,7 @@ fn layout() -> PageLayout {
     PageLayout::zip(LOGICAL, 2048).unwrap()
 }
 
-fn shape(index: Index) -> std::rc::Rc<super::super::shape::Shape> {
+fn shape(index: Index) -> std::sync::Arc<super::super::shape::Shape> {
     let body = [index.info(), &[0, 120]].concat();
     let Ok(Body::RecDelete { index, .. }) = parse_body(Kind::RecDelete, SPACE, &body) else { panic!() };
     Applier::new().shape(&index).unwrap()

@@ -1,0 +1,329 @@
+//! Redo and pages while they arrive.
+//!
+//! A thread reads the redo behind those who write it, and fills the [`store`](super::store) from the first block on. Pages
+//! pass by on the way to their files. Each then has, in memory, all records that came in before it, and its LSN, which
+//! says what of the redo it will never need. So when the last byte has come, what is left is the redo of pages that had
+//! landed before it.
+//!
+//! A page is changed only where the sender vouches that its redo ends with the backup, as in a stream with a manifest:
+//! elsewhere there may be redo that is not to be applied, which only the end tells. What can't be done now (a damaged
+//! page, one without content, one with records in the spill file) is left to the end.
+
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::gather::{Gathered, lock, promised, store_memory};
+use super::hand::Hand;
+use super::index::Index;
+use super::log::Log;
+use super::merge::Batch;
+use super::records::{STRETCH_PAGES, Stretch};
+use super::store::Store;
+use super::supply::Supply;
+use super::{corrupt, encrypted};
+use crate::base::progress::Progress;
+use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
+use crate::innodb::page::{Expected, FIL_HEADER, FilHeader, Page0, PageLayout, PageType, Verdict, verify};
+use crate::prepare::Datadir;
+use crate::stream::Chunk;
+use crate::stream::metadata::LOGFILE;
+
+/// Pages of one chunk that are looked at.
+const PAGES_MAX: u64 = 1 << 16;
+
+/// Follows a stream. Dropping it gives up.
+pub struct Live {
+    shared: Arc<Arriving>,
+    thread: Option<JoinHandle<Result<Option<Found>>>>,
+}
+
+/// What threads that land chunks tell of them.
+#[derive(Default)]
+pub struct Arriving {
+    supply: Arc<Supply>,
+    /// Once the header of the redo was read.
+    store: OnceLock<(Lsn, Mutex<Store>)>,
+    /// Whether pages may be changed.
+    changes: bool,
+    hands: Mutex<Vec<Worker>>,
+    has_failed: AtomicBool,
+    failed: Mutex<Option<Error>>,
+    applied: AtomicU64,
+    pages: AtomicU64,
+}
+
+/// A tablespace file on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct ArrivingSpace {
+    id: SpaceId,
+    layout: PageLayout,
+}
+
+/// What is known when the stream has ended.
+pub(super) struct Found {
+    pub(super) gathered: Gathered,
+    /// The end of the last whole group.
+    scanned: Lsn,
+    checkpoint: Lsn,
+}
+
+/// All that was done while receiving.
+pub(super) struct Received {
+    pub(super) gathered: Gathered,
+    pub(super) store: Store,
+    /// Records applied, and pages that they were applied to.
+    pub(super) applied: u64,
+    pub(super) pages: u64,
+}
+
+#[derive(Default)]
+struct Worker {
+    hand: Hand,
+    batch: Batch,
+    index: Index,
+    image: Vec<u8>,
+}
+
+impl Live {
+    /// For a stream whose redo is going to be written to the folder `root`. `changes`: its redo ends with the backup.
+    pub fn start(root: &Path, memory: u64, changes: bool, progress: Arc<Progress>) -> Result<Live> {
+        let shared = Arc::new(Arriving { changes, ..Arriving::default() });
+        let (of_thread, root) = (shared.clone(), root.to_owned());
+        let thread = std::thread::Builder::new()
+            .name("redo".to_owned())
+            .spawn(move || of_thread.follow(&root, memory, &progress))
+            .map_err(|e| Error::new(Code::Internal, "can't start a thread").cause(e))?;
+        Ok(Live { shared, thread: Some(thread) })
+    }
+
+    /// What landing threads tell.
+    pub fn arriving(&self) -> &Arc<Arriving> {
+        &self.shared
+    }
+
+    /// What was found in the redo, if something is wrong with it.
+    pub fn check(&self) -> Result<()> {
+        match self.shared.has_failed.load(Ordering::Acquire) {
+            true => lock(&self.shared.failed).take().map_or(Ok(()), Err),
+            false => Ok(()),
+        }
+    }
+
+    /// The stream has ended and all of it has landed. `None`: the redo must be read from its file again.
+    pub(super) fn finish(mut self, datadir: &Datadir<'_>) -> Result<Option<Received>> {
+        let Some(thread) = self.thread.take() else { return Ok(None) };
+        let found =
+            thread.join().map_err(|_| Error::new(Code::Internal, "the thread that reads redo panicked"))?;
+        self.check()?;
+        let Some(Found { mut gathered, scanned, checkpoint }) = found? else { return Ok(None) };
+        let promised = promised(datadir, checkpoint);
+        if promised.is_some_and(|promised| gathered.end > promised) {
+            return match self.shared.changes {
+                true => Err(corrupt(format!("it goes on to LSN {}, beyond the backup's end", gathered.end))),
+                false => Ok(None),
+            };
+        }
+        gathered.ends_at(scanned, promised)?;
+        // Chunks that were landed hold no more than a moment to it.
+        let shared = Arc::into_inner(std::mem::take(&mut self.shared))
+            .ok_or_else(|| Error::new(Code::Internal, "the stream is still landing"))?;
+        let Some((_, store)) = shared.store.into_inner() else { return Ok(None) };
+        let store = store.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((space, page, lsn)) = store.beyond(gathered.end) {
+            let end = gathered.end;
+            return Err(corrupt(format!(
+                "page {page} of tablespace {space} has LSN {lsn}, beyond its end {end}"
+            )));
+        }
+        let (applied, pages) = (shared.applied.into_inner(), shared.pages.into_inner());
+        Ok(Some(Received { gathered, store, applied, pages }))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.shared.supply.give_up();
+        if let Some(thread) = self.thread.take() {
+            // Nobody wants to know any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Arriving {
+    /// Bytes of the redo are in their file.
+    pub fn redo_written(&self, from: u64, to: u64) {
+        self.supply.written(from, to);
+    }
+
+    /// The redo has this size.
+    pub fn redo_ended(&self, size: u64) {
+        self.supply.ended(size);
+    }
+
+    /// What the first bytes of a member say of the tablespace that it is; `None` if it is none.
+    ///
+    /// # Errors
+    /// Where it is encrypted.
+    pub fn space(&self, member: &str, first_bytes: &[u8]) -> Result<Option<ArrivingSpace>> {
+        if FilHeader::of(first_bytes).is_none_or(|header| header.page_no() != PageNo(0)) {
+            // Such is a further file of the system tablespace.
+            return Ok(None);
+        }
+        let Ok(page0) = Page0::read(first_bytes) else { return Ok(None) };
+        if page0.flags.is_encrypted() || page0.encryption.is_some() {
+            return Err(encrypted(member));
+        }
+        Ok(Some(ArrivingSpace { id: page0.space, layout: page0.layout }))
+    }
+
+    /// Looks at a chunk of a tablespace file; gives the pages that are newer than in the chunk, and where they begin.
+    pub fn pages(&self, space: ArrivingSpace, chunk: &Chunk) -> Vec<(u64, Vec<u8>)> {
+        let Some((base, store)) = self.store.get() else { return Vec::new() };
+        let page_len = space.layout.physical() as u64;
+        let (first, end) = (chunk.offset.div_ceil(page_len), chunk.end() / page_len);
+        // Holes may be longer than any tablespace.
+        let end = end.min(first + PAGES_MAX).min(u64::from(u32::MAX));
+        let mut worker = lock(&self.hands).pop().unwrap_or_default();
+        let (mut number, mut amended) = (first, Vec::new());
+        while number < end {
+            let (stretch, slot) = Stretch::of(space.id, PageNo(number as u32));
+            let count = (STRETCH_PAGES - slot).min((end - number) as usize);
+            self.stretch(
+                &mut worker,
+                (*base, store),
+                space,
+                (stretch, slot..slot + count),
+                chunk,
+                &mut amended,
+            );
+            number += count as u64;
+        }
+        lock(&self.hands).push(worker);
+        amended
+    }
+
+    /// Pages of one stretch.
+    fn stretch(
+        &self,
+        worker: &mut Worker,
+        (base, store): (Lsn, &Mutex<Store>),
+        space: ArrivingSpace,
+        (stretch, slots): (Stretch, Range<usize>),
+        chunk: &Chunk,
+        amended: &mut Vec<(u64, Vec<u8>)>,
+    ) {
+        let page_len = space.layout.physical();
+        let has_records = self.changes && worker.take(&lock(store), stretch, base);
+        let mut seen = Vec::new();
+        for slot in slots {
+            let number = stretch.page(slot);
+            let at = u64::from(number.0) * page_len as u64;
+            let mut header = [0; FIL_HEADER];
+            chunk.copy(at, &mut header);
+            let lsn = FilHeader::of(&header).map(FilHeader::lsn).unwrap_or_default();
+            let wanted = has_records && worker.index.count(slot) > 0;
+            if (lsn <= base && !wanted) || !worker.read(space, number, chunk, at) {
+                continue;
+            }
+            let brought = if wanted { worker.page(space, number, slot, lsn) } else { None };
+            if let Some((to, records, image)) = brought {
+                self.applied.fetch_add(records, Ordering::Relaxed);
+                self.pages.fetch_add(1, Ordering::Relaxed);
+                seen.push((number, to));
+                match amended.last_mut().filter(|(from, bytes)| from + bytes.len() as u64 == at) {
+                    Some((_, bytes)) => bytes.extend_from_slice(&image),
+                    None => amended.push((at, image)),
+                }
+            } else if lsn > base {
+                seen.push((number, lsn));
+            }
+        }
+        if !seen.is_empty() {
+            let mut store = lock(store);
+            seen.iter().for_each(|(number, lsn)| store.note_landed(space.id, *number, *lsn));
+        }
+    }
+
+    /// Reads the redo as it comes.
+    fn follow(&self, root: &Path, memory: u64, progress: &Progress) -> Result<Option<Found>> {
+        let path: PathBuf = root.join(LOGFILE);
+        let followed = self.follow_log(&path, root, memory, progress);
+        followed.map_err(|e| {
+            let code = e.code;
+            *lock(&self.failed) = Some(e);
+            self.has_failed.store(true, Ordering::Release);
+            Error::new(code, "the redo could not be read")
+        })
+    }
+
+    fn follow_log(
+        &self,
+        path: &Path,
+        root: &Path,
+        memory: u64,
+        progress: &Progress,
+    ) -> Result<Option<Found>> {
+        let Some(log) = Log::follow(path, self.supply.clone())? else { return Ok(None) };
+        let store = Mutex::new(Store::new(log.start(), store_memory(memory), root));
+        let (_, store) = self.store.get_or_init(|| (log.start(), store));
+        let mut gathered = Gathered::from(log.checkpoint());
+        let mut busy = Duration::ZERO;
+        let scanned = log.groups(|group| {
+            let begun = Instant::now();
+            gathered.group(group, &mut lock(store), progress)?;
+            busy += begun.elapsed();
+            Ok(ControlFlow::Continue(()))
+        })?;
+        gathered.time = busy;
+        Ok(Some(Found { gathered, scanned, checkpoint: log.checkpoint() }))
+    }
+}
+
+impl Worker {
+    /// Takes the records so far for a stretch; false if there are none that could be applied.
+    fn take(&mut self, store: &Store, stretch: Stretch, base: Lsn) -> bool {
+        if !store.pending(stretch, &mut self.batch.bytes) {
+            return false;
+        }
+        self.batch.stretch = Some(stretch);
+        self.batch.ends = vec![self.batch.bytes.len()];
+        self.batch.landed = None;
+        self.index.build(&mut self.batch, base).is_ok()
+    }
+
+    /// Reads a page out of its chunk; false if it is not sound.
+    fn read(&mut self, space: ArrivingSpace, page: PageNo, chunk: &Chunk, at: u64) -> bool {
+        self.image.resize(space.layout.physical(), 0);
+        let expected = Expected { space: space.id, page };
+        chunk.copy(at, &mut self.image)
+            && matches!(verify(&self.image, &space.layout, expected, &mut self.hand.scratch), Ok(Verdict::Ok))
+    }
+
+    /// Brings the page that was read up to date. `None`: it stays as it is, since it has all, or for the end to deal with.
+    fn page(
+        &mut self,
+        space: ArrivingSpace,
+        number: PageNo,
+        slot: usize,
+        from: Lsn,
+    ) -> Option<(Lsn, u64, Vec<u8>)> {
+        if FilHeader::of(&self.image)?.page_type() == PageType::COMPRESSED {
+            // It would need more room than its hole leaves.
+            return None;
+        }
+        let mut page = self.hand.load(space.id, number, space.layout, &self.image).ok()?;
+        let records = self.index.records(&self.batch.bytes, slot);
+        let brought = self.hand.bring_up(&mut page, from, records, || number.to_string());
+        let done = brought.ok().and_then(|brought| {
+            let to = brought.to?;
+            Some((to, brought.records, page.finish(to).ok()?.to_vec()))
+        });
+        self.hand.recycle(page);
+        done
+    }
+}

@@ -1,0 +1,102 @@
+//! All records by stretch, in the order of the files: from runs in the file, oldest first, and last from memory.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+
+use super::records::Stretch;
+use super::spill::{RunReader, Spill};
+use super::store::Landed;
+use crate::base::Lsn;
+
+/// Buffers of runs take so much of the memory for records.
+const BUFFERS_SHARE: u64 = 4;
+
+/// What is left of a store.
+pub(super) struct Merge {
+    pub(super) base: Lsn,
+    runs: Vec<RunReader>,
+    memory: std::vec::IntoIter<(Stretch, Vec<u8>)>,
+    landed: HashMap<Stretch, Box<Landed>, foldhash::fast::RandomState>,
+    /// The next stretch of each source, and the length of its records; the memory is the source behind the runs.
+    next: BinaryHeap<Reverse<(Stretch, usize, usize)>>,
+}
+
+/// The records of one stretch: all of them, or the older ones.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) stretch: Option<Stretch>,
+    pub(super) bytes: Vec<u8>,
+    /// Where the parts of `bytes` end. In each the LSN is counted from the start of the log anew.
+    pub(super) ends: Vec<usize>,
+    pub(super) landed: Option<Box<Landed>>,
+    /// The next batch has younger records for the same pages.
+    pub(super) more: bool,
+}
+
+impl Merge {
+    pub(super) fn new(
+        base: Lsn,
+        spill: Option<Spill>,
+        memory: Vec<(Stretch, Vec<u8>)>,
+        landed: HashMap<Stretch, Box<Landed>, foldhash::fast::RandomState>,
+        memory_len: u64,
+    ) -> Merge {
+        let runs = spill.map(|spill| spill.into_runs(memory_len / BUFFERS_SHARE)).unwrap_or_default();
+        Merge { base, runs, memory: memory.into_iter(), landed, next: BinaryHeap::new() }
+    }
+
+    /// Looks at the first stretch of every source.
+    pub(super) fn start(&mut self) -> io::Result<()> {
+        (0..=self.runs.len()).try_for_each(|source| self.advance(source))
+    }
+
+    /// The next stretch, with not more than `len_max` bytes unless one part alone has; false at the end.
+    pub(super) fn next(&mut self, len_max: usize, into: &mut Batch) -> io::Result<bool> {
+        into.bytes.clear();
+        into.ends.clear();
+        into.more = false;
+        into.stretch = None;
+        while let Some(&Reverse((stretch, source, len))) = self.next.peek() {
+            if into.stretch.is_some_and(|now| now != stretch) {
+                break;
+            }
+            if !into.bytes.is_empty() && into.bytes.len() + len > len_max {
+                into.more = true;
+                break;
+            }
+            self.next.pop();
+            into.stretch = Some(stretch);
+            self.take(source, len, &mut into.bytes)?;
+            into.ends.push(into.bytes.len());
+            self.advance(source)?;
+        }
+        let Some(stretch) = into.stretch else { return Ok(false) };
+        into.landed =
+            if into.more { self.landed.get(&stretch).cloned() } else { self.landed.remove(&stretch) };
+        Ok(true)
+    }
+
+    fn take(&mut self, source: usize, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
+        match self.runs.get_mut(source) {
+            Some(run) => run.take(len, into),
+            None => {
+                let (_, bytes) = self.memory.next().unwrap_or_default();
+                match into.is_empty() {
+                    true => *into = bytes,
+                    false => into.extend_from_slice(&bytes),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn advance(&mut self, source: usize) -> io::Result<()> {
+        let next = match self.runs.get_mut(source) {
+            Some(run) => run.next()?,
+            None => self.memory.as_slice().first().map(|(stretch, bytes)| (*stretch, bytes.len())),
+        };
+        self.next.extend(next.map(|(stretch, len)| Reverse((stretch, source, len))));
+        Ok(())
+    }
+}

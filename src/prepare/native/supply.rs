@@ -1,0 +1,106 @@
+//! How far a file is written that another thread reads behind.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::gather::lock;
+use crate::base::{Code, Error, Result};
+
+/// Told of by those who write, waited for by the one who reads.
+#[derive(Default)]
+pub(super) struct Supply {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    supplied: Supplied,
+    /// What was written behind a gap: from, to.
+    ahead: BTreeMap<u64, u64>,
+    size: Option<u64>,
+    is_given_up: bool,
+}
+
+/// What may be read.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Supplied {
+    pub(super) until: u64,
+    /// There will be no more.
+    pub(super) ended: bool,
+}
+
+impl Supply {
+    /// These bytes are written.
+    pub(super) fn written(&self, from: u64, to: u64) {
+        let mut state = lock(&self.state);
+        state.ahead.insert(from, to);
+        state.go_on();
+        self.changed.notify_all();
+    }
+
+    /// The file has this size in the end.
+    pub(super) fn ended(&self, size: u64) {
+        let mut state = lock(&self.state);
+        state.size = Some(size);
+        state.go_on();
+        self.changed.notify_all();
+    }
+
+    /// There will be nothing more, and what there is is of no use.
+    pub(super) fn give_up(&self) {
+        lock(&self.state).is_given_up = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until the file is written up to `wanted`, or ended.
+    pub(super) fn wait(&self, wanted: u64) -> Result<Supplied> {
+        let state = lock(&self.state);
+        let waits = |s: &mut State| !s.is_given_up && !s.supplied.ended && s.supplied.until < wanted;
+        let state = self.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
+        match state.is_given_up {
+            true => Err(Error::new(Code::Interrupted, "receiving was given up")),
+            false => Ok(state.supplied),
+        }
+    }
+}
+
+impl State {
+    fn go_on(&mut self) {
+        while let Some(entry) = self.ahead.first_entry().filter(|e| *e.key() <= self.supplied.until) {
+            self.supplied.until = self.supplied.until.max(entry.remove());
+        }
+        self.supplied.ended = self.size.is_some_and(|size| size <= self.supplied.until);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_no_gap_before_it_may_be_read() {
+        let supply = Supply::default();
+        supply.written(10, 20);
+        supply.written(0, 5);
+        assert_eq!(supply.wait(5).unwrap().until, 5);
+        supply.written(5, 10);
+        let supplied = supply.wait(6).unwrap();
+        assert_eq!((supplied.until, supplied.ended), (20, false));
+        supply.ended(30);
+        assert!(!supply.wait(20).unwrap().ended);
+        supply.written(20, 30);
+        let supplied = supply.wait(1000).unwrap();
+        assert_eq!((supplied.until, supplied.ended), (30, true));
+    }
+
+    #[test]
+    fn a_reader_is_let_go() {
+        let supply = Supply::default();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| supply.wait(1).map(|s| s.until));
+            supply.give_up();
+            assert_eq!(reader.join().unwrap().unwrap_err().code, Code::Interrupted);
+        });
+    }
+}
