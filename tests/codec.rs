@@ -1,6 +1,8 @@
 //! The layers around a stream: what is made can be undone, by us and by the standard tools; what was changed, cut or moved is
 //! refused.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod support;
 
 use std::io::{IoSlice, Write};
@@ -191,6 +193,67 @@ fn recipient_of(secret: &str) -> Recipient {
     Recipient::parse(std::str::from_utf8(&text).unwrap().trim()).unwrap()
 }
 
+/// The stream with something done to it, by round: cut, a bit flipped, a chunk dropped, cut between two chunks, chunks swapped, one
+/// put in again. There are ten chunks.
+fn changed(
+    stream: &[u8],
+    chunk: impl Fn(usize) -> std::ops::Range<usize>,
+    round: usize,
+    random: &mut Random,
+) -> Vec<u8> {
+    let mut changed = stream.to_vec();
+    let (a, b) = (random.below(10) as usize, random.below(10) as usize);
+    let at = random.below(stream.len() as u64) as usize;
+    match round % 6 {
+        0 => changed.truncate(at),
+        1 => changed[at] ^= 1 << random.below(8),
+        2 => drop(changed.drain(chunk(a))),
+        3 => changed.truncate(chunk(a).start),
+        4 if a != b && a < 9 && b < 9 => {
+            let kept = changed[chunk(a)].to_vec();
+            changed.copy_within(chunk(b), chunk(a).start);
+            changed[chunk(b)].copy_from_slice(&kept);
+        }
+        4 => changed.extend_from_slice(&stream[chunk(a)]),
+        _ => {
+            let again = stream[chunk(a)].to_vec();
+            changed.splice(chunk(b).start..chunk(b).start, again);
+        }
+    }
+    changed
+}
+
+/// The same through the program: it fails, and leaves nothing.
+#[test]
+fn xbrecv_takes_no_changed_stream() {
+    let mut random = Random::new(seed());
+    let mut maker = support::StreamMaker::small();
+    let plain = maker.finish().bytes;
+    // Ten chunks, the last of them short.
+    let missing = 9 * 65536 + 3000 - plain.len() - 200;
+    maker.add("db/noise.ibd", &support::streams::noise(missing, 5));
+    let plain = maker.finish().bytes;
+    assert_eq!(plain.len().div_ceil(65536), 10, "{}", plain.len());
+    let stream = wrap(Wraps { cover: to_recipient(), compression: None }, std::slice::from_ref(&plain));
+    let head = stream.len() - (plain.len() + 10 * 16);
+    let chunk = |n: usize| head + n * SEALED..(head + (n + 1) * SEALED).min(stream.len());
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), SECRET).unwrap();
+    let inside = dir.path().join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    let receive = |stream: &[u8]| {
+        let mut command = support::pipe::xbrecv_unprepared(&inside.join("target"));
+        command.arg("--identity").arg(dir.path().join("key"));
+        support::pipe::on_bytes(command, stream)
+    };
+    for round in 0..300 {
+        let said = receive(&changed(&stream, chunk, round, &mut random));
+        assert!(said.status.is_some_and(|s| s != 0), "round {round}: {}", said.words);
+        assert_eq!(std::fs::read_dir(&inside).unwrap().count(), 0, "round {round} left something");
+    }
+    receive(&stream).ok();
+}
+
 /// 300 changes of a kind that leaves every chunk what it was, or nearly: none is accepted, and nothing that comes out before
 /// the refusal is anything but the start of what was sent.
 #[test]
@@ -202,25 +265,7 @@ fn chunks_that_are_cut_changed_swapped_or_dropped_are_refused() {
     let chunk = |n: usize| head + n * SEALED..(head + (n + 1) * SEALED).min(stream.len());
     let keys = secret(SECRET);
     for round in 0..300 {
-        let mut changed = stream.clone();
-        let (a, b) = (random.below(10) as usize, random.below(10) as usize);
-        let at = random.below(stream.len() as u64) as usize;
-        match round % 6 {
-            0 => changed.truncate(at),
-            1 => changed[at] ^= 1 << random.below(8),
-            2 => drop(changed.drain(chunk(a))),
-            3 => changed.truncate(chunk(a).start),
-            4 if a != b && a < 9 && b < 9 => {
-                let kept = changed[chunk(a)].to_vec();
-                changed.copy_within(chunk(b), chunk(a).start);
-                changed[chunk(b)].copy_from_slice(&kept);
-            }
-            4 => changed.extend_from_slice(&stream[chunk(a)]),
-            _ => {
-                let again = stream[chunk(a)].to_vec();
-                changed.splice(chunk(b).start..chunk(b).start, again);
-            }
-        }
+        let changed = changed(&stream, chunk, round, &mut random);
         let mut undo_plain = Vec::new();
         let e = refused(&changed, &keys, &mut undo_plain);
         assert!(plain.starts_with(&undo_plain), "round {round}: bytes that nobody sent came out");
