@@ -1,7 +1,6 @@
 //! The age format: any header; and a sound stream with bytes changed, cut or put in, of which nothing but a start may come out.
 #![no_main]
 
-
 #[allow(dead_code)]
 mod common;
 
