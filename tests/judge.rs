@@ -28,6 +28,9 @@ use xbpipe::base::Lsn;
 
 const PAGE_SIZES: [u32; 5] = [4096, 8192, 16384, 32768, 65536];
 
+/// The first of the suite's seeds.
+const SUITE_SEED: u64 = 1;
+
 /// A workload under a server, and the folder for its backups.
 struct Case {
     random: Random,
@@ -185,8 +188,9 @@ fn judge(seed: u64, thorough: bool) -> Census {
 
 #[test]
 fn random_workloads_of_every_page_size() {
-    let seed = seed();
     let count = std::env::var("XBPIPE_ROUNDS").ok().map(|n| n.parse().expect("XBPIPE_ROUNDS is a number"));
+    // The suite always has the same workloads; the script has new ones.
+    let seed = if count.is_some() { seed() } else { SUITE_SEED };
     let (mut census, mut failed) = (Census::default(), Vec::new());
     for round in 0..count.unwrap_or(PAGE_SIZES.len() as u64) {
         let seed = seed.wrapping_add(round);
