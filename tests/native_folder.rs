@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::folders::assert_same_files;
+use support::folders::{assert_same_files, files};
 use support::pages::send_around;
 use support::pipe::{Said, said, xbsend};
 use support::{Kind, Random, Server, WriteLoad, check_load, check_tables, checksums, seed, tool};

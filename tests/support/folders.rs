@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Every file below `dir` by a digest of its content.
-fn files(dir: &Path) -> BTreeMap<String, u128> {
+pub fn files(dir: &Path) -> BTreeMap<String, u128> {
     let mut found = BTreeMap::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {

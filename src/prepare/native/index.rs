@@ -95,8 +95,8 @@ impl Index {
     /// The LSN of a page's last record that makes what was in it before irrelevant.
     pub(super) fn last_init(&self, slot: usize) -> Option<Lsn> {
         let entries = self.order[self.range(slot)].iter().map(|number| &self.found[*number as usize]);
-        let inits = entries.filter(|e| matches!(e.kind, Kind::InitFilePage | Kind::InitFilePage2));
-        inits.last().map(|entry| entry.start)
+        let mut inits = entries.filter(|e| matches!(e.kind, Kind::InitFilePage | Kind::InitFilePage2));
+        inits.next_back().map(|entry| entry.start)
     }
 
     fn range(&self, slot: usize) -> std::ops::Range<usize> {
