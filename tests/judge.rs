@@ -75,10 +75,12 @@ impl Case {
         let (target, stream) = (self.path("native"), self.path("full.xb"));
         let mut receive = xbrecv(&target, "native");
         receive.arg(if self.random.one_in(2) { "--use-memory=32M" } else { "--use-memory=256M" });
-        // Holes take no room in a stream, and it must not be over when the work is.
+        // The stream must not be over when the work is: without holes it is as long as its files at least.
         let take = self.random.below(used(self.source.datadir()) / 4);
         let (workload, source) = (&mut self.workload, &self.source);
-        let (sent, received) = pipe_around(xbsend(source), receive, take, &stream, || {
+        let mut send = xbsend(source);
+        send.arg("--dense");
+        let (sent, received) = pipe_around(send, receive, take, &stream, || {
             workload.work(source, 8, false);
             workload.leave_open(source);
             rest(source);

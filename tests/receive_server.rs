@@ -14,7 +14,7 @@ use support::{
 };
 use xbpipe::base::Lsn;
 use xbpipe::base::format::Format;
-use xbpipe::innodb::redo::{Body, HEAD_LEN, RedoFile, RedoHead, Scanner};
+use xbpipe::innodb::redo::{BLOCK_LEN, Body, HEAD_LEN, RedoFile, RedoHead, Scanner, block};
 
 /// Starts a server on a copy, as its user would: with the source's options that its files depend on.
 fn start_on(datadir: &Path, options: &[&str]) -> Server {
@@ -111,6 +111,16 @@ fn prepared_at(redo: &[u8]) -> Vec<Lsn> {
     found
 }
 
+/// Cuts redo as the sender does at the end of a backup.
+fn end_redo_at(redo: &mut Vec<u8>, end: Lsn) {
+    let start = RedoHead::read(redo, Format::MySql8).unwrap().start_lsn;
+    let at = HEAD_LEN + end.block_start().since(start) as usize;
+    let last: &[u8; BLOCK_LEN] = redo[at..].first_chunk().unwrap();
+    let last = block::cut(last, end.since(end.block_start()) as usize);
+    redo.truncate(at);
+    redo.extend_from_slice(&last);
+}
+
 /// Keeps pages in memory, so that redo since now stays needed.
 const NO_FLUSHING: &str = "SELECT innodb_redo_log_sharp_checkpoint(); SET GLOBAL innodb_idle_flush_pct = 0; \
      SET GLOBAL innodb_adaptive_flushing = OFF; SET GLOBAL innodb_max_dirty_pages_pct = 99; \
@@ -135,8 +145,9 @@ fn prepared_transactions_follow_the_binary_log() {
 
     // The backup as if its end lay just behind the prepare of the last transaction.
     let (mut contents, mut manifest) = StreamMaker::take_apart(&std::fs::read(&whole).unwrap());
-    let redo = &contents["xtrabackup_logfile"];
+    let redo = contents.get_mut("xtrabackup_logfile").unwrap();
     manifest.end_lsn = *prepared_at(redo).last().expect("the transaction is in the redo");
+    end_redo_at(redo, manifest.end_lsn);
     let with = StreamMaker::put_together(&contents, manifest.clone());
     // And the same with an end of the binary log before it.
     contents.get_mut("changes.000001").unwrap().truncate(position as usize);

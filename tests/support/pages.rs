@@ -158,7 +158,10 @@ pub fn assert_same_pages(source: &[&Path], copy: &[&Path], end: Lsn) -> usize {
     for (space, (path, page0, theirs_all)) in &source {
         let (_, our_page0, ours_all) = &copy[space];
         let (layout, name) = (page0.layout, path.file_name().unwrap().to_string_lossy());
-        assert_eq!((layout, page0.size), (our_page0.layout, our_page0.size), "{name}");
+        let lsn_of = |bytes: &[u8]| FilHeader::of(bytes).map(FilHeader::lsn);
+        let lsns = (lsn_of(theirs_all), lsn_of(ours_all));
+        let context = format!("{name}, page 0 at LSN {lsns:?}, backup's end {end}");
+        assert_eq!((layout, page0.size), (our_page0.layout, our_page0.size), "{context}");
         let page_len = layout.physical();
         assert!(ours_all.len() >= page0.size as usize * page_len, "{name} is shorter than its header says");
         for number in 0..page0.size {
