@@ -150,7 +150,7 @@ fn ten_cuts_cost_little() {
         let seed = first.wrapping_add(round);
         let options = options(if carrier == "tcp" { 2000 } else { 150 }, 30);
         let incoming = listen(carrier, &options);
-        let (len, rate) = (90 << 20, 10e6);
+        let (len, rate) = (128 << 20, 10e6);
         let weather = Weather { delay: Duration::from_millis(20), rate, loss: 0, seed };
         let relay = Relay::new(carrier, incoming.local, weather);
         let outgoing = connect(&to(&incoming, relay.address), &options).unwrap();
