@@ -72,7 +72,8 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let patience = Patience::default();
+        // Weather may last; when each side loses patience is asked elsewhere.
+        let patience = Patience { first: ms(1 << 40), reconnect: ms(1 << 40), ..Patience::default() };
         World {
             now: ms(0),
             sender: Sender::new(Some(TOKEN), SECRET, patience, ms(0)),
