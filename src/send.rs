@@ -248,20 +248,14 @@ impl Backup<'_> {
         self.send_head()?;
         self.progress.enter(Phase::Copying);
         let throttle = self.send_datafiles(live)?;
-        for file in &self.inventory.plain {
-            self.outbox.send_file(&file.member, &file.path)?;
-        }
-        for schema in &self.inventory.empty_schemas {
-            // A stream has no folders; an empty file of a name that servers know as theirs makes one.
-            self.outbox.send_bytes(&format!("{schema}/{}", EMPTY_SCHEMA_FILE), b"")?;
-        }
+        self.beside(live, || self.send_plain())?;
 
         tracing::info!("datafiles sent");
         self.progress.enter(Phase::Finishing);
         let table_lock = self.lock_tables(live)?;
-        for file in &self.inventory.locked {
-            self.outbox.send_file(&file.member, &file.path)?;
-        }
+        self.beside(live, || {
+            self.inventory.locked.iter().try_for_each(|f| self.outbox.send_file(&f.member, &f.path))
+        })?;
         let cut = self.cut(live)?;
         tracing::info!("consistent cut at LSN {}", cut.lsn);
         let binlog = self.open_binlog(&cut)?;
@@ -275,6 +269,10 @@ impl Backup<'_> {
             thread::sleep(Duration::from_millis(2));
         }
         live.tailer.check()?;
+        // All redo is in our hands. From here on the line may be as slow as it likes: the server waits for nothing.
+        if let Some(consumer) = live.consumer.take() {
+            consumer.unregister(&mut live.session)?;
+        }
         let gtid_executed = match binlog {
             Some(binlog) => self.send_binlog(binlog, cut.gtid_executed, &mut live.session)?,
             None => cut.gtid_executed,
@@ -312,14 +310,7 @@ impl Backup<'_> {
                     }
                 })
                 .collect();
-            while readers.iter().any(|r| !r.is_finished()) {
-                if let Err(e) = self.heartbeat(live) {
-                    // The readers wait for their turns, and must not.
-                    self.failure.set(e);
-                    break;
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
+            self.attend(live, &readers);
             over.store(true, Ordering::Release);
             governor.map(|g| g.join().unwrap_or_else(|_| "auto, but its thread panicked".into()))
         });
@@ -330,6 +321,44 @@ impl Backup<'_> {
             (None, Throttle::Reads(n)) => format!("{n} reads/s, {mean:.1} made"),
             (None, _) => String::new(),
         })
+    }
+
+    /// What needs no lock beside the backup lock, and no reading by several.
+    fn send_plain(&self) -> Result<()> {
+        for file in &self.inventory.plain {
+            self.outbox.send_file(&file.member, &file.path)?;
+        }
+        for schema in &self.inventory.empty_schemas {
+            // A stream has no folders; an empty file of a name that servers know as theirs makes one.
+            self.outbox.send_bytes(&format!("{schema}/{EMPTY_SCHEMA_FILE}"), b"")?;
+        }
+        Ok(())
+    }
+
+    /// Does `work` in a thread of its own while this one talks to the server: work may have to wait for the line, and
+    /// the server must go on hearing how far redo was read.
+    fn beside(&self, live: &mut Live, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+        thread::scope(|scope| -> Result<()> {
+            let worker = thread::Builder::new()
+                .name("files".into())
+                .spawn_scoped(scope, || self.failure.watch(work))
+                .map_err(|e| Error::io(Code::Internal, "can't start a thread", e))?;
+            self.attend(live, &[worker]);
+            Ok(())
+        })?;
+        self.failure.check()
+    }
+
+    /// Talks to the server until all of these threads are done.
+    fn attend(&self, live: &mut Live, threads: &[thread::ScopedJoinHandle<'_, ()>]) {
+        while threads.iter().any(|t| !t.is_finished()) {
+            if let Err(e) = self.heartbeat(live) {
+                // They wait for their turns or for the line, and must not.
+                self.failure.set(e);
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Looks whether all is well, and every now and then tells the server how far redo was read.

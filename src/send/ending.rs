@@ -146,9 +146,6 @@ impl Backup<'_> {
         // The last look at the server: a session that was lost released the locks some time before.
         let checkpoint = redo_status(&mut live.session, "Innodb_redo_log_checkpoint_lsn")?;
         let flushed = redo_status(&mut live.session, "Innodb_redo_log_flushed_to_disk_lsn")?;
-        if let Some(consumer) = live.consumer.take() {
-            consumer.unregister(&mut live.session)?;
-        }
         live.session.close();
         let lsn =
             |known: Option<u64>| known.map_or(summary.end_lsn, |n| crate::base::Lsn(n).min(summary.end_lsn));
