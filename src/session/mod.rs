@@ -54,6 +54,12 @@ pub struct Patience {
     pub first: Duration,
     /// How long a connection may take to become part of the session.
     pub handshake: Duration,
+    /// How long nobody may listen where the receiver did, at most as long as `reconnect`: nothing but refused connections
+    /// means that its process has ended, and the session with it.
+    pub refused: Duration,
+    /// How long the receiver waits, at most as long as `reconnect`, for a sender that was told the verdict and is gone: most
+    /// often it has heard it, and only its receipt was lost.
+    pub receipt: Duration,
 }
 
 impl Default for Patience {
@@ -63,6 +69,8 @@ impl Default for Patience {
             reconnect: Duration::from_secs(300),
             first: Duration::from_secs(15),
             handshake: Duration::from_secs(10),
+            refused: Duration::from_secs(30),
+            receipt: Duration::from_secs(15),
         }
     }
 }

@@ -56,6 +56,8 @@ pub struct Receiver {
     untold_since: Option<Duration>,
     verdict: Option<Verdict>,
     tell_verdict: bool,
+    /// The verdict was given to some connection.
+    told_verdict: bool,
     doing: Option<Doing>,
     outcome: Option<Outcome>,
     reconnects: u64,
@@ -77,6 +79,7 @@ impl Receiver {
             untold_since: None,
             verdict: None,
             tell_verdict: false,
+            told_verdict: false,
             doing: None,
             outcome: None,
             reconnects: 0,
@@ -220,6 +223,7 @@ impl Receiver {
             return Some(Message::Ack(Held::tell(&self.held)));
         }
         if std::mem::take(&mut self.tell_verdict) {
+            self.told_verdict = true;
             return self.verdict.clone().map(Message::Verdict);
         }
         if let Some(doing) = self.doing.take() {
@@ -243,11 +247,19 @@ impl Receiver {
         if self.link.is_none()
             && self.secret.is_some()
             && self.outcome.is_none()
-            && now >= self.down_since + self.patience.reconnect
+            && now >= self.down_since + self.patience()
         {
-            self.outcome = Some(Outcome::Lost(self.patience.reconnect));
+            self.outcome = Some(Outcome::Lost(self.patience()));
         }
         false
+    }
+
+    /// How long a sender that is gone is waited for.
+    fn patience(&self) -> Duration {
+        match self.told_verdict {
+            true => self.patience.receipt.min(self.patience.reconnect),
+            false => self.patience.reconnect,
+        }
     }
 
     /// When to call [`Receiver::tick`] and [`Receiver::poll_message`] at the latest.
@@ -258,7 +270,7 @@ impl Receiver {
                 let ack = self.untold_since.map_or(Duration::MAX, |since| since + ACK_DELAY);
                 Some(alive.deadline().min(ack))
             }
-            None => self.secret.map(|_| self.down_since + self.patience.reconnect),
+            None => self.secret.map(|_| self.down_since + self.patience()),
         }
     }
 

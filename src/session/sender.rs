@@ -3,7 +3,8 @@
 //! ```text
 //!            connected          Welcome
 //!   Down ───────────────► Greeting ─────► Up ──── Verdict, Refused, abort ────► Over
-//!    ▲ │ tried for too long   │            │
+//!    ▲ │ tried, or refused,   │            │
+//!    │ │ for too long         │            │
 //!    │ └─► Over               │            │
 //!    └──── lost, silent ◄─────┴────────────┘
 //! ```
@@ -29,6 +30,8 @@ pub enum Outcome {
     Refused(Reason),
     /// The line could not be mended for so long.
     Lost(Duration),
+    /// The receiver's process has ended: for so long nobody has listened where it did, or somebody else does.
+    Gone(Duration),
     /// This side gave up.
     Aborted,
 }
@@ -66,6 +69,8 @@ pub struct Sender {
     seen: bool,
     outcome: Option<Outcome>,
     doing: Option<Doing>,
+    /// Since when every attempt to connect has met nobody who listens.
+    refused_since: Option<Duration>,
 }
 
 impl Sender {
@@ -91,6 +96,7 @@ impl Sender {
             seen: false,
             outcome: None,
             doing: None,
+            refused_since: None,
         }
     }
 
@@ -110,8 +116,23 @@ impl Sender {
         }
     }
 
+    /// No connection could be made: the receiver's machine answers, but nobody listens there, or somebody else does.
+    pub fn refused(&mut self, now: Duration, random: u64) {
+        let since = *self.refused_since.get_or_insert(now);
+        self.down(now, random);
+        let patience = self.patience.refused.min(self.patience.reconnect);
+        if self.was_up && now >= since + patience && self.outcome.is_none() {
+            self.outcome = Some(Outcome::Gone(patience));
+        }
+    }
+
     /// The connection is gone, or none could be made. `random` spreads attempts in time.
     pub fn lost(&mut self, now: Duration, random: u64) {
+        self.refused_since = None;
+        self.down(now, random);
+    }
+
+    fn down(&mut self, now: Duration, random: u64) {
         let (since, attempts) = match self.link {
             Link::Down { since, attempts, .. } => (since, attempts + 1),
             Link::Greeting { down_since, attempts, .. } => (down_since, attempts + 1),
@@ -173,7 +194,13 @@ impl Sender {
     }
 
     fn welcome(&mut self, now: Duration, held: Ranges) -> Result<(), Violation> {
+        if held.upto() < self.held.upto() {
+            // It has our secret, but not what we gave it: another process, started anew, for whom we are the first.
+            self.outcome = Some(Outcome::Gone(Duration::ZERO));
+            return Ok(());
+        }
         self.take(now, &held)?;
+        self.refused_since = None;
         self.reconnects += u64::from(self.was_up);
         self.was_up = true;
         self.link = Link::Up { alive: Alive::new(self.patience.keepalive, now) };

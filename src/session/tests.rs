@@ -343,6 +343,81 @@ fn patience_has_an_end_on_both_sides() {
     assert_eq!(r.outcome(), Some(&receiver::Outcome::Lost(ms(60_000))));
 }
 
+fn up(now: Duration, patience: Patience) -> Sender {
+    let mut s = Sender::new(Some(TOKEN), SECRET, patience, now);
+    s.connected(now);
+    s.receive(now, Message::Welcome(Welcome { held: None })).unwrap();
+    s
+}
+
+#[test]
+fn a_receiver_where_nobody_listens_any_more_is_given_up_soon() {
+    let patience = Patience { reconnect: ms(300_000), refused: ms(30_000), ..Patience::default() };
+    let refuse = |s: &mut Sender, until: u64| {
+        while let Some(at) = s.connect_at().filter(|at| *at < ms(until)) {
+            s.refused(at, 0);
+        }
+    };
+    let mut s = up(ms(0), patience);
+    s.lost(ms(1), 0);
+    refuse(&mut s, 25_000);
+    assert_eq!(s.outcome(), None);
+    // A line that is at fault says nothing of who listens behind it: from there on it is counted anew.
+    s.lost(ms(26_000), 0);
+    refuse(&mut s, 60_000);
+    assert_eq!(s.outcome(), None);
+    refuse(&mut s, 100_000);
+    assert_eq!(s.outcome(), Some(&sender::Outcome::Gone(ms(30_000))));
+
+    // It came back: nothing is held against it.
+    let mut s = up(ms(0), patience);
+    s.lost(ms(1), 0);
+    refuse(&mut s, 29_000);
+    s.connected(ms(29_500));
+    s.receive(ms(29_500), Message::Welcome(Welcome { held: None })).unwrap();
+    s.lost(ms(29_600), 0);
+    refuse(&mut s, 55_000);
+    assert_eq!(s.outcome(), None);
+
+    // Who was never there may still be started.
+    let mut s = Sender::new(Some(TOKEN), SECRET, Patience { first: ms(100_000), ..patience }, ms(0));
+    refuse(&mut s, 90_000);
+    assert_eq!(s.outcome(), None);
+}
+
+#[test]
+fn a_receiver_that_has_forgotten_everything_is_another_one() {
+    let mut s = up(ms(0), Patience::default());
+    s.write(10);
+    s.poll_segment(ms(0), |_| 10).unwrap();
+    s.receive(ms(0), Message::Ack(Held { upto: 4, ahead: vec![] })).unwrap();
+    s.lost(ms(1), 0);
+    s.connected(ms(2));
+    s.receive(ms(2), Message::Welcome(Welcome { held: None })).unwrap();
+    assert_eq!(s.outcome(), Some(&sender::Outcome::Gone(ms(0))));
+}
+
+#[test]
+fn a_lost_receipt_is_not_waited_for_as_long_as_a_lost_sender() {
+    let patience = Patience { reconnect: ms(300_000), receipt: ms(15_000), ..Patience::default() };
+    for told in [true, false] {
+        let mut r = Receiver::new(Some(TOKEN), patience);
+        r.hello(ms(0), 1, &hello(&TOKEN.0, &SECRET)).unwrap();
+        r.took(ms(0), 0..10).unwrap();
+        r.receive(ms(0), Message::Finish(Finish { total: 10 })).unwrap();
+        if told {
+            r.verdict(None);
+            while r.poll_message(ms(1)).is_some() {}
+        }
+        r.lost(ms(2), 1);
+        r.verdict(None);
+        r.tick(ms(14_000));
+        assert_eq!(r.outcome(), None);
+        r.tick(ms(15_002));
+        assert_eq!(r.outcome(), told.then_some(&receiver::Outcome::Lost(ms(15_000))));
+    }
+}
+
 #[test]
 fn a_good_verdict_on_half_a_stream_is_not_believed() {
     let mut s = Sender::new(Some(TOKEN), SECRET, Patience::default(), ms(0));

@@ -22,6 +22,7 @@ pub(super) fn of_sender(outcome: &sender::Outcome, was_up: bool, problem: &str) 
             Error::new(Code::LineLost, format!("can't reach the receiver: {problem}"))
                 .hint("is xbrecv --from waiting there, and does the firewall let its port through?")
         }
+        sender::Outcome::Gone(time) => gone(*time, problem),
         sender::Outcome::Aborted => Error::new(Code::Interrupted, "the stream was closed"),
     })
 }
@@ -47,6 +48,15 @@ fn lost(time: Duration, problem: &str) -> Error {
     Error::new(Code::LineLost, message).hint(
         "what was received is not a backup: run both sides again; --reconnect-timeout gives it more time",
     )
+}
+
+fn gone(time: Duration, problem: &str) -> Error {
+    let what = match time.is_zero() {
+        true => "another one has taken its place".to_owned(),
+        false => format!("{problem}, for {} s", time.as_secs_f64()),
+    };
+    Error::new(Code::LineLost, format!("the receiver's process has ended ({what})"))
+        .hint("look at what xbrecv said last: unless that was OK, what it received is no backup, and both sides must be run again")
 }
 
 fn refused(reason: Reason) -> Error {

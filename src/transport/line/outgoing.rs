@@ -1,30 +1,27 @@
 //! The sending end of a line.
 
+mod dial;
+mod talk;
+
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use rustls::pki_types::ServerName;
-use tokio::io::AsyncWriteExt;
 use tokio::runtime::Runtime;
 
-use crate::base::progress::{Phase, Progress};
+use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result, Stop};
-use crate::session::frame::{DATA_MAX, Frame, Frames, control, data_head};
-use crate::session::message::{Doing, Message};
 use crate::session::sender::{Outcome, Sender};
 use crate::session::{SECRET_LEN, Ticket};
 use crate::transport::address::{Carrier, LineAddress};
 use crate::transport::outlet::Sink;
 
-use super::changes::{Changes, Shared, requested};
-use super::connection::{Connection, LAST_WORDS, Reading, Writing, next_frame};
+use super::changes::{Shared, requested};
+use super::connection::LAST_WORDS;
 use super::window::{Window, gather};
-use super::{Clock, LineFacts, LineOptions, ending, quic, random, runtime, tcp, tls};
+use super::{Clock, LineFacts, LineOptions, ending, quic, random, runtime, tls};
 
-/// Room for the receiver's messages, which are short.
-const READ: usize = 4 << 10;
+use dial::{Dialer, Why, words};
 
 /// The sending end of a line: it stands, or is being mended, until this is dropped.
 pub struct Outgoing {
@@ -55,11 +52,6 @@ struct State {
     quit: bool,
     /// Nothing happens on the line any more.
     over: bool,
-}
-
-enum Dialer {
-    Tcp { host: String, port: u16, config: Arc<rustls::ClientConfig>, name: ServerName<'static> },
-    Quic { host: String, port: u16, config: quinn::ClientConfig, name: String },
 }
 
 impl Outgoing {
@@ -269,7 +261,7 @@ impl Line {
                 () = self.ended() => break,
             }
             tokio::select! {
-                dialed = tokio::time::timeout(self.handshake, self.dial()) => match dialed {
+                dialed = tokio::time::timeout(self.handshake, self.dialer.dial()) => match dialed {
                     Ok(Ok(connection)) => self.talk(connection).await,
                     Ok(Err(e)) => self.lost(&e),
                     Err(_) => self.lost(&io::Error::other("no answer")),
@@ -279,15 +271,6 @@ impl Line {
         }
         self.shared.lock().over = true;
         self.shared.wake();
-    }
-
-    async fn dial(&self) -> io::Result<Connection> {
-        match &self.dialer {
-            Dialer::Tcp { host, port, config, name } => {
-                tcp::dial(host, *port, config.clone(), name.clone()).await
-            }
-            Dialer::Quic { host, port, config, name } => quic::dial(host, *port, config.clone(), name).await,
-        }
     }
 
     /// Returns once the session has an outcome.
@@ -306,12 +289,14 @@ impl Line {
         let mut state = self.shared.lock();
         state.problem = words(problem);
         let (was_up, is_up) = (state.session.was_up(), state.session.is_up());
-        match is_refusal(problem) && !was_up {
-            true => {
+        let (now, random) = (self.clock.now(), u64::from_le_bytes(bytes));
+        match dial::why(problem) {
+            Why::Stranger if !was_up => {
                 state.hopeless = Some(state.problem.clone());
                 state.session.abort(Default::default());
             }
-            false => state.session.lost(self.clock.now(), u64::from_le_bytes(bytes)),
+            Why::Stranger | Why::Nobody if !is_up => state.session.refused(now, random),
+            _ => state.session.lost(now, random),
         }
         if is_up {
             tracing::warn!("the line to {} is cut ({}); it is being mended", self.address, state.problem);
@@ -321,194 +306,4 @@ impl Line {
         drop(state);
         self.shared.wake();
     }
-
-    /// All that happens on one connection.
-    async fn talk(&self, mut connection: Connection) {
-        tracing::debug!("connected to {}", connection.peer);
-        self.shared.lock().session.connected(self.clock.now());
-        let Connection { read, write, lanes, .. } = &mut connection;
-        let problem = tokio::select! {
-            e = self.hear(read) => e,
-            e = self.speak(write, lanes.is_none()) => e,
-            e = self.lanes(lanes.as_ref()) => e,
-            e = self.tick() => e,
-        };
-        if self.shared.lock().session.outcome().is_some() {
-            connection.close().await;
-        } else {
-            // First: whoever is told must not meet what is left of it.
-            drop(connection);
-            self.lost(&problem.err().unwrap_or_else(|| io::Error::other("it was closed")));
-        }
-    }
-
-    async fn hear(&self, read: &mut Reading) -> io::Result<()> {
-        let mut frames = Frames::of_control();
-        while let Some(frame) = next_frame(read, &mut frames, READ).await? {
-            let Frame::Control(message) = frame else { continue };
-            let mut state = self.shared.lock();
-            let was_up = state.session.is_up();
-            let doing = matches!(message, Message::Doing(_));
-            state.session.receive(self.clock.now(), message).map_err(io::Error::other)?;
-            let released = state.session.released();
-            state.window.release(released);
-            if doing && let Some(doing) = state.session.doing() {
-                show(&self.progress, doing);
-            }
-            if !was_up && state.session.is_up() && state.session.reconnects() > 0 {
-                tracing::warn!("the line to {} is mended", self.address);
-            }
-            drop(state);
-            self.shared.wake();
-        }
-        Err(io::Error::other("the receiver closed it"))
-    }
-
-    /// Says what is to be said; where there are no lanes, the stream's bytes too.
-    async fn speak(&self, write: &mut Writing, inline: bool) -> io::Result<()> {
-        let mut changes = self.shared.changes();
-        loop {
-            match self.next(inline) {
-                Next::Message(message) => write.write_all(&control(message)).await?,
-                Next::Bytes(start, bytes) => {
-                    let head = data_head(start, bytes.len());
-                    write.write_all_buf(&mut (&head[..]).chain(bytes)).await?;
-                }
-                Next::Wait(deadline) => {
-                    write.flush().await?;
-                    self.wait(&mut changes, deadline).await;
-                }
-                Next::Over => return write.flush().await,
-            }
-        }
-    }
-
-    fn next(&self, inline: bool) -> Next {
-        let now = self.clock.now();
-        let mut state = self.shared.lock();
-        if let Some(message) = state.session.poll_message(now) {
-            return Next::Message(message);
-        }
-        if state.session.is_told() {
-            return Next::Over;
-        }
-        let segment = if inline { state.segment(now) } else { None };
-        match segment {
-            Some((start, bytes)) => Next::Bytes(start, bytes),
-            None => Next::Wait(state.session.deadline().unwrap_or(now)),
-        }
-    }
-
-    async fn wait(&self, changes: &mut Changes, deadline: Duration) {
-        tokio::select! {
-            () = changes.next() => {}
-            () = tokio::time::sleep_until(self.clock.at(deadline)) => {}
-        }
-    }
-
-    /// The stream's bytes over several streams side by side.
-    async fn lanes(&self, lanes: Option<&quinn::Connection>) -> io::Result<()> {
-        let Some(lanes) = lanes else { return std::future::pending().await };
-        const { assert!(quic::LANES == 4) };
-        tokio::try_join!(self.lane(lanes), self.lane(lanes), self.lane(lanes), self.lane(lanes))?;
-        Ok(())
-    }
-
-    async fn lane(&self, lanes: &quinn::Connection) -> io::Result<()> {
-        let mut changes = self.shared.changes();
-        let mut write = lanes.open_uni().await?;
-        loop {
-            let segment = self.shared.lock().segment(self.clock.now());
-            match segment {
-                Some((start, bytes)) => {
-                    let head = Bytes::copy_from_slice(&data_head(start, bytes.len()));
-                    write.write_all_chunks(&mut [head, bytes]).await?;
-                }
-                None => changes.next().await,
-            }
-        }
-    }
-
-    async fn tick(&self) -> io::Result<()> {
-        loop {
-            let deadline = self.shared.lock().session.deadline();
-            let soon = self.clock.now() + Duration::from_secs(1);
-            let wake = deadline.map_or(soon, |d| d.clamp(self.clock.now() + Duration::from_millis(20), soon));
-            tokio::time::sleep_until(self.clock.at(wake)).await;
-            if self.shared.lock().session.tick(self.clock.now()) {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "nothing was heard of the receiver any more",
-                ));
-            }
-        }
-    }
-}
-
-enum Next {
-    Message(Message),
-    Bytes(u64, Bytes),
-    Wait(Duration),
-    Over,
-}
-
-impl State {
-    fn segment(&mut self, now: Duration) -> Option<(u64, Bytes)> {
-        let window = &self.window;
-        let segment =
-            self.session.poll_segment(now, |start| window.contiguous(start).min(DATA_MAX) as u64)?;
-        let bytes = self.window.get(segment.start, (segment.end - segment.start) as usize);
-        Some((segment.start, bytes))
-    }
-}
-
-/// The receiver's progress where this side has nothing more to do.
-fn show(progress: &Progress, doing: &Doing) {
-    if doing.phase == Phase::Preparing.as_str() {
-        progress.enter(Phase::Preparing);
-        Progress::set(&progress.records_done, doing.done);
-        Progress::set(&progress.records_total, doing.total);
-    }
-}
-
-/// What lies at the ground of an error, in one line.
-fn words(e: &io::Error) -> String {
-    let mut text = e.to_string();
-    let mut source = std::error::Error::source(e);
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// Whether the other side is not who it should be, or does not take this side for who it should be.
-fn is_refusal(e: &io::Error) -> bool {
-    let mut cause = e.get_ref().map(|e| e as &(dyn std::error::Error + 'static));
-    while let Some(e) = cause {
-        if let Some(e) = e.downcast_ref::<rustls::Error>() {
-            return matches!(e, rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_));
-        }
-        if let Some(e) = e.downcast_ref::<quinn::ConnectionError>() {
-            return crypto_error(e);
-        }
-        cause = match e.downcast_ref::<io::Error>() {
-            Some(inner) => inner.get_ref().map(|e| e as &(dyn std::error::Error + 'static)),
-            None => e.source(),
-        };
-    }
-    false
-}
-
-/// QUIC carries TLS alerts as errors 0x100 to 0x1ff (RFC 9001, 4.8).
-fn crypto_error(e: &quinn::ConnectionError) -> bool {
-    let code = match e {
-        quinn::ConnectionError::TransportError(e) => u64::from(e.code),
-        quinn::ConnectionError::ConnectionClosed(e) => u64::from(e.error_code),
-        _ => return false,
-    };
-    (0x100..0x200).contains(&code)
 }

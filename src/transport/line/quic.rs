@@ -24,6 +24,8 @@ const WINDOW: u32 = 40 << 20;
 /// Packets of strangers that wait to be looked at.
 const STRANGERS_BYTES_MAX: u64 = 1 << 20;
 const STRANGERS_MAX: usize = 128;
+/// How often a machine that does not answer is asked whether anybody listens.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Buffers of the socket. The system may give less.
 const SOCKET_BUFFER: usize = 4 << 20;
 
@@ -97,7 +99,11 @@ pub(super) async fn dial(
         SocketAddr::V6(_) => ([0u16; 8], 0).into(),
     };
     let endpoint = endpoint(any, None)?;
-    let lanes = endpoint.connect_with(config, address, name).map_err(io::Error::other)?.await?;
+    let connecting = endpoint.connect_with(config, address, name).map_err(io::Error::other)?;
+    let lanes = tokio::select! {
+        connected = connecting => connected?,
+        nobody = nobody_listens(any, address) => return Err(nobody),
+    };
     // What the other side sends is control messages.
     lanes.set_receive_window(VarInt::from_u32(1 << 20));
     let (write, read) = lanes.open_bi().await?;
@@ -109,6 +115,27 @@ pub(super) async fn dial(
         endpoint: Some(endpoint),
         peer,
     })
+}
+
+/// Returns once the other machine says that nobody listens there (ICMP: port unreachable). QUIC's own socket does not hear
+/// of it, because it is bound to no other side; what is sent here no QUIC endpoint answers.
+async fn nobody_listens(any: SocketAddr, address: SocketAddr) -> io::Error {
+    let ask = async {
+        let socket = tokio::net::UdpSocket::bind(any).await?;
+        socket.connect(address).await?;
+        loop {
+            socket.send(&[0]).await?;
+            let heard = tokio::time::timeout(ASK_AGAIN, socket.recv(&mut [0; 1])).await;
+            if let Ok(Err(e)) = heard {
+                return Err::<(), io::Error>(e);
+            }
+        }
+    };
+    match ask.await {
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => e,
+        // That tells nothing of the other machine.
+        _ => std::future::pending().await,
+    }
 }
 
 /// The next who wants to connect, from an address that is its own.
