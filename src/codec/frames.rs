@@ -12,22 +12,74 @@ use super::{CodecError, Layer, PIECE_MAX, Piece, SKIPPABLE_HEAD, skippable};
 /// Content, and bytes, of the frames that are given out together, if there are that many at hand.
 const BATCH: usize = 1 << 20;
 
-/// Looks at a frame from its first byte on. The default is one that has seen nothing.
-pub(super) trait Scan: Default {
+/// What the frames of a layer look like.
+pub(super) trait Format {
     /// Which layer it is.
     const LAYER: Layer;
+    /// What the head of a frame says.
+    type Head: Head;
     /// Decompresses a frame as its bytes come.
     type Stream: Stream;
 
-    /// Looks at what is there of the frame (`bytes` only get longer from call to call); says where it ends, once that is
-    /// known.
-    fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault>;
-    /// Whether the head was seen, and then what it says of the size of the content.
-    fn content(&self) -> Option<Option<u64>>;
+    /// Reads a frame's head; `None` if more bytes are needed.
+    fn head(bytes: &[u8]) -> Result<Option<Self::Head>, Fault>;
+    /// How far it is from the first byte of a block to what follows it; `None` if more bytes are needed.
+    fn block(head: &Self::Head, bytes: &[u8]) -> Result<Option<Block>, Fault>;
     /// Begins to decompress from the first byte of the frame.
-    fn stream(&self) -> Result<Self::Stream, Fault>;
+    fn stream(head: &Self::Head) -> Result<Self::Stream, Fault>;
     /// A piece of whole frames.
     fn piece(batch: Batch) -> Piece;
+}
+
+/// The head of a frame.
+pub(super) trait Head {
+    /// Bytes of it.
+    fn len(&self) -> usize;
+    /// Bytes of the frame's content, where it says so.
+    fn content(&self) -> Option<u64>;
+}
+
+/// What follows a block.
+pub(super) enum Block {
+    /// So far away another block, or the mark that there is none.
+    Next(usize),
+    /// So far away the end of the frame.
+    End(usize),
+}
+
+/// Looks for the end of a frame, from its first byte on.
+struct Scan<F: Format> {
+    head: Option<F::Head>,
+    /// Where the next block is.
+    at: usize,
+    end: Option<usize>,
+}
+
+impl<F: Format> Scan<F> {
+    fn new() -> Self {
+        Scan { head: None, at: 0, end: None }
+    }
+
+    /// Looks at what is there of the frame (`bytes` only get longer from call to call); says where it ends, once that is
+    /// known.
+    fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        let head = match &self.head {
+            Some(head) => head,
+            None => {
+                let Some(head) = F::head(bytes)? else { return Ok(None) };
+                self.at = head.len();
+                self.head.insert(head)
+            }
+        };
+        while self.end.is_none() {
+            match F::block(head, bytes.get(self.at..).unwrap_or_default())? {
+                None => return Ok(None),
+                Some(Block::Next(len)) => self.at += len,
+                Some(Block::End(len)) => self.end = Some(self.at + len),
+            }
+        }
+        Ok(self.end.filter(|end| *end <= bytes.len()))
+    }
 }
 
 /// A frame that is decompressed as it comes.
@@ -78,23 +130,23 @@ pub struct Batch {
 }
 
 /// A stream of frames.
-pub(super) struct Frames<S: Scan> {
-    state: State<S>,
+pub(super) struct Frames<F: Format> {
+    state: State<F>,
     /// Offset of the frame in hand.
     frame_at: u64,
     /// Whole frames at the start of what is unread: their bytes, and their content.
     whole: (usize, usize),
 }
 
-enum State<S: Scan> {
-    Frame(S),
+enum State<F: Format> {
+    Frame(Scan<F>),
     Skipping(u64),
-    Streaming(S::Stream),
+    Streaming(F::Stream),
 }
 
-impl<S: Scan> Frames<S> {
+impl<F: Format> Frames<F> {
     pub(super) fn new() -> Self {
-        Frames { state: State::Frame(S::default()), frame_at: 0, whole: (0, 0) }
+        Frames { state: State::Frame(Scan::new()), frame_at: 0, whole: (0, 0) }
     }
 
     pub(super) fn poll(
@@ -129,12 +181,12 @@ impl<S: Scan> Frames<S> {
         match &self.state {
             State::Frame(_) if feed.unread().is_empty() => Ok(()),
             State::Skipping(0) => Ok(()),
-            _ => Err(CodecError::Cut { layer: S::LAYER, at: feed.end(), unit: "frame" }),
+            _ => Err(CodecError::Cut { layer: F::LAYER, at: feed.end(), unit: "frame" }),
         }
     }
 
     fn next_frame(&mut self) -> Step {
-        self.state = State::Frame(S::default());
+        self.state = State::Frame(Scan::new());
         Step::Go
     }
 
@@ -152,25 +204,27 @@ impl<S: Scan> Frames<S> {
             self.state = State::Skipping(len);
             return Ok(Step::Go);
         }
-        let end = scan.advance(bytes).map_err(|f| f.at(S::LAYER, self.frame_at))?;
-        let said = scan.content();
-        let small = said.is_none_or(|c| c.is_some_and(|c| c <= PIECE_MAX as u64));
-        if !small || bytes.len() > PIECE_MAX && end.is_none() {
+        let end = scan.advance(bytes).map_err(|f| f.at(F::LAYER, self.frame_at))?;
+        let content_said = scan.head.as_ref().and_then(Head::content);
+        let small = content_said.is_some_and(|c| c <= PIECE_MAX as u64);
+        if let Some(head) = &scan.head
+            && (!small || bytes.len() > PIECE_MAX && end.is_none())
+        {
             if whole > 0 {
                 return Ok(self.give(feed));
             }
-            let stream = scan.stream().map_err(|f| f.at(S::LAYER, self.frame_at))?;
+            let stream = F::stream(head).map_err(|f| f.at(F::LAYER, self.frame_at))?;
             self.state = State::Streaming(stream);
             return Ok(Step::Go);
         }
-        match (end, said.flatten()) {
+        match (end, content_said) {
             (Some(len), Some(more)) if content + more as usize <= PIECE_MAX => {
                 self.whole = (whole + len, content + more as usize);
-                self.state = State::Frame(S::default());
+                self.state = State::Frame(Scan::new());
                 Ok(if self.whole.0.max(self.whole.1) >= BATCH { self.give(feed) } else { Step::Go })
             }
             (Some(_), Some(_)) => {
-                self.state = State::Frame(S::default());
+                self.state = State::Frame(Scan::new());
                 Ok(self.give(feed))
             }
             _ if whole > 0 => Ok(self.give(feed)),
@@ -181,14 +235,14 @@ impl<S: Scan> Frames<S> {
     fn give(&mut self, feed: &mut Feed) -> Step {
         let (whole, content) = std::mem::take(&mut self.whole);
         let at = feed.at();
-        Step::Give(S::piece(Batch { at, bytes: feed.take(whole).to_vec(), content }))
+        Step::Give(F::piece(Batch { at, bytes: feed.take(whole).to_vec(), content }))
     }
 
     /// Decompresses on.
     fn run(&mut self, feed: &mut Feed, spare: &mut Option<PageBuffer>) -> Result<Step, CodecError> {
         let State::Streaming(stream) = &mut self.state else { return Ok(Step::Go) };
         let mut out = spare.take().unwrap_or_default();
-        let ran = stream.run(feed.unread(), &mut out).map_err(|f| f.at(S::LAYER, self.frame_at))?;
+        let ran = stream.run(feed.unread(), &mut out).map_err(|f| f.at(F::LAYER, self.frame_at))?;
         feed.take(ran.taken);
         let mut step = if ran.taken > 0 { Step::Go } else { Step::Wait };
         if ran.ended {

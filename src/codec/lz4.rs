@@ -15,7 +15,7 @@ use twox_hash::XxHash32;
 
 use crate::base::PageBuffer;
 
-use super::frames::{Batch, Fault, Ran, Stream};
+use super::frames::{Batch, Block, Fault, Ran, Stream};
 use super::{CodecError, Layer, Piece, frames};
 
 /// First four bytes of a frame, little endian.
@@ -42,7 +42,7 @@ const AROUND: usize = 15 + SUM_LEN + SUM_LEN + SUM_LEN;
 
 /// What the head of a frame says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Head {
+pub(super) struct Head {
     len: usize,
     flags: u8,
     block_max: usize,
@@ -106,45 +106,37 @@ fn block_size(word: u32, head: &Head) -> Result<(usize, bool), Fault> {
     Ok((size, word & STORED != 0))
 }
 
-/// Looks for the end of a frame.
-#[derive(Default)]
-pub(super) struct Scan {
-    head: Option<Head>,
-    /// Where the next block is.
-    at: usize,
-    end: Option<usize>,
+impl frames::Head for Head {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn content(&self) -> Option<u64> {
+        self.content
+    }
 }
 
-impl frames::Scan for Scan {
+/// The layer's frames.
+pub(super) enum Lz4 {}
+
+impl frames::Format for Lz4 {
     const LAYER: Layer = Layer::Lz4;
+    type Head = Head;
     type Stream = Streamed;
 
-    fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
-        let head = match self.head {
-            Some(head) => head,
-            None => {
-                let Some(head) = Head::read(bytes)? else { return Ok(None) };
-                self.at = head.len;
-                *self.head.insert(head)
-            }
-        };
-        while self.end.is_none() {
-            let Some(word) = word(bytes, self.at) else { return Ok(None) };
-            self.at += 4;
-            if word == 0 {
-                self.end = Some(self.at + head.sum_len(FLAG_CONTENT_SUM));
-            } else {
-                self.at += block_size(word, &head)?.0 + head.sum_len(FLAG_BLOCK_SUM);
-            }
-        }
-        Ok(self.end.filter(|end| *end <= bytes.len()))
+    fn head(bytes: &[u8]) -> Result<Option<Head>, Fault> {
+        Head::read(bytes)
     }
 
-    fn content(&self) -> Option<Option<u64>> {
-        self.head.map(|head| head.content)
+    fn block(head: &Head, bytes: &[u8]) -> Result<Option<Block>, Fault> {
+        let Some(word) = word(bytes, 0) else { return Ok(None) };
+        Ok(Some(match word {
+            0 => Block::End(4 + head.sum_len(FLAG_CONTENT_SUM)),
+            _ => Block::Next(4 + block_size(word, head)?.0 + head.sum_len(FLAG_BLOCK_SUM)),
+        }))
     }
 
-    fn stream(&self) -> Result<Streamed, Fault> {
+    fn stream(_: &Head) -> Result<Streamed, Fault> {
         Ok(Streamed::default())
     }
 

@@ -16,8 +16,8 @@ pub struct Undo {
 
 enum Inner {
     Age(AgeUndo),
-    Zstd(Frames<zstd::Scan>),
-    Lz4(Frames<lz4::Scan>),
+    Zstd(Frames<zstd::Zstd>),
+    Lz4(Frames<lz4::Lz4>),
 }
 
 /// A part of what is under a layer, in the order of the stream.

@@ -11,7 +11,7 @@ use ::zstd::zstd_safe::DParameter;
 
 use crate::base::PageBuffer;
 
-use super::frames::{Batch, Fault, Ran, Stream};
+use super::frames::{Batch, Block, Fault, Ran, Stream};
 use super::{CodecError, Layer, Piece, frames};
 
 /// First four bytes of a frame, little endian.
@@ -27,7 +27,7 @@ const BLOCK_HEADER_LEN: usize = 3;
 
 /// What the head of a frame says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Head {
+pub(super) struct Head {
     len: usize,
     content: Option<u64>,
     window: u64,
@@ -80,52 +80,47 @@ impl Head {
     }
 }
 
-/// Looks for the end of a frame.
-#[derive(Default)]
-pub(super) struct Scan {
-    head: Option<Head>,
-    /// Where the next block header is.
-    at: usize,
-    end: Option<usize>,
+impl frames::Head for Head {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn content(&self) -> Option<u64> {
+        self.content
+    }
 }
 
-impl frames::Scan for Scan {
+/// The layer's frames.
+pub(super) enum Zstd {}
+
+impl frames::Format for Zstd {
     const LAYER: Layer = Layer::Zstd;
+    type Head = Head;
     type Stream = Streamed;
 
-    fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
-        let head = match self.head {
-            Some(head) => head,
-            None => {
-                let Some(head) = Head::read(bytes)? else { return Ok(None) };
-                self.at = head.len;
-                *self.head.insert(head)
-            }
+    fn head(bytes: &[u8]) -> Result<Option<Head>, Fault> {
+        Head::read(bytes)
+    }
+
+    fn block(head: &Head, bytes: &[u8]) -> Result<Option<Block>, Fault> {
+        let Some(&[a, b, c]) = bytes.first_chunk() else { return Ok(None) };
+        let header = u32::from_le_bytes([a, b, c, 0]);
+        let size = (header >> 3) as usize;
+        let stored = match (header >> 1) & 3 {
+            1 => 1,
+            0 | 2 if size <= BLOCK_MAX => size,
+            0 | 2 => return Err(Fault::corrupt(format!("a block of {size} bytes"))),
+            _ => return Err(Fault::corrupt("a block of no known type")),
         };
-        while self.end.is_none() {
-            let Some(header) = bytes.get(self.at..self.at + BLOCK_HEADER_LEN) else { return Ok(None) };
-            let header = u32::from_le_bytes([header[0], header[1], header[2], 0]);
-            let size = (header >> 3) as usize;
-            let stored = match (header >> 1) & 3 {
-                1 => 1,
-                0 | 2 if size <= BLOCK_MAX => size,
-                0 | 2 => return Err(Fault::corrupt(format!("a block of {size} bytes"))),
-                _ => return Err(Fault::corrupt("a block of no known type")),
-            };
-            self.at += BLOCK_HEADER_LEN + stored;
-            if header & 1 != 0 {
-                self.end = Some(self.at + if head.checksum { CHECKSUM_LEN } else { 0 });
-            }
-        }
-        Ok(self.end.filter(|end| *end <= bytes.len()))
+        let len = BLOCK_HEADER_LEN + stored;
+        Ok(Some(match header & 1 {
+            0 => Block::Next(len),
+            _ => Block::End(len + if head.checksum { CHECKSUM_LEN } else { 0 }),
+        }))
     }
 
-    fn content(&self) -> Option<Option<u64>> {
-        self.head.map(|head| head.content)
-    }
-
-    fn stream(&self) -> Result<Streamed, Fault> {
-        let window = self.head.map_or(0, |head| head.window);
+    fn stream(head: &Head) -> Result<Streamed, Fault> {
+        let window = head.window;
         if window > 1 << WINDOW_LOG_MAX {
             return Err(Fault::Refused(format!(
                 "the frame needs a window of {window} bytes, more than the {} that are let in (zstd --long={WINDOW_LOG_MAX})",
