@@ -4,123 +4,18 @@
 mod support;
 
 use std::io::IoSlice;
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
+use support::line::{
+    CARRIERS, connect, line_address, listen, noise, options, receive, send, stop, to, transfer,
+};
 use support::relay::{Relay, Weather};
 use support::{Random, seed};
-use xbpipe::base::progress::Progress;
-use xbpipe::base::{Code, Error, Result, Stop};
-use xbpipe::session::Patience;
+use xbpipe::base::{Code, Error};
 use xbpipe::transport::Inlet;
-use xbpipe::transport::address::{Address, LineAddress};
-use xbpipe::transport::line::{Incoming, LineFacts, LineOptions, Outgoing};
-
-const CARRIERS: [&str; 2] = ["tcp", "quic"];
-
-fn line_address(text: &str) -> LineAddress {
-    match text.parse().unwrap() {
-        Address::Line(line) => line,
-        Address::Pipe => panic!("{text}"),
-    }
-}
-
-fn options(keepalive_ms: u64, reconnect_s: u64) -> LineOptions {
-    let patience = Patience {
-        keepalive: Duration::from_millis(keepalive_ms),
-        reconnect: Duration::from_secs(reconnect_s),
-        first: Duration::from_secs(5),
-        handshake: Duration::from_secs(2),
-    };
-    LineOptions { patience, certificates: None }
-}
-
-fn stop() -> Arc<Stop> {
-    Arc::new(Stop::new().unwrap())
-}
-
-fn listen(carrier: &str, options: &LineOptions) -> Incoming {
-    let address = line_address(&format!("{carrier}://127.0.0.1:0"));
-    Incoming::listen(&address, options, Arc::default(), stop()).unwrap()
-}
-
-/// The invitation, by way of another address.
-fn to(incoming: &Incoming, through: SocketAddr) -> LineAddress {
-    let mut address = line_address(&incoming.invitation());
-    address.host = through.ip().to_string();
-    address.port = through.port();
-    address
-}
-
-fn connect(address: &LineAddress, options: &LineOptions) -> Result<Outgoing> {
-    Outgoing::connect(address, options, Arc::new(Progress::new()), stop())
-}
-
-/// Sends so many bytes of noise.
-fn send(outgoing: &Outgoing, len: u64, seed: u64) -> Result<()> {
-    let (mut sink, mut random) = (outgoing.sink(), Random::new(seed));
-    let mut left = len;
-    while left > 0 {
-        let some = noise(&mut random, left.min(1 << 20));
-        left -= some.len() as u64;
-        let mut rest = &some[..];
-        while !rest.is_empty() {
-            let (a, b) = rest.split_at(rest.len().min(100));
-            rest = &rest[sink.write_some(&[IoSlice::new(a), IoSlice::new(b)])?..];
-        }
-    }
-    sink.finish()
-}
-
-/// Reads them; how many came, if all were right.
-fn receive(mut inlet: impl Inlet, seed: u64, len: u64) -> Result<u64> {
-    let (mut random, mut buffer) = (Random::new(seed), vec![0; 1 << 20]);
-    let (mut expected, mut read) = (Vec::new(), 0);
-    loop {
-        let n = inlet.read(&mut buffer)?;
-        if n == 0 {
-            return Ok(read);
-        }
-        while expected.len() < n {
-            let left = len - read - expected.len() as u64;
-            expected.extend(noise(&mut random, left.min(1 << 20)));
-        }
-        assert!(buffer[..n] == expected[..n], "bytes {read} and on are wrong");
-        expected.drain(..n);
-        read += n as u64;
-    }
-}
-
-fn noise(random: &mut Random, len: u64) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| random.next().to_le_bytes()).collect();
-    bytes.truncate(len as usize);
-    bytes
-}
-
-/// One transfer while `weather` is made: what the sender says, what the receiver says, the facts.
-fn transfer(
-    outgoing: &Outgoing,
-    incoming: &Incoming,
-    len: u64,
-    meanwhile: impl FnOnce() + Send,
-) -> (Result<()>, Result<u64>, LineFacts) {
-    let seed = seed();
-    thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            let sent = send(outgoing, len, seed);
-            if let Err(e) = &sent {
-                outgoing.abandon(e);
-            }
-            sent
-        });
-        scope.spawn(meanwhile);
-        let received = receive(incoming.inlet(), seed, len);
-        incoming.settle(received.as_ref().err());
-        (sending.join().unwrap(), received, outgoing.facts())
-    })
-}
+use xbpipe::transport::line::{Incoming, LineFacts, Outgoing};
 
 #[test]
 fn a_stream_crosses_and_the_verdict_comes_back() {
@@ -139,33 +34,56 @@ fn a_stream_crosses_and_the_verdict_comes_back() {
     }
 }
 
+const CUTS: u64 = 10;
+
 /// The goal: ten cuts in one transfer, no more than one byte in twenty sent twice.
 #[test]
 fn ten_cuts_cost_little() {
-    const CUTS: u64 = 10;
     // `scripts/soak line` asks for more.
     let rounds = std::env::var("XBPIPE_ROUNDS").map_or(1, |n| n.parse().expect("XBPIPE_ROUNDS is a number"));
     let first = seed();
-    for (round, carrier) in (0..rounds).flat_map(|round| CARRIERS.map(|carrier| (round, carrier))) {
+    for round in 0..rounds {
         let seed = first.wrapping_add(round);
-        let options = options(if carrier == "tcp" { 2000 } else { 150 }, 30);
+        ten_cuts(128 << 20, Weather { delay: Duration::from_millis(20), rate: 10e6, loss: 0, seed });
+    }
+}
+
+/// The same on a long way with losses, where more is under way and each cut costs more: minutes, so that `scripts/soak line` only
+/// does it.
+#[test]
+#[ignore = "takes minutes: scripts/soak line rough"]
+fn ten_cuts_on_a_long_way_with_losses() {
+    let rounds = std::env::var("XBPIPE_ROUNDS").map_or(1, |n| n.parse().expect("XBPIPE_ROUNDS is a number"));
+    let first = seed();
+    for round in 0..rounds {
+        let seed = first.wrapping_add(round);
+        ten_cuts(320 << 20, Weather { delay: Duration::from_millis(80), rate: 4e6, loss: 100, seed });
+    }
+}
+
+fn ten_cuts(len: u64, weather: Weather) {
+    for carrier in CARRIERS {
+        // Longer than a round trip and a packet that is lost twice.
+        let alive = 100 + 3 * weather.delay.as_millis() as u64;
+        let options = options(if carrier == "tcp" { 2000 } else { alive }, 30);
+        let outage = Duration::from_millis(3 * alive + 100);
         let incoming = listen(carrier, &options);
-        let (len, rate) = (128 << 20, 10e6);
-        let weather = Weather { delay: Duration::from_millis(20), rate, loss: 0, seed };
         let relay = Relay::new(carrier, incoming.local, weather);
         let outgoing = connect(&to(&incoming, relay.address), &options).unwrap();
         let begun = Instant::now();
         let (sent, received, facts) = transfer(&outgoing, &incoming, len, || {
-            let mut random = Random::new(seed);
+            let mut random = Random::new(weather.seed);
+            // They come in the first half of the transfer.
+            let apart = (len as f64 / weather.rate * 1000.0 / 2.0) as u64 / CUTS;
             for cut in 1..=CUTS {
-                sleep(Duration::from_millis(300 + random.below(400)));
+                sleep(Duration::from_millis(apart / 2 + random.below(apart)));
                 // QUIC does not notice a short cut, and survives a change of address.
                 relay.swallow(carrier == "quic");
                 relay.cut();
                 let begun = Instant::now();
                 while outgoing.facts().reconnects < cut && begun.elapsed() < Duration::from_secs(5) {
                     sleep(Duration::from_millis(10));
-                    relay.swallow(carrier == "quic" && begun.elapsed() < Duration::from_millis(500));
+                    relay.swallow(carrier == "quic" && begun.elapsed() < outage);
                 }
             }
         });
@@ -176,7 +94,8 @@ fn ten_cuts_cost_little() {
         assert!(facts.resent * 20 < len, "{carrier}: {facts:?}");
         // What the line itself adds: TLS and frames hardly anything; QUIC headers, acknowledgements and lost packets.
         let overhead = if carrier == "tcp" { 1.01 } else { 1.08 };
-        assert!((relay.sent() as f64) < len as f64 * 1.05 * overhead, "{carrier}: {} of {len}", relay.sent());
+        let all = (relay.sent() as f64) < len as f64 * 1.05 * overhead;
+        assert!(all || weather.loss > 0, "{carrier}: {} of {len}", relay.sent());
     }
 }
 
@@ -246,6 +165,47 @@ fn a_line_that_is_not_mended_ends_both_sides() {
 }
 
 #[test]
+fn a_receiver_that_has_ended_is_given_up_before_a_line_that_is_cut() {
+    for carrier in CARRIERS {
+        let options = options(300, 60);
+        let incoming = listen(carrier, &options);
+        let outgoing = connect(&to(&incoming, incoming.local), &options).unwrap();
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| send(&outgoing, 1 << 30, 1));
+            incoming.inlet().read(&mut [0; 1 << 16]).unwrap();
+            let begun = Instant::now();
+            // As a process that is killed: nobody says goodbye.
+            drop(incoming);
+            let e = sending.join().unwrap().unwrap_err();
+            assert_eq!(e.code, Code::LineLost, "{carrier}: {e}");
+            assert!(e.to_string().contains("the receiver's process has ended (Connection refused"), "{e}");
+            assert!(begun.elapsed() < Duration::from_secs(20), "{carrier}: {:?}", begun.elapsed());
+        });
+        // Another one at the same place, with another certificate, is not the receiver either.
+        let incoming = listen(carrier, &options);
+        let outgoing = connect(&to(&incoming, incoming.local), &options).unwrap();
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| send(&outgoing, 1 << 30, 1));
+            incoming.inlet().read(&mut [0; 1 << 16]).unwrap();
+            let place = incoming.local;
+            drop(incoming);
+            let address = line_address(&format!("{carrier}://{place}"));
+            let listen = || Incoming::listen(&address, &options, Arc::default(), stop());
+            // The place is free a moment later.
+            let other = std::iter::repeat_with(listen).find_map(|l| {
+                l.ok().or_else(|| {
+                    sleep(Duration::from_millis(5));
+                    None
+                })
+            });
+            let e = sending.join().unwrap().unwrap_err();
+            assert!(e.to_string().contains("the receiver's process has ended"), "{carrier}: {e}");
+            drop(other);
+        });
+    }
+}
+
+#[test]
 fn each_side_hears_why_the_other_failed() {
     for carrier in CARRIERS {
         let options = options(1000, 5);
@@ -273,41 +233,6 @@ fn each_side_hears_why_the_other_failed() {
             assert_eq!(e.code, Code::Sender, "{e}");
             assert_eq!(e.to_string(), "the sender failed [corrupt-page]: page 7 of t.ibd is corrupt");
         });
-    }
-}
-
-#[test]
-fn strangers_get_nowhere_and_the_right_one_through() {
-    for carrier in CARRIERS {
-        let options = options(1000, 5);
-        let incoming = listen(carrier, &options);
-        let right = to(&incoming, incoming.local);
-        let other = listen(carrier, &options);
-        // A ticket of another receiver, of its certificate and of this one's with another token.
-        let wrong_pin = LineAddress { secret: to(&other, other.local).secret, ..right.clone() };
-        let e = connect(&wrong_pin, &options).err().unwrap();
-        assert_eq!(e.code, Code::LineRefused, "{carrier}: {e}");
-        let mut secret = right.secret.clone().unwrap();
-        secret.replace_range(60..64, "AAAA");
-        let wrong_token = LineAddress { secret: Some(secret), ..right.clone() };
-        let e = connect(&wrong_token, &options).err().unwrap();
-        assert_eq!(e.code, Code::LineRefused, "{carrier}: {e}");
-        assert!(e.to_string().contains("not the one that it printed"), "{e}");
-        // Some who say nothing, or nonsense.
-        let loris: Vec<_> = match carrier {
-            "tcp" => (0..100).map(|_| TcpStream::connect(incoming.local).unwrap()).collect(),
-            _ => Vec::new(),
-        };
-        for mut stream in loris.iter().take(20) {
-            std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\n\r\n").unwrap();
-        }
-        let outgoing = connect(&right, &options).unwrap();
-        // The ticket is used now.
-        let e = connect(&right, &options).err().unwrap();
-        assert!(e.code == Code::LineRefused && e.to_string().contains("was used"), "{carrier}: {e}");
-        let (sent, received, _) = transfer(&outgoing, &incoming, 1 << 20, || {});
-        sent.unwrap();
-        assert_eq!(received.unwrap(), 1 << 20);
     }
 }
 

@@ -3,72 +3,85 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::pipe::{Said, said, xbrecv, xbsend};
-use support::{Kind, Server, WriteLoad, check_load, seed};
+use support::listening::{Listening, sending};
+use support::pipe::{said, xbrecv};
+use support::{Kind, Server, WriteLoad, assert_same, check_load, checksums, gtid_executed, seed};
 
-/// A receiver that listens, and what it prints behind `--to`.
-struct Listening {
-    child: Child,
-    to: String,
-    words: mpsc::Receiver<String>,
+const RECIPIENT: &str = "age1nyyjgn2j9plgxztywpq6qj9srcmqdrv07jke04tpzgf24nzt7ctqvy08w3";
+const SECRET: &str = "AGE-SECRET-KEY-1H6WCTZG9EDY89493YKQ3LPAJ4578P838Z0890S04NHQFHMU2U2LST0J2FH";
+
+/// A server with something that nobody writes to, beside what the load makes.
+fn source() -> Server {
+    let source = Server::start(Kind::Mysql97, &["--innodb-redo-log-capacity=64M"]);
+    source.execute(
+        "CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(2000), KEY (v(20)));
+         INSERT INTO d.t (v) VALUES (REPEAT('x', 1500)), (UUID()), (REPEAT('yz', 700));
+         INSERT INTO d.t (v) SELECT CONCAT(a.v, UUID()) FROM d.t a, d.t b, d.t c, d.t e, d.t f;
+         CREATE TABLE d.old (id INT PRIMARY KEY, v CHAR(40)) ENGINE = MyISAM;
+         INSERT INTO d.old SELECT id, LEFT(v, 40) FROM d.t",
+    );
+    source
 }
 
-impl Listening {
-    fn start(mut command: Command, carrier: &str) -> Listening {
-        command.arg(format!("--from={carrier}://127.0.0.1:0"));
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (put, words) = mpsc::channel();
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(put.send(line))));
-        let line = std::iter::from_fn(|| words.recv_timeout(Duration::from_secs(30)).ok());
-        let printed = line.take(5).find(|line| line.contains("xbsend --to '")).expect("the line to paste");
-        let to = printed.split('\'').nth(1).unwrap().to_owned();
-        Listening { child, to, words }
-    }
-
-    fn said(mut self) -> Said {
-        let status = self.child.wait().unwrap();
-        Said { status: status.code(), words: self.words.iter().map(|line| line + "\n").collect() }
-    }
-}
-
-fn sending(server: &Server, to: &str) -> Command {
-    let mut command = xbsend(server);
-    command.args(["--to", to]).stdout(Stdio::null());
-    command
+/// What the tables hold that nobody writes to.
+fn still_tables(server: &Server) -> BTreeMap<String, String> {
+    let mut found = checksums(server);
+    found.retain(|name, _| name.starts_with("`d`."));
+    found
 }
 
 #[test]
-fn a_live_server_becomes_a_copy_over_the_network() {
+fn every_combination_crosses_the_network_from_a_live_server() {
     let seed = seed();
-    let source = Server::start(Kind::Mysql97, &[]);
+    let source = source();
+    let still = still_tables(&source);
+    assert_eq!(still.len(), 2);
     let dir = tempfile::tempdir().unwrap();
-    for (n, carrier) in ["tcp", "quic"].into_iter().enumerate() {
-        let target = dir.path().join(carrier);
-        let load = WriteLoad::start(&source, seed.wrapping_add(n as u64), 4);
-        load.wait_for(30);
-        let mut receive = xbrecv(&target);
-        receive.args(["--prepare", "native"]);
-        let listening = Listening::start(receive, carrier);
-        assert!(listening.to.starts_with(&format!("{carrier}://127.0.0.1:")), "{}", listening.to);
-        let ticket = listening.to.split_once('#').unwrap().1.to_owned();
-        let sent = said(sending(&source, &listening.to).spawn().unwrap()).ok().says("the receiver says OK");
-        let received = listening.said().ok();
-        load.wait_for(20);
-        load.stop();
-        assert_eq!(sent.value("gtid"), received.value("gtid"));
-        assert!(!sent.words.contains(&ticket) && !received.words.contains(&ticket));
-        let info = std::fs::read_to_string(target.join("xtrabackup_info")).unwrap();
-        assert!(info.contains(&format!("--to {carrier}://127.0.0.1:")) && !info.contains(&ticket), "{info}");
-        let copy = Server::start_on(Kind::Mysql97, &target, &["--log-bin=binlog"]);
-        check_load(&copy);
+    let key = dir.path().join("key");
+    std::fs::write(&key, SECRET).unwrap();
+    let load = WriteLoad::start_at(&source, seed, 3, 150.0);
+    let compressions: [&[&str]; 3] = [&[], &["--compress=zstd"], &["--compress=lz4"]];
+    let encryptions: [&[&str]; 2] = [&[], &["--encrypt-to", RECIPIENT]];
+    for carrier in ["tcp", "quic"] {
+        for compression in compressions {
+            for encryption in encryptions {
+                let name = format!("{carrier} {compression:?} {encryption:?}, seed {seed}");
+                let target = dir.path().join("copy");
+                load.wait_for(10);
+                let mut receive = xbrecv(&target);
+                receive.arg("--identity").arg(&key);
+                let listening = Listening::start(receive, carrier);
+                assert!(listening.to.starts_with(&format!("{carrier}://127.0.0.1:")), "{}", listening.to);
+                let ticket = listening.to.split_once('#').unwrap().1.to_owned();
+                let mut send = sending(&source, &listening.to);
+                send.args(compression).args(encryption);
+                let sent = said(send.spawn().unwrap()).ok().says("the receiver says OK");
+                let received = listening.said().ok();
+                load.wait_for(10);
+                let layers = usize::from(!compression.is_empty()) + usize::from(!encryption.is_empty());
+                let found = received.value("layers").map_or(0, |words| words.split(", then ").count());
+                assert_eq!(found, layers, "{name}");
+                assert!(!sent.words.contains(&ticket) && !received.words.contains(&ticket), "{name}");
+                let info = std::fs::read_to_string(target.join("xtrabackup_info")).unwrap();
+                assert!(info.contains(&format!("--to {carrier}://127.0.0.1:")) && !info.contains(&ticket));
+
+                let copy = Server::start_on(Kind::Mysql97, &target, &["--log-bin=binlog"]);
+                let recorded = sent.value("gtid").expect("the GTID set is in the summary");
+                assert_eq!(received.value("gtid").as_ref(), Some(&recorded), "{name}");
+                assert_eq!(gtid_executed(&copy), recorded, "{name}");
+                check_load(&copy);
+                assert_same(&still_tables(&copy), &still);
+                drop(copy);
+                std::fs::remove_dir_all(&target).unwrap();
+            }
+        }
     }
+    load.stop();
 }
 
 #[test]

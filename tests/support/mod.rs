@@ -19,6 +19,8 @@ mod census;
 mod checks;
 pub mod folders;
 pub mod innodb;
+pub mod line;
+pub mod listening;
 mod load;
 pub mod pages;
 pub mod pipe;

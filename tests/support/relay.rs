@@ -15,6 +15,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Random;
 
+/// Bytes of a packet of TCP.
+const PACKET: usize = 1400;
+
 /// What the line does to whatever crosses it.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
@@ -22,7 +25,7 @@ pub struct Weather {
     pub delay: Duration,
     /// Bytes a second, from the sender to the receiver.
     pub rate: f64,
-    /// One packet in so many is lost (UDP); 0 for none.
+    /// One packet in so many is lost; 0 for none. Over TCP what follows it waits until it was sent again.
     pub loss: u64,
     pub seed: u64,
 }
@@ -42,6 +45,8 @@ struct State {
     swallows: AtomicBool,
     /// Bytes that the sender gave to the line.
     sent: AtomicU64,
+    /// What the sender gave to the line, in pieces as it came, if that is wanted.
+    recorded: Mutex<Option<Vec<Vec<u8>>>>,
     tasks: Mutex<Vec<AbortHandle>>,
     /// Of UDP: the sockets towards the receiver, by sender.
     ways: Mutex<HashMap<SocketAddr, Packets>>,
@@ -58,6 +63,7 @@ impl Relay {
             weather,
             swallows: AtomicBool::new(false),
             sent: AtomicU64::new(0),
+            recorded: Mutex::default(),
             tasks: Mutex::default(),
             ways: Mutex::default(),
             random: Mutex::new(Random::new(weather.seed)),
@@ -73,6 +79,16 @@ impl Relay {
     /// Bytes that the sender gave to the line.
     pub fn sent(&self) -> u64 {
         self.state.sent.load(Relaxed)
+    }
+
+    /// From here on everything is written down that the sender says.
+    pub fn record(&self) {
+        *self.state.recorded.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// What was written down, in pieces as it came.
+    pub fn recorded(&self) -> Vec<Vec<u8>> {
+        self.state.recorded.lock().unwrap().clone().unwrap_or_default()
     }
 
     /// Ends all connections (TCP); what is under way is gone.
@@ -138,13 +154,18 @@ async fn pump(
                 sleep(Duration::from_millis(10)).await;
             }
             if forth {
-                state.sent.fetch_add(n as u64, Relaxed);
+                state.note(&buffer[..n]);
                 free = free.max(Instant::now()) + Duration::from_secs_f64(n as f64 / state.weather.rate);
                 if free > Instant::now() + Duration::from_millis(2) {
                     sleep_until(free).await;
                 }
             }
-            let _ = put.send((Instant::now() + state.weather.delay, buffer[..n].to_vec()));
+            let packets = n.div_ceil(PACKET);
+            let sent_again = match (0..packets).any(|_| state.loses()) {
+                true => 2 * state.weather.delay,
+                false => Duration::ZERO,
+            };
+            let _ = put.send((Instant::now() + state.weather.delay + sent_again, buffer[..n].to_vec()));
         }
         drop(put);
     };
@@ -169,7 +190,7 @@ async fn udp(to: SocketAddr, state: Arc<State>) -> SocketAddr {
     tokio::spawn(async move {
         let mut buffer = vec![0; 65536];
         while let Ok((n, sender)) = front.recv_from(&mut buffer).await {
-            state.sent.fetch_add(n as u64, Relaxed);
+            state.note(&buffer[..n]);
             let known = state.ways.lock().unwrap().get(&sender).cloned();
             let way = match known {
                 Some(way) => way,
@@ -219,6 +240,13 @@ async fn answers(way: Arc<UdpSocket>, back: Packets, state: Arc<State>) {
 }
 
 impl State {
+    fn note(&self, bytes: &[u8]) {
+        self.sent.fetch_add(bytes.len() as u64, Relaxed);
+        if let Some(pieces) = &mut *self.recorded.lock().unwrap() {
+            pieces.push(bytes.to_vec());
+        }
+    }
+
     fn loses(&self) -> bool {
         self.weather.loss > 0 && self.random.lock().unwrap().one_in(self.weather.loss)
     }
