@@ -26,10 +26,10 @@ EPILOG = """\
 compare  rows on the same data, one after the other, in rounds of alternating order: a plain read of the files, xbsend,
          xbsend | xbrecv, mariadb-backup on a MariaDB with the same rows, CLONE INSTANCE; first with the source idle, then
          under write load (sysbench oltp_write_only at a fixed rate)
-codec    xbsend with every combination of compression and encryption, to nowhere and to xbrecv --verify-only, beside
-         zstd, lz4 and age reading the same files
-throttle how a backup disturbs a load of 200 transactions a second, and how long it takes: xbsend unthrottled and with
-         --throttle=auto, mariadb-backup, CLONE INSTANCE
+codec    xbsend with every combination of compression and encryption: to nowhere, to xbrecv --verify-only over a pipe, and
+         over TCP and QUIC on this machine; beside zstd, lz4 and age reading the same files
+throttle how a backup disturbs a load of 200 transactions a second, and how long it takes: xbsend unthrottled, with
+         --throttle=N and --throttle=auto, mariadb-backup, CLONE INSTANCE
 prepare  the same redo applied by xbrecv, by a starting mysqld, and as much by mariadb-backup --prepare
 memory   peak memory of xbsend and xbrecv, and how long locks were held, for small and for large data
 
@@ -62,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
     layers.add_argument("--rows", type=int, default=FULL.rows, metavar="N", help=f"rows of each (default {FULL.rows:,})")
     layers.add_argument("--rounds", type=int, default=2, metavar="N", help="how often each row is run (default 2)")
     layers.add_argument("--level", type=int, metavar="N", help="level of zstd (default: xbsend's)")
+    layers.add_argument("--only", metavar="WORD,...", help="only rows whose key (plain, zstd+age-verify, lz4-tcp, tool-age, ...) ends with "
+                        "one of these: tcp,quic for the lines, age for what is only sent encrypted")
     layers.add_argument("--send-only", action="store_true", help="leave out the rows with xbrecv")
     memory = commands.add_parser("memory", parents=[common], help="peak memory and locks")
     memory.add_argument("--sizes", default="0.5,4", metavar="GB,...", help="amounts of data (default 0.5,4)")
@@ -69,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     throttle.add_argument("--tables", type=int, default=FULL.tables, metavar="N", help=f"sysbench tables (default {FULL.tables})")
     throttle.add_argument("--rows", type=int, default=FULL.rows, metavar="N", help=f"rows of each (default {FULL.rows:,})")
     throttle.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each is run (default 3)")
+    throttle.add_argument("--throttle", type=int, default=100, metavar="N", help="reads a second of the row with a fixed one (default 100)")
     throttle.add_argument("--only", metavar="ROW,...", help=f"some only; there are {', '.join(DISTURBING)}")
     throttle.add_argument("--cold", action="store_true", help="drop the page cache before each (needs root)")
     prepare_parser = commands.add_parser("prepare", parents=[common], help="applying redo")
@@ -91,7 +94,7 @@ def main() -> int:
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     try:
         settings = Settings(options.programs.absolute() if options.programs else build(), options.parallel, options.use_memory,
-                            options.buffer_pool)
+                            options.buffer_pool, getattr(options, "throttle", 0))
         servers.install()
         commands = {
             "compare": compare,
@@ -147,7 +150,10 @@ def layers(options: argparse.Namespace, settings: Settings) -> int:
     with Setup(settings, shape, [MYSQL], options.target_dir, False, options.rate, options.quiet) as setup:
         print(report.headline(shape, {MYSQL: setup.sources[MYSQL].version}, "warm", "/dev/null"), flush=True)
         rows = codec.rows_of(codec.make_keys(setup), settings.parallel, options.level)
-        rows = [row for row in rows if not (options.send_only and row.key.endswith("-verify"))]
+        if options.send_only:
+            rows = [row for row in rows if not row.key.endswith(("-verify", *(f"-{carrier}" for carrier in codec.CARRIERS)))]
+        if options.only:
+            rows = [row for row in rows if row.key.endswith(tuple(options.only.split(",")))]
         for number in range(options.rounds):
             for row in rows if number % 2 == 0 else reversed(rows):
                 say(f"round {number + 1} of {options.rounds}: {row.title}")

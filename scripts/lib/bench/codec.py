@@ -1,4 +1,4 @@
-"""What compression and encryption cost: xbsend with each combination, beside the standard tools reading the same files."""
+"""What compression, encryption and the line cost: xbsend with each combination, beside the standard tools reading the same files."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 import re
 from statistics import median
@@ -11,6 +11,7 @@ from .servers import MYSQL
 from .setup import Sample, Setup
 
 COMPRESSIONS = [("plain", []), ("zstd", ["--compress=zstd"]), ("lz4", ["--compress=lz4"])]
+CARRIERS = ["tcp", "quic"]
 ZSTD_GOAL = 1.1
 ENCRYPTION_CPU_GOAL = 1.25
 
@@ -36,8 +37,12 @@ def rows_of(keys: Keys, threads: int, level: Optional[int]) -> List[Row]:
             options = [*options, f"--compress-level={level}"]
         for suffix, encryption in (("", []), ("+age", ["--encrypt-to", keys.recipient])):
             found.append(Row(f"{name}{suffix}", f"xbsend, {name}{suffix}", MYSQL, sends([*options, *encryption])))
+            layers, identity = [*options, *encryption], ["--identity", keys.file] if encryption else []
             found.append(Row(f"{name}{suffix}-verify", f"xbsend, {name}{suffix} | xbrecv --verify-only", MYSQL,
-                             verifies([*options, *encryption], ["--identity", keys.file])))
+                             verifies(layers, identity)))
+            for carrier in CARRIERS:
+                found.append(Row(f"{name}{suffix}-{carrier}", f"xbsend, {name}{suffix} -{carrier}-> xbrecv --verify-only", MYSQL,
+                                 crosses(carrier, layers, identity)))
     for name, argv in (("zstd", ["-1", f"-T{threads}", "-c"]), ("lz4", ["-1", "-c"]), ("age", ["-r", keys.recipient])):
         found.append(Row(f"tool-{name}", f"cat FILES | {name} {' '.join(argv[:2]) if name != 'age' else '-r …'}", MYSQL, tool(name, argv)))
     return found
@@ -45,18 +50,25 @@ def rows_of(keys: Keys, threads: int, level: Optional[int]) -> List[Row]:
 
 def sends(options: List[str]) -> Callable[[Trial], None]:
     def run(trial: Trial) -> None:
-        xbsend = trial.xbsend()
-        trial.pipe("copy", Command(xbsend.name, [*xbsend.argv, *options]))
+        trial.pipe("copy", trial.xbsend(*options))
     return run
 
 
 def verifies(options: List[str], identity: List[str]) -> Callable[[Trial], None]:
     def run(trial: Trial) -> None:
-        xbsend = trial.xbsend()
-        xbrecv = Command("xbrecv", [str(trial.settings.programs / "xbrecv"), "--progress=none", "--verify-only",
-                                    f"--parallel={trial.settings.parallel}", *identity])
-        trial.pipe("copy", Command(xbsend.name, [*xbsend.argv, *options]), xbrecv)
+        trial.pipe("copy", trial.xbsend(*options), verifier(trial, identity))
     return run
+
+
+def crosses(carrier: str, options: List[str], identity: List[str]) -> Callable[[Trial], None]:
+    def run(trial: Trial) -> None:
+        trial.line("copy", trial.xbsend(*options), verifier(trial, [*identity, f"--from={carrier}://127.0.0.1:0"]))
+    return run
+
+
+def verifier(trial: Trial, options: List[str]) -> Command:
+    return Command("xbrecv", [str(trial.settings.programs / "xbrecv"), "--progress=none", "--verify-only",
+                              f"--parallel={trial.settings.parallel}", *options])
 
 
 def tool(name: str, argv: List[str]) -> Callable[[Trial], None]:

@@ -1,6 +1,7 @@
 """Runs a pipe of programs and says what it took: seconds, processor time, peak memory of each."""
 # SPDX-License-Identifier: GPL-2.0-or-later
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -33,9 +34,37 @@ class Usage:
 
 def pipe(commands: List[Command], logs: Path) -> Usage:
     """Runs `commands` as a shell's pipe does, the last one's output going to /dev/null. All must succeed."""
-    usage = Usage()
     began = time.monotonic()
-    processes = spawn(commands, logs)
+    return wait(commands, spawn(commands, logs), began, logs)
+
+
+def line(sender: Command, receiver: Command, logs: Path) -> Usage:
+    """Runs `receiver`, which listens, and then `sender` with what it prints behind `--to`. Both must succeed. The time begins
+    with the sender."""
+    listening = spawn([receiver], logs)
+    try:
+        to = invitation(receiver.log(logs), listening[0])
+        began = time.monotonic()
+        commands = [Command(sender.name, [*sender.argv, f"--to={to}"]), receiver]
+        return wait(commands, [*spawn(commands[:1], logs), *listening], began, logs, together=True)
+    finally:
+        if listening[0].poll() is None:
+            listening[0].kill()
+
+
+def invitation(log: Path, process: subprocess.Popen) -> str:
+    """What stands in quotes behind `--to` in the receiver's words."""
+    while process.poll() is None:
+        _, found, rest = log.read_text(errors="replace").partition("xbsend --to '")
+        if found and "'" in rest:
+            return rest.partition("'")[0]
+        time.sleep(LOOK_SECONDS)
+    raise BenchError(f"the receiver did not listen:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def wait(commands: List[Command], processes: List[subprocess.Popen], began: float, logs: Path, together: bool = False) -> Usage:
+    """`together`: none of them has anything to do without the others."""
+    usage = Usage()
     watch = MemoryWatch({process.pid: command.name for process, command in zip(processes, commands)})
     failed = []
     for process, command in zip(processes, commands):
@@ -44,6 +73,9 @@ def pipe(commands: List[Command], logs: Path) -> Usage:
         usage.cpu += resources.ru_utime + resources.ru_stime
         if process.returncode != 0:
             failed.append(command)
+            for other in processes if together else []:
+                if other.returncode is None:
+                    os.kill(other.pid, signal.SIGTERM)
     usage.wall = time.monotonic() - began
     usage.memory = watch.end()
     if failed:

@@ -24,6 +24,8 @@ class Settings(NamedTuple):
     parallel: int
     use_memory: str
     buffer_pool: str
+    # Reads a second of the row with a fixed throttle.
+    throttle: int = 100
 
 
 @dataclass
@@ -40,7 +42,12 @@ class Trial:
     servers: List[Server] = field(default_factory=list)
 
     def pipe(self, part: str, *commands: Command) -> None:
-        usage = measure.pipe(list(commands), self.logs)
+        self.note(part, measure.pipe(list(commands), self.logs))
+
+    def line(self, part: str, sender: Command, receiver: Command) -> None:
+        self.note(part, measure.line(sender, receiver, self.logs))
+
+    def note(self, part: str, usage: measure.Usage) -> None:
         self.parts[part] = usage.wall
         self.cpu += usage.cpu
         for name, peak in usage.memory.items():
@@ -106,6 +113,10 @@ def send(trial: Trial) -> None:
 
 def send_auto(trial: Trial) -> None:
     trial.pipe("copy", trial.xbsend("--throttle=auto"))
+
+
+def send_fixed(trial: Trial) -> None:
+    trial.pipe("copy", trial.xbsend(f"--throttle={trial.settings.throttle}"))
 
 
 def land(trial: Trial) -> None:
@@ -197,8 +208,11 @@ ROWS = [
 
 
 # What scripts/bench throttle holds against each other: how a backup disturbs the load, and how long it takes.
-GENTLE = Row("send-auto", "xbsend --throttle=auto > /dev/null", MYSQL, send_auto)
-DISTURBING = ["send", "send-auto", "mb-send", "clone"]
+GENTLE = [
+    Row("send-fixed", "xbsend --throttle=N > /dev/null", MYSQL, send_fixed),
+    Row("send-auto", "xbsend --throttle=auto > /dev/null", MYSQL, send_auto),
+]
+DISTURBING = ["send", "send-fixed", "send-auto", "mb-send", "clone"]
 
 
 class Ratio(NamedTuple):
@@ -218,4 +232,4 @@ RATIOS = [
 
 
 def by_key(key: str) -> Row:
-    return next(row for row in [*ROWS, GENTLE] if row.key == key)
+    return next(row for row in [*ROWS, *GENTLE] if row.key == key)
