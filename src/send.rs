@@ -37,7 +37,7 @@ use crate::transport::{Outlet, Wraps};
 
 use failure::Failure;
 use outbox::Outbox;
-use pace::Pacer;
+use pace::{Learning, Pacer};
 
 /// How often the server hears how far redo was read, and is asked whether it still is there.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -169,6 +169,10 @@ pub fn run(
         options.connect.describe(),
         facts.datadir.display()
     );
+    let learning = match options.throttle {
+        Throttle::Auto => Some(Learning::start(&options.connect)?),
+        Throttle::Off | Throttle::Reads(_) => None,
+    };
     let lock = BackupLock::take(&mut session, facts.format, options.lock_timeout)?;
     tracing::info!("backup lock taken");
     stop.check()?;
@@ -201,7 +205,7 @@ pub fn run(
             .ok_or_else(|| Error::new(Code::Unsupported, "innodb_page_size is no page size"))?,
         started_text,
     };
-    let mut live = Live { session, consumer, tailer, beat: Instant::now() };
+    let mut live = Live { session, consumer, tailer, learning, beat: Instant::now() };
     let head = live.tailer.head;
     let summary = thread::scope(|scope| {
         let pump = scope.spawn(|| failure.watch(|| outbox.send_redo(&head, &spool)));
@@ -239,6 +243,7 @@ struct Live {
     session: Session,
     consumer: Option<RedoConsumer>,
     tailer: Tailer,
+    learning: Option<Learning>,
     beat: Instant,
 }
 
@@ -295,9 +300,10 @@ impl Backup<'_> {
         let over = AtomicBool::new(false);
         let began = Instant::now();
         let governed = thread::scope(|scope| {
-            let governor = (self.options.throttle == Throttle::Auto).then(|| {
-                scope.spawn(|| self.pacer.govern(&self.options.connect, || over.load(Ordering::Acquire)))
-            });
+            let governor = live
+                .learning
+                .take()
+                .map(|learning| scope.spawn(|| self.pacer.govern(learning, || over.load(Ordering::Acquire))));
             let read = || self.failure.watch(|| work.run(self.outbox, self.pacer, self.progress));
             let readers: Vec<_> = (0..self.options.parallel)
                 .filter_map(|n| {

@@ -1,19 +1,67 @@
 //! Holds back the reading of datafiles, and only that: threads wait here before a read, and are freed at once when the run
 //! fails or is stopped.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result};
 use crate::source::load::LoadWatch;
 use crate::source::session::ConnectOptions;
-use crate::throttle::governor::{Governor, Pace, TICK};
+use crate::throttle::governor::{Governor, TICK};
 use crate::throttle::{Bucket, Throttle};
 
 /// How much a reading thread stands back behind everything else on the machine while it is throttled by the server's load
 /// (`nice`): the processor is what a backup from memory takes away most.
 const NICE: i32 = 19;
+
+/// Looks at the server while the backup gets ready: what is usual is known, or almost, when the first read is to be made.
+pub(super) struct Learning {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<(LoadWatch, Governor)>>>,
+}
+
+impl Learning {
+    /// Begins to look.
+    ///
+    /// # Errors
+    /// [`Code::Internal`], without threads.
+    pub(super) fn start(server: &ConnectOptions) -> Result<Learning> {
+        let over = Arc::new(AtomicBool::new(false));
+        let (server, ends) = (server.clone(), over.clone());
+        let look = move || {
+            let mut watch = LoadWatch::connect(&server)?;
+            let mut governor = Governor::default();
+            while !ends.load(Ordering::Acquire) {
+                governor.see(watch.look()?);
+                thread::park_timeout(TICK);
+            }
+            Ok((watch, governor))
+        };
+        let thread = thread::Builder::new()
+            .name("load".into())
+            .spawn(look)
+            .map_err(|e| Error::io(Code::Internal, "can't start a thread", e))?;
+        Ok(Learning { over, thread: Some(thread) })
+    }
+
+    /// What looks, and what it has learned.
+    fn finish(mut self) -> Result<(LoadWatch, Governor)> {
+        self.over.store(true, Ordering::Release);
+        let panicked = || Error::new(Code::Internal, "the thread that looks at the server's load panicked");
+        let thread = self.thread.take().ok_or_else(panicked)?;
+        thread.thread().unpark();
+        thread.join().map_err(|_| panicked())?
+    }
+}
+
+impl Drop for Learning {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+    }
+}
 
 /// What reading waits for.
 pub(super) struct Pacer<'a> {
@@ -83,8 +131,8 @@ impl<'a> Pacer<'a> {
     }
 
     /// Looks at the server and sets the rate until `is_over`; says how often reading gave way, or what became of it.
-    pub(super) fn govern(&self, server: &ConnectOptions, is_over: impl Fn() -> bool) -> String {
-        let governed = LoadWatch::connect(server).and_then(|watch| self.follow(watch, is_over));
+    pub(super) fn govern(&self, learning: Learning, is_over: impl Fn() -> bool) -> String {
+        let governed = learning.finish().and_then(|(watch, governor)| self.follow(watch, governor, is_over));
         match governed {
             Ok(retreats) => format!("auto, gave way {retreats} times"),
             Err(e) => {
@@ -96,15 +144,16 @@ impl<'a> Pacer<'a> {
         }
     }
 
-    fn follow(&self, mut watch: LoadWatch, is_over: impl Fn() -> bool) -> Result<u64> {
-        let mut governor = Governor::new(Instant::now());
+    fn follow(
+        &self,
+        mut watch: LoadWatch,
+        mut governor: Governor,
+        is_over: impl Fn() -> bool,
+    ) -> Result<u64> {
         let mut due = Instant::now();
         while !is_over() && !self.lock().closed {
             let look = watch.look()?;
-            match governor.see(look) {
-                Pace::Hold => {}
-                Pace::Reads(rate) => self.set(rate),
-            }
+            self.set(governor.see(look));
             tracing::trace!("{look:?} {governor:?}");
             due = (due + TICK).max(Instant::now());
             let mut state = self.lock();

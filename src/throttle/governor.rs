@@ -1,7 +1,8 @@
 //! Finds the rate of reading at which the server's own work goes on as before.
 //!
-//! First nothing is read, and the governor learns what is usual: how long the server's statements take on the mean, how
-//! long a cheap query takes, how many threads are at work. Then the rate grows quickly from a modest one until the server
+//! First the governor learns what is usual: how long the server's statements take on the mean, how long a cheap query takes,
+//! how many threads are at work. It looks before the first read is made, while the backup gets ready; where that was
+//! too short, reading begins so gently that hardly anything changes. Then the rate grows quickly until the server
 //! shows that it is pressed; from there on it falls by a part at every sign of pressure and grows slowly while there is none
 //! (additive increase and multiplicative decrease, as in TCP: it finds the limit and shares fairly with what changes).
 //!
@@ -14,14 +15,14 @@ use std::time::{Duration, Instant};
 
 /// How often to look at the server.
 pub const TICK: Duration = Duration::from_millis(50);
-/// How long nothing is read at the beginning.
-const LEARNING: Duration = Duration::from_millis(500);
+/// How long is looked before the rate grows.
+const LEARNING: Duration = Duration::from_millis(400);
 /// The statements of so much time are taken together: fewer would be noise.
 const WINDOW: Duration = Duration::from_millis(200);
 /// Fewer statements than this in a window say nothing.
 const STATEMENTS_MIN: u64 = 12;
 /// Reads a second: to begin with, at least, and where it stops to be a limit.
-const RATE_FIRST: f64 = 100.0;
+const RATE_FIRST: f64 = 20.0;
 const RATE_MIN: f64 = 10.0;
 const RATE_MAX: f64 = 50_000.0;
 /// A tick without pressure multiplies the rate by this: before any pressure was seen, and after.
@@ -57,15 +58,6 @@ pub struct Look {
     pub stalls: u64,
 }
 
-/// What to do now.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Pace {
-    /// Read nothing.
-    Hold,
-    /// So many reads a second.
-    Reads(f64),
-}
-
 /// What is usual.
 #[derive(Clone, Copy, Debug)]
 struct Usual {
@@ -76,45 +68,44 @@ struct Usual {
     pending: f64,
 }
 
-/// Decides the rate from one look to the next.
+/// Decides the rate from one look to the next. The default has seen nothing.
 #[derive(Debug)]
 pub struct Governor {
-    started: Instant,
     looks: VecDeque<Look>,
     usual: Option<Usual>,
     rate: f64,
     opening: bool,
-    retreated: Instant,
+    retreated: Option<Instant>,
     /// Since when it has been pressed at the lowest rate.
     helpless: Option<Instant>,
     /// How often it gave way.
     pub retreats: u64,
 }
 
-impl Governor {
-    /// Begins to learn.
-    pub fn new(now: Instant) -> Governor {
+impl Default for Governor {
+    fn default() -> Self {
         Governor {
-            started: now,
             looks: VecDeque::new(),
             usual: None,
             rate: RATE_FIRST,
             opening: true,
-            retreated: now,
+            retreated: None,
             helpless: None,
             retreats: 0,
         }
     }
+}
 
-    /// Takes a look into account.
-    pub fn see(&mut self, look: Look) -> Pace {
+impl Governor {
+    /// Takes a look into account; says how many reads a second may be made from now on.
+    pub fn see(&mut self, look: Look) -> f64 {
         self.looks.push_back(look);
         let Some(usual) = self.usual else {
-            if look.at.saturating_duration_since(self.started) < LEARNING {
-                return Pace::Hold;
+            let first = self.looks.front().map_or(look.at, |first| first.at);
+            if look.at.saturating_duration_since(first) >= LEARNING {
+                self.usual = Some(self.learned());
             }
-            self.usual = Some(self.learned());
-            return Pace::Reads(self.rate);
+            return self.rate;
         };
         while self.looks.len() > 2 && self.looks[1].at + WINDOW <= look.at {
             self.looks.pop_front();
@@ -124,7 +115,7 @@ impl Governor {
             p if p <= 0.0 => self.advance(),
             _ => self.helpless = None,
         }
-        Pace::Reads(self.rate)
+        self.rate
     }
 
     fn retreat(&mut self, now: Instant) {
@@ -137,11 +128,11 @@ impl Governor {
             return;
         }
         // What was read before it still shows in the window.
-        if self.retreats > 0 && now.saturating_duration_since(self.retreated) < WINDOW {
+        if self.retreated.is_some_and(|at| now.saturating_duration_since(at) < WINDOW) {
             return;
         }
         self.opening = false;
-        self.retreated = now;
+        self.retreated = Some(now);
         self.retreats += 1;
         self.rate = (self.rate * RETREAT).max(RATE_MIN);
     }
@@ -239,41 +230,33 @@ mod tests {
             let mut rate = 0.0;
             (0..ticks)
                 .map(|_| {
-                    rate = match governor.see(self.tick(rate)) {
-                        Pace::Hold => 0.0,
-                        Pace::Reads(n) => n,
-                    };
+                    rate = governor.see(self.tick(rate));
                     rate
                 })
                 .collect()
         }
     }
 
-    fn governed(server: &Server) -> Governor {
-        Governor::new(server.look.at)
-    }
-
     #[test]
-    fn nothing_is_read_while_it_learns() {
+    fn hardly_anything_is_read_while_it_learns() {
         let mut server = Server::new(0.001, 1e9, 1000.0);
-        let rates = server.run(&mut governed(&server), 12);
         let learning = (LEARNING.as_secs_f64() / TICK.as_secs_f64()) as usize;
-        assert!(
-            rates[..learning - 1].iter().all(|r| *r == 0.0) && rates[learning..].iter().all(|r| *r > 0.0)
-        );
+        let rates = server.run(&mut Governor::default(), learning + 20);
+        assert!(rates[..learning].iter().all(|r| *r == RATE_FIRST));
+        assert!(rates[learning + 12] > 50.0 * RATE_FIRST, "{rates:?}");
     }
 
     #[test]
     fn an_idle_server_is_read_at_full_speed_soon() {
         let mut server = Server::new(0.001, 1.0, 0.0);
-        let rates = server.run(&mut governed(&server), 40);
+        let rates = server.run(&mut Governor::default(), 40);
         assert_eq!(rates[39], RATE_MAX);
     }
 
     #[test]
     fn a_server_that_stays_slow_without_us_has_a_new_usual() {
         let mut server = Server::new(0.001, 500.0, 2000.0);
-        let mut governor = governed(&server);
+        let mut governor = Governor::default();
         server.run(&mut governor, 100);
         server.usual *= 10.0;
         let rates = server.run(&mut governor, 400);
@@ -284,7 +267,7 @@ mod tests {
     #[test]
     fn without_statements_the_other_signs_count() {
         let mut server = Server::new(0.001, 1e9, 0.0);
-        let mut governor = governed(&server);
+        let mut governor = Governor::default();
         let calm = *server.run(&mut governor, 30).last().unwrap();
         type Press = fn(&mut Look, u64);
         let presses: [Press; 4] = [
@@ -294,9 +277,8 @@ mod tests {
             |l, i| l.stalls = i,
         ];
         for press in presses {
-            let mut governor = Governor { rate: calm, ..governed(&server) };
+            let mut governor = Governor { rate: calm, ..Governor::default() };
             let mut server = Server::new(0.001, 1e9, 0.0);
-            governor.started = server.look.at;
             server.run(&mut governor, 14);
             let before = governor.rate;
             for i in 0..20 {
@@ -317,7 +299,7 @@ mod tests {
             per_second in 500.0..20_000.0f64,
         ) {
             let mut server = Server::new(usual, limit, per_second);
-            let mut governor = governed(&server);
+            let mut governor = Governor::default();
             server.run(&mut governor, 150);
             let rates = server.run(&mut governor, 600);
             let mean = rates.iter().sum::<f64>() / rates.len() as f64;
@@ -335,15 +317,14 @@ mod tests {
             ),
         ) {
             let server = Server::new(0.001, 1.0, 1.0);
-            let mut governor = governed(&server);
+            let mut governor = Governor::default();
             let mut at = server.look.at;
             for (gap, took, statements, running, pending, stalls) in looks {
                 at += Duration::from_millis(gap);
                 let statements = statements.map(|(n, ms)| (n, Duration::from_millis(ms.into())));
                 let took = Duration::from_millis(took);
-                if let Pace::Reads(rate) = governor.see(Look { at, took, statements, running, pending, stalls }) {
-                    prop_assert!((RATE_MIN..=RATE_MAX).contains(&rate));
-                }
+                let rate = governor.see(Look { at, took, statements, running, pending, stalls });
+                prop_assert!((RATE_MIN..=RATE_MAX).contains(&rate));
             }
         }
     }
