@@ -296,7 +296,11 @@ impl Backup<'_> {
 
     /// The datafiles, by several threads, while this one talks to the server. Says how they were held back.
     fn send_datafiles(&self, live: &mut Live) -> Result<String> {
-        let work = datafiles::Work::new(&self.inventory.datafiles, self.plain_layout);
+        let work = datafiles::Work::new(
+            &self.inventory.datafiles,
+            self.plain_layout,
+            self.options.throttle == Throttle::Auto,
+        );
         let over = AtomicBool::new(false);
         let began = Instant::now();
         let governed = thread::scope(|scope| {

@@ -8,6 +8,7 @@ use crate::base::{PageBuffer, Result, SpaceId};
 use crate::innodb::page::PageLayout;
 use crate::source::discovery::Datafile;
 use crate::source::pages::{OpenDatafile, PageReader};
+use crate::source::uncached::OneByOne;
 use crate::stream::digest::{BLOCK, BlockDigest, leaf};
 use crate::stream::{MemberName, frame};
 use crate::transport::Lane;
@@ -19,6 +20,7 @@ use super::pace::Pacer;
 pub(super) struct Work<'a> {
     cursor: Mutex<Cursor<'a>>,
     plain_layout: PageLayout,
+    gives_way: Option<OneByOne>,
 }
 
 struct Cursor<'a> {
@@ -46,10 +48,11 @@ struct Task {
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(files: &'a [Datafile], plain_layout: PageLayout) -> Self {
+    /// `gives_way`: the server's reads and writes come first.
+    pub(super) fn new(files: &'a [Datafile], plain_layout: PageLayout, gives_way: bool) -> Self {
         let cursor =
             Cursor { files: files.iter(), current: None, next_block: 0, next_ticket: 0, system_pages: 0 };
-        Work { cursor: Mutex::new(cursor), plain_layout }
+        Work { cursor: Mutex::new(cursor), plain_layout, gives_way: gives_way.then(OneByOne::default) }
     }
 
     /// One thread's share.
@@ -93,7 +96,7 @@ impl<'a> Work<'a> {
     fn open(&self, datafile: &Datafile, cursor: &mut Cursor<'_>) -> Result<Current> {
         let system = datafile.space == SpaceId::SYSTEM;
         let first_page = if system { cursor.system_pages } else { 0 };
-        let file = OpenDatafile::open(datafile, self.plain_layout, first_page)?;
+        let file = OpenDatafile::open(datafile, self.plain_layout, first_page, self.gives_way.clone())?;
         if system {
             cursor.system_pages += file.bytes / self.plain_layout.physical() as u64;
         }

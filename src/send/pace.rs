@@ -9,13 +9,10 @@ use std::time::{Duration, Instant};
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result};
 use crate::source::load::LoadWatch;
+use crate::source::priority;
 use crate::source::session::ConnectOptions;
 use crate::throttle::governor::{Governor, TICK};
 use crate::throttle::{Bucket, Throttle};
-
-/// How much a reading thread stands back behind everything else on the machine while it is throttled by the server's load
-/// (`nice`): the processor is what a backup from memory takes away most.
-const NICE: i32 = 19;
 
 /// Looks at the server while the backup gets ready: what is usual is known, or almost, when the first read is to be made.
 pub(super) struct Learning {
@@ -92,10 +89,8 @@ impl<'a> Pacer<'a> {
 
     /// A reading thread begins.
     pub(super) fn enter(&self) {
-        if self.throttle == Throttle::Auto
-            && let Err(e) = rustix::process::setpriority_process(None, NICE)
-        {
-            tracing::debug!("a reading thread keeps its priority: {e}");
+        if self.throttle == Throttle::Auto {
+            priority::stand_back();
         }
     }
 

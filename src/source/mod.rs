@@ -9,6 +9,7 @@ pub mod load;
 pub mod locks;
 pub mod pages;
 pub mod position;
+pub mod priority;
 pub mod privileges;
 pub mod session;
 pub mod spool;

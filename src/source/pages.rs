@@ -16,7 +16,7 @@ use crate::stream::Extent;
 use crate::stream::digest::BLOCK;
 
 use super::discovery::Datafile;
-use super::uncached::Uncached;
+use super::uncached::{OneByOne, Uncached};
 
 /// How often a page is read again before it is called corrupt, and the longest pause between two reads: about
 /// three seconds in all, far longer than a server takes to write one page.
@@ -82,14 +82,19 @@ impl<'a> PageReader<'a> {
 
 impl OpenDatafile {
     /// Opens `datafile`. `plain` is the layout of tablespaces without a page 0 of their own; `first_page` is not 0
-    /// for the later files of the system tablespace.
-    pub fn open(datafile: &Datafile, plain: PageLayout, first_page: u64) -> Result<OpenDatafile> {
+    /// for the later files of the system tablespace; `gives_way` is for reads that disturb the server's as little as can be.
+    pub fn open(
+        datafile: &Datafile,
+        plain: PageLayout,
+        first_page: u64,
+        gives_way: Option<OneByOne>,
+    ) -> Result<OpenDatafile> {
         let path = datafile.path.clone();
         let failed = |e| Error::io(Code::SourceIo, format!("can't read {}", path.display()), e);
         let file = File::open(&path).map_err(failed)?;
         let bytes = file.metadata().map_err(failed)?.len();
         let mut open = OpenDatafile {
-            file: Uncached::new(file),
+            file: Uncached::new(file, gives_way),
             layout: plain,
             space: datafile.space,
             first_page,

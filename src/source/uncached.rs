@@ -5,12 +5,17 @@
 //! Linux 6.14 and later do that themselves (`RWF_DONTCACHE`), where the file system can. Elsewhere a read that must not
 //! wait (`RWF_NOWAIT`) tells what is cached; the rest is read and dropped (`POSIX_FADV_DONTNEED`). Then the kernel must not
 //! read ahead, or the next block would look as if it had been there before.
+//!
+//! A disk serves who came first, and nobody's small read or sync comes before a large read that is under way. So reads that are to
+//! give way to the server's ([`OneByOne`]) are small, none is made ahead, and one is under way at a time, of all threads together:
+//! the server waits for a fraction of a millisecond then, not for all that readers have asked for.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -19,12 +24,18 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 /// What is cached is found out for so many bytes at a time.
 const PIECE: usize = 64 << 10;
+/// Bytes of a read that gives way.
+const SMALL: usize = 256 << 10;
+
+/// Whose turn it is to read, of those that give way.
+pub type OneByOne = Arc<Mutex<()>>;
 
 /// A file that is read without a trace.
 #[derive(Debug)]
 pub struct Uncached {
     file: File,
     way: AtomicU8,
+    gives_way: Option<OneByOne>,
 }
 
 /// How it is done; each is tried until the kernel refuses it.
@@ -34,10 +45,11 @@ const PLAIN: u8 = 2;
 
 impl Uncached {
     /// Takes a file that will be read from its start to its end.
-    pub fn new(file: File) -> Uncached {
+    pub fn new(file: File, gives_way: Option<OneByOne>) -> Uncached {
         // Only a hint to the kernel.
-        let _ = fadvise(&file, 0, None, Advice::Sequential);
-        Uncached { file, way: AtomicU8::new(BY_KERNEL) }
+        let advice = if gives_way.is_some() { Advice::Random } else { Advice::Sequential };
+        let _ = fadvise(&file, 0, None, advice);
+        Uncached { file, way: AtomicU8::new(BY_KERNEL), gives_way }
     }
 
     /// Fills `buffer` from `offset` on.
@@ -45,6 +57,15 @@ impl Uncached {
     /// # Errors
     /// As `pread`; `UnexpectedEof` where the file is shorter.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let Some(turn) = &self.gives_way else { return self.read(buffer, offset) };
+        for (n, piece) in buffer.chunks_mut(SMALL).enumerate() {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            self.read(piece, offset + (n * SMALL) as u64)?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         if self.way.load(Ordering::Relaxed) == BY_KERNEL {
             match self.read_by_kernel(buffer, offset) {
                 Err(e) if is_refusal(&e) => self.give_up(BY_LOOKING),
@@ -175,7 +196,7 @@ mod tests {
             }
             // The second MiB is somebody's.
             plain.read_exact_at(&mut vec![0; MIB], MIB as u64).unwrap();
-            let uncached = Uncached::new(File::open(&path).unwrap());
+            let uncached = Uncached::new(File::open(&path).unwrap(), None);
             uncached.give_up(way);
             let mut buffer = vec![0; MIB];
             for block in 0..3 {
@@ -200,7 +221,7 @@ mod tests {
     fn every_way_reads_the_same_and_sees_the_end() {
         let (path, _, bytes) = file();
         for way in [BY_KERNEL, BY_LOOKING, PLAIN] {
-            let uncached = Uncached::new(File::open(&path).unwrap());
+            let uncached = Uncached::new(File::open(&path).unwrap(), None);
             uncached.give_up(way);
             let mut buffer = vec![0; 100_000];
             uncached.read_exact_at(&mut buffer, 70_001).unwrap();

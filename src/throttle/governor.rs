@@ -16,23 +16,23 @@ use std::time::{Duration, Instant};
 /// How often to look at the server.
 pub const TICK: Duration = Duration::from_millis(50);
 /// How long is looked before the rate grows.
-const LEARNING: Duration = Duration::from_millis(400);
+const LEARNING: Duration = Duration::from_millis(600);
 /// The statements of so much time are taken together: fewer would be noise.
-const WINDOW: Duration = Duration::from_millis(200);
+const WINDOW: Duration = Duration::from_millis(400);
 /// Fewer statements than this in a window say nothing.
 const STATEMENTS_MIN: u64 = 12;
 /// Reads a second: to begin with, at least, and where it stops to be a limit.
-const RATE_FIRST: f64 = 20.0;
+const RATE_FIRST: f64 = 100.0;
 const RATE_MIN: f64 = 10.0;
 const RATE_MAX: f64 = 50_000.0;
 /// A tick without pressure multiplies the rate by this: before any pressure was seen, and after.
 const OPENING: f64 = 1.5;
-const GROWTH: f64 = 1.06;
+const GROWTH: f64 = 1.05;
 /// Pressure multiplies it by this, at most once in [`WINDOW`].
-const RETREAT: f64 = 0.7;
+const RETREAT: f64 = 0.75;
 /// The mean of a window, in units of the usual one: above the first is pressure, below the second is none.
-const PRESSED: f64 = 1.30;
-const CALM: f64 = 1.12;
+const PRESSED: f64 = 1.20;
+const CALM: f64 = 1.08;
 /// The cheap query is no sign below this, and pressure above so many times its usual time.
 const QUERY_FLOOR: Duration = Duration::from_millis(2);
 const QUERY_PRESSED: f64 = 4.0;
