@@ -255,6 +255,7 @@ fn compressed_pages_are_made_again_as_the_server_made_them() {
         assert!(kinds.contains_key(&kind), "{kinds:?}");
     }
     zoo_is_built(8192, &["--innodb-log-compressed-pages=OFF", "--innodb-compression-level=9"]);
+    zoo_is_built(4096, &["--innodb-log-compressed-pages=OFF", "--innodb-compression-level=0"]);
 }
 
 #[test]

@@ -89,8 +89,8 @@ impl Workload {
             _ => None,
         };
         let images = on_or_off(random);
-        // What level 0 stores can't be made again without an image (native prepare says so).
-        let level = if images == "ON" { random.below(10) } else { 1 + random.below(9) };
+        // Level 0 stores.
+        let level = random.below(10);
         self.options = vec![
             format!("--innodb-page-size={}", self.page_size),
             format!("--innodb-change-buffering={}", if buffers { "all" } else { "none" }),

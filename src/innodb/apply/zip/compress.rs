@@ -35,7 +35,7 @@ struct Compressor<'a> {
 /// Compresses the frame of `page` into its compressed half.
 pub(in super::super) fn compress(page: &mut IndexPage<'_>, shape: &Shape, level: u8) -> Applied {
     if !zlib::LEVELS.contains(&level) {
-        return Err(Damage("a page stored with compression level 0 can't be made again"));
+        return Err(Damage("no such compression level"));
     }
     let zip = page.zip.as_mut().ok_or(Damage("no compressed page"))?;
     let mut c = Compressor {

@@ -8,6 +8,9 @@
 //!
 //! A page's bytes are fewer than its window, so the window never moves, and fewer than the symbol buffer, so each
 //! part is one block.
+//!
+//! Level 0 stores (`deflate_stored`, as it is since zlib 1.2.11). It writes a block before it is told to flush or to
+//! finish only once it has as many bytes as the window, which a page never has: each part is one stored block there, too.
 
 mod bits;
 mod matcher;
@@ -16,8 +19,10 @@ mod trees;
 use crate::innodb::page::checksum::adler32;
 use bits::Bits;
 
-/// zlib's compression levels but 0, which would store.
-pub(super) const LEVELS: std::ops::RangeInclusive<u8> = 1..=9;
+/// zlib's compression levels.
+pub(super) const LEVELS: std::ops::RangeInclusive<u8> = 0..=9;
+/// The level that compresses nothing.
+const STORE: u8 = 0;
 
 /// Compresses `first`, flushes, compresses `second` and ends the stream. The window has `1 << window_bits` bytes, and
 /// neither part has more.
@@ -25,16 +30,23 @@ pub(super) fn deflate(first: &[u8], second: &[u8], level: u8, window_bits: u32) 
     let mut bits = Bits::default();
     bits.bytes(&header(level, window_bits));
     if !first.is_empty() {
-        let symbols = matcher::symbols(first, level, window_bits);
-        trees::write_block(&mut bits, &symbols, first, false);
+        write_block(&mut bits, first, level, window_bits, false);
     }
     bits.empty_stored_block();
-    let symbols = matcher::symbols(second, level, window_bits);
-    trees::write_block(&mut bits, &symbols, second, true);
+    write_block(&mut bits, second, level, window_bits, true);
     bits.align();
     let checksum = adler32(adler32(1, first), second);
     bits.bytes(&checksum.to_be_bytes());
     bits.finish()
+}
+
+fn write_block(bits: &mut Bits, input: &[u8], level: u8, window_bits: u32, last: bool) {
+    if level == STORE {
+        bits.stored_block(input, last);
+    } else {
+        let symbols = matcher::symbols(input, level, window_bits);
+        trees::write_block(bits, &symbols, input, last);
+    }
 }
 
 /// Method and window size, a hint of the level, and what makes it a multiple of 31.

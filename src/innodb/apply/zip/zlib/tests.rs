@@ -45,6 +45,21 @@ fn input(kind: &str, len: usize, seed: u64) -> Vec<u8> {
 
 /// Kind and length of the second part, level, window bits; length and CRC-32 of the stream.
 const STREAMS: &[(&str, usize, u8, u32, usize, u32)] = &[
+    ("noise", 300, 0, 12, 332, 0x8a808c03),
+    ("noise", 300, 0, 14, 332, 0xdd50624d),
+    ("noise", 9000, 0, 14, 9032, 0xfd72f2b0),
+    ("text", 1, 0, 12, 33, 0x8182881d),
+    ("text", 40, 0, 12, 72, 0xbb0429b4),
+    ("text", 40, 0, 14, 72, 0xc738fa6c),
+    ("text", 3900, 0, 12, 3932, 0x8ab9ebe8),
+    ("text", 15900, 0, 14, 15932, 0x8c075285),
+    ("records", 7000, 0, 14, 7032, 0x25227c88),
+    ("records", 16100, 0, 14, 16132, 0x59038108),
+    ("zeros", 2, 0, 12, 34, 0x07e1a99e),
+    ("zeros", 16000, 0, 14, 16032, 0x4e25d126),
+    ("text", 0, 0, 12, 32, 0x27abd651),
+    ("text", 0, 0, 14, 32, 0x6a264d0b),
+    ("records", 8000, 0, 13, 8032, 0x49c6ae83),
     ("noise", 300, 1, 12, 327, 0x9bdebbdc),
     ("noise", 300, 1, 14, 327, 0xfadcb736),
     ("noise", 300, 2, 12, 327, 0x42c9d0c2),
@@ -209,7 +224,9 @@ fn streams_are_those_of_zlib() {
 fn streams_inflate() {
     use super::super::stream::{Inflaters, inflate};
     let mut inflaters = Inflaters::default();
-    for (kind, level) in ["noise", "text", "records", "zeros", "sparse"].into_iter().zip([1, 3, 4, 6, 9]) {
+    for (kind, level) in
+        ["noise", "text", "records", "zeros", "sparse", "text"].into_iter().zip([1, 3, 4, 6, 9, 0])
+    {
         let (first, second) = (input("records", 30, 1), input(kind, 15000, 2));
         let stream = deflate(&first, &second, level, 14);
         let parts = inflate(&stream, 16384, &mut inflaters).unwrap();
