@@ -68,7 +68,7 @@ impl Redo {
         let len = file.metadata().map_err(failed)?.len();
         let mut head = [0; HEAD_LEN];
         file.read_exact(&mut head).map_err(|_| corrupt("it is too short"))?;
-        let head = RedoHead::read(&head, Format::MySql8).map_err(|e| corrupt(&e.to_string()))?;
+        let head = RedoHead::read_logfile(&head, Format::MySql8).map_err(|e| corrupt(&e.to_string()))?;
         // A checkpoint may lie in the block behind the last: nothing was logged after it.
         let redo_file = RedoFile { head: head.clone(), len: len + BLOCK_LEN as u64 };
         let checkpoint = redo_file.checkpoint().ok_or_else(|| corrupt("it has no valid checkpoint"))?;

@@ -36,6 +36,8 @@ const START_LSN: usize = 8;
 const CREATOR: usize = 16;
 const CREATOR_LEN: usize = 32;
 const FLAGS: usize = 48;
+/// XtraBackup as creator; the time follows.
+const XTRABACKUP: &[u8] = b"xtrabkup ";
 const CHECKPOINT_LSN: usize = 8;
 const CHECKSUM: usize = BLOCK_LEN - 4;
 const ENCRYPTION_INFO: usize = 2 * BLOCK_LEN + 48;
@@ -155,6 +157,26 @@ impl RedoHead {
         if stored != computed {
             return Err(HeadError::Checksum { stored, computed });
         }
+        Self::fields(head, format)
+    }
+
+    /// Reads the header of a member `xtrabackup_logfile`, also of one that XtraBackup made (its `redo_log.cc`): it takes
+    /// the header of the server's file that has the checkpoint, puts the checkpoint in both its places, seals the blocks,
+    /// and only then writes its own name over the creator. So the first block's checksum is none. The start LSN is still
+    /// that of the server's file, while the blocks that follow begin with the checkpoint's.
+    pub fn read_logfile(bytes: &[u8], format: Format) -> Result<Self, HeadError> {
+        let head: &[u8; HEAD_LEN] = bytes.first_chunk().ok_or(HeadError::Short(bytes.len()))?;
+        if !head[CREATOR..].starts_with(XTRABACKUP) {
+            return Self::read(bytes, format);
+        }
+        let mut head = Self::fields(head, format)?;
+        if let Some(checkpoint) = head.checkpoints.into_iter().flatten().max() {
+            head.start_lsn = checkpoint.block_start();
+        }
+        Ok(head)
+    }
+
+    fn fields(head: &[u8; HEAD_LEN], format: Format) -> Result<Self, HeadError> {
         if be32(head, FORMAT) != format.redo_format() {
             return Err(HeadError::Format { found: be32(head, FORMAT), expected: format.redo_format() });
         }
@@ -266,6 +288,26 @@ mod tests {
             let bytes = head.build(Format::MySql8);
             assert_eq!(RedoHead::read(&bytes, Format::MySql8).unwrap(), head);
         }
+    }
+
+    #[test]
+    fn a_logfile_of_xtrabackup_begins_at_its_checkpoint() {
+        let of_server = RedoHead { checkpoints: [Some(Lsn((1 << 20) + 9000)); 2], ..head() };
+        let mut bytes = of_server.build(Format::MySql8);
+        assert_eq!(RedoHead::read_logfile(&bytes, Format::MySql8).unwrap(), of_server);
+        bytes[CREATOR..CREATOR + 24].copy_from_slice(b"xtrabkup 261124 10:11:12");
+        let read = RedoHead::read_logfile(&bytes, Format::MySql8).unwrap();
+        assert_eq!((read.start_lsn, read.uuid), (Lsn((1 << 20) + 8704), of_server.uuid));
+        assert_eq!(
+            (read.creator.as_str(), read.checkpoints),
+            ("xtrabkup 261124 10:11:12", of_server.checkpoints)
+        );
+        assert!(matches!(RedoHead::read(&bytes, Format::MySql8), Err(HeadError::Checksum { .. })));
+        bytes[FORMAT + 3] = 5;
+        assert!(matches!(
+            RedoHead::read_logfile(&bytes, Format::MySql8),
+            Err(HeadError::Format { found: 5, .. })
+        ));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::base::format::Format;
 use crate::base::{Code, Error, Lsn, PageBuffer, Result};
 use crate::innodb::redo::file::DIRECTORY;
 use crate::innodb::redo::{
-    BLOCK_LEN, BlockState, Fed, FileName, Group, HEAD_LEN, RedoFile, RedoHead, ScanError, Scanner,
+    BLOCK_LEN, BlockState, Fed, FileName, Group, HEAD_LEN, HeadError, RedoFile, RedoHead, ScanError, Scanner,
     newest_checkpoint,
 };
 use crate::stream::metadata::LOGFILE;
@@ -78,8 +78,12 @@ impl Log {
     /// Reads the headers.
     pub(super) fn open(place: &Place) -> Result<Log> {
         let files = match place {
-            // A checkpoint may lie in the block behind the last: nothing was logged after it.
-            Place::Logfile(path) => vec![open_file(path, BLOCK_LEN as u64)?],
+            Place::Logfile(path) => {
+                let (path, file, mut redo) = open_file(path, RedoHead::read_logfile)?;
+                // A checkpoint may lie in the block behind the last: nothing was logged after it.
+                redo.len += BLOCK_LEN as u64;
+                vec![(path, file, redo)]
+            }
             Place::Folder(folder) => open_folder(folder)?,
         };
         Log::of(files, None)
@@ -90,7 +94,7 @@ impl Log {
         if supply.wait(HEAD_LEN as u64)?.until < HEAD_LEN as u64 {
             return Ok(None);
         }
-        let (path, file, mut redo) = open_file(path, 0)?;
+        let (path, file, mut redo) = open_file(path, RedoHead::read_logfile)?;
         redo.len = u64::MAX;
         Log::of(vec![(path, file, redo)], Some(supply)).map(Some)
     }
@@ -196,7 +200,7 @@ fn open_folder(folder: &Path) -> Result<Vec<(PathBuf, File, RedoFile)>> {
         let entry = entry.map_err(failed)?;
         let name = FileName::parse(&entry.file_name().to_string_lossy());
         if name.is_some_and(|name| !name.spare) {
-            files.push(open_file(&entry.path(), 0)?);
+            files.push(open_file(&entry.path(), RedoHead::read)?);
         }
     }
     files.sort_by_key(|(_, _, redo)| redo.head.start_lsn);
@@ -209,14 +213,17 @@ fn open_folder(folder: &Path) -> Result<Vec<(PathBuf, File, RedoFile)>> {
     Ok(files)
 }
 
-fn open_file(path: &Path, behind: u64) -> Result<(PathBuf, File, RedoFile)> {
+fn open_file(
+    path: &Path,
+    read: fn(&[u8], Format) -> Result<RedoHead, HeadError>,
+) -> Result<(PathBuf, File, RedoFile)> {
     let failed = |e| Error::io(Code::TargetIo, path.display(), e);
     let file = File::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();
     let mut head = [0; HEAD_LEN];
     let filled = read_up_to(&file, &mut head, 0).map_err(failed)?;
-    let head = RedoHead::read(&head[..filled], Format::MySql8).map_err(corrupt)?;
-    Ok((path.to_owned(), file, RedoFile { head, len: len + behind }))
+    let head = read(&head[..filled], Format::MySql8).map_err(corrupt)?;
+    Ok((path.to_owned(), file, RedoFile { head, len }))
 }
 
 /// Fills `buffer` from `at` on, as far as the file goes.
