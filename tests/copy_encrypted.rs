@@ -4,9 +4,16 @@
 mod support;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-use support::pipe::{copy, pipe, xbrecv, xbsend};
-use support::{Kind, Server, WriteLoad, assert_same, check_load, check_tables, checksums, seed};
+use support::pipe::{Said, copy, into_file, pipe, said, xbrecv, xbsend};
+use support::{Kind, Server, WriteLoad, assert_same, check_load, check_tables, checksums, seed, tool};
+
+fn prepare(dir: &Path) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    command.args(["prepare", "--progress=none"]).arg(dir).stderr(Stdio::piped());
+    said(command.spawn().unwrap())
+}
 
 /// Gives the server of `datadir` a keyring in `keyring`.
 fn add_keyring(datadir: &Path, keyring: &Path) {
@@ -53,10 +60,24 @@ fn encrypted_tablespaces_undo_and_redo_cross_as_they_are() {
     // No word of the rows is readable in it.
     let bytes = std::fs::read(second.join("e/t.ibd")).unwrap();
     assert!(!bytes.windows(100).any(|w| w == [b'x'; 100]));
+    // Preparing it in its folder would need the keys; a server that has them can still start on it.
+    prepare(&second).failed("encrypted").says("is encrypted").says("start your own server");
     add_keyring(&second, &keyring);
     let restored = Server::start_on(Kind::Mysql97, &second, &["--log-bin=binlog"]);
     check_tables(&restored);
     assert_same(&checksums(&restored), &checksums(&source));
+
+    // No server starts on what was extracted: the way out is another one.
+    let (stream, extracted) = (dir.path().join("full.xb"), dir.path().join("extracted"));
+    let mut send = xbsend(&source);
+    // mbstream reads no sparse chunks.
+    send.arg("--dense");
+    into_file(send, &stream).ok();
+    std::fs::create_dir(&extracted).unwrap();
+    let mut extract = Command::new(tool("mbstream"));
+    extract.arg("-x").arg("-C").arg(&extracted).stdin(std::fs::File::open(&stream).unwrap());
+    assert!(extract.status().unwrap().success());
+    prepare(&extracted).failed("encrypted").says("is encrypted").says("xbrecv --prepare=none");
 
     // Applying it natively would need the keys: that is found out when the first such file begins, and nothing is left.
     let (_, received) = pipe(xbsend(&source), {
@@ -64,7 +85,7 @@ fn encrypted_tablespaces_undo_and_redo_cross_as_they_are() {
         receive.args(["--prepare", "native"]);
         receive
     });
-    received.failed("prepare").says("is encrypted").says("--prepare=none");
+    received.failed("encrypted").says("is encrypted").says("--prepare=none");
     assert!(!dir.path().join("native").exists());
 
     // The private server has no keyring: said clearly, and nothing is left.

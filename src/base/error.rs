@@ -87,6 +87,8 @@ codes! {
     Unmapped = "unmapped",
     /// Prepare failed.
     Prepare = "prepare",
+    /// The copy holds encrypted pages or redo, which only a server with their keys can recover.
+    Encrypted = "encrypted",
     /// No server binary was found to prepare with.
     NoServerBinary = "no-mysqld",
     /// Stopped by a signal.

@@ -98,7 +98,8 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
         }
         Some(place) => {
             let means = Means { memory: options.use_memory, threads: options.parallel, progress, stop };
-            let (finish, prepared) = native::apply(&datadir, &place, None, Writes::InPlace, &means)?;
+            let (finish, prepared) = native::apply(&datadir, &place, None, Writes::InPlace, &means)
+                .map_err(|e| if e.code == Code::Encrypted { e.hint(with_keys(&place)) } else { e })?;
             let syncing = Instant::now();
             finish.run(&datadir, || {
                 stop.check()?;
@@ -141,6 +142,20 @@ fn inspect(root: &Path, checkpoints: Option<&Checkpoints>) -> Result<Option<Plac
         .hint("that server recovered it; to prepare the backup, receive or extract it again"));
     }
     Ok(place)
+}
+
+/// The way out for a folder that only a server with the keys can recover. A server starts on redo files, not on the member
+/// that they are made of.
+fn with_keys(place: &Place) -> &'static str {
+    match place {
+        Place::Folder(_) => {
+            "start your own server, which has the keys, on the folder: all its redo is still there"
+        }
+        Place::Logfile(_) => {
+            "give the stream to `xbrecv --prepare=none` and start your own server, which has the keys, on what it makes; \
+             or prepare the folder with the tool that made it"
+        }
+    }
 }
 
 /// The folder, open and locked: two runs at once would undo each other's work.

@@ -166,7 +166,7 @@ fn extended(events: &[FileEvent]) -> BTreeMap<SpaceId, u64> {
 
 /// Redo, or a page, that only a server with the keys can read.
 fn encrypted(what: impl std::fmt::Display) -> Error {
-    Error::new(Code::Prepare, format!("{what} is encrypted, which only a server with its keys can recover"))
+    Error::new(Code::Encrypted, format!("{what} is encrypted, which only a server with its keys can recover"))
         .hint("receive with --prepare=none and start your own server, which has the keys, on the copy")
 }
 
