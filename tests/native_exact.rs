@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::pages::{RESTFUL, assert_same_pages, rest, send_around, settle};
+use support::pages::{RESTFUL, Unlogged, assert_same_pages, rest, send_around, settle};
 use support::pipe::{said, xbsend};
 use support::{
     Kind, Random, Server, WriteLoad, Zoo, assert_same, check_load, check_tables, checksums, gtid_executed,
@@ -55,7 +55,15 @@ fn under_load(seed: u64, page_size: u32, memory: &str) {
     let map = format!("--map={}={}", outside.display(), landed.display());
     let end = receive(&stream, &target, &["--prepare=native", "--use-memory", memory, &map]);
     settle(&source);
-    let pages = assert_same_pages(&[source.datadir(), &outside], &[&target, &landed], end);
+    let pages = assert_same_pages(&[source.datadir(), &outside], &[&target, &landed], end, || {
+        let left = base.join("left");
+        receive(
+            &stream,
+            &left,
+            &["--prepare=none", &format!("--map={}={}", outside.display(), left.join("outside").display())],
+        );
+        Unlogged::of(&source, &left)
+    });
     eprintln!("{pages} pages are the same");
     let directories = format!("--innodb-directories={}", landed.display());
     let page_size = format!("--innodb-page-size={page_size}");
