@@ -340,3 +340,79 @@ fn the_zoo_is_changed_by_redo() {
 fn the_zoo_is_changed_by_redo_without_compressed_images() {
     zoo_is_changed(&["--innodb-log-compressed-pages=OFF"], seed());
 }
+
+/// Layouts as the fuzz target `apply` numbers them.
+fn fuzz_layout(layout: PageLayout) -> Option<u8> {
+    let all = [
+        PageLayout::plain(4096),
+        PageLayout::plain(65536),
+        PageLayout::zip(16384, 1024),
+        PageLayout::zip(4096, 4096),
+        PageLayout::plain(16384),
+        PageLayout::zip(16384, 8192),
+    ];
+    all.into_iter().position(|one| one.unwrap() == layout).map(|n| n as u8)
+}
+
+/// A page before its records, and as many of them as the target takes: their number of bytes, a multiple of eight, stands
+/// in front. In between, what fills up: records that do nothing, and the end of the group.
+fn fuzz_seed(choice: u8, records: &[Kept], page: &[u8]) -> Vec<u8> {
+    const LOG_MAX: usize = 8 * 255;
+    const HEAD: [u8; 2] = [5, 3];
+    let mut log = Vec::new();
+    for kept in records {
+        if log.len() + 1 + HEAD.len() + kept.bytes.len() >= LOG_MAX {
+            break;
+        }
+        log.push(kept.kind as u8);
+        log.extend(HEAD);
+        log.extend(&kept.bytes);
+    }
+    while log.len() % 8 != 7 {
+        log.push(redo::Kind::Dummy as u8);
+    }
+    log.push(redo::Kind::MultiRecEnd as u8);
+    let len = (log.len() / 8) as u8;
+    [&[choice, len], &log[..], page].concat()
+}
+
+/// Real pages with their records, a few of each type, in `fuzz/corpus/apply`.
+#[test]
+#[ignore = "makes seeds for the fuzzer: scripts/fuzz"]
+fn seeds_for_fuzzing() {
+    const EACH: usize = 12;
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/apply");
+    std::fs::create_dir_all(&corpus).unwrap();
+    for (page_size, images) in [(4096, "ON"), (16384, "ON"), (16384, "OFF"), (65536, "ON")] {
+        let outside = tempfile::tempdir().unwrap();
+        let zoo = Zoo::with_page_size(outside.path(), page_size);
+        let server = Server::start(
+            Kind::Mysql97,
+            &[&zoo.options()[..], &["--innodb-redo-log-capacity=4G", "--innodb-change-buffering=all"]]
+                .concat(),
+        );
+        server.execute(&format!("SET GLOBAL innodb_log_compressed_pages = {images}"));
+        assert_eq!(server.value("SELECT innodb_redo_log_consumer_register()"), "0");
+        let start = Lsn(status(&server, "checkpoint_lsn"));
+        zoo.load(&server);
+        let base = innodb::tablespaces(&[server.datadir(), outside.path()]);
+        let (mut written, mut applier) = (BTreeMap::<redo::Kind, usize>::new(), Applier::new());
+        for ((space, page), records) in gather(server.datadir(), start).pages {
+            let Some((_, page0, bytes)) = base.get(&space) else { continue };
+            let Some(choice) = fuzz_layout(page0.layout) else { continue };
+            // From the first record of a type that there are few of: the page as that one finds it.
+            let rare = |one: &Kept| written.get(&one.kind).is_none_or(|n| *n < EACH);
+            let Some(from) = records.iter().position(rare) else { continue };
+            let (earlier, records) = records.split_at(from);
+            let base = Some((&bytes[..], page0.layout));
+            let Ok(before) = bring_up_to_date(&mut applier, base, page0.layout, (space, page), earlier)
+            else {
+                continue;
+            };
+            *written.entry(records[0].kind).or_default() += 1;
+            let name = format!("{page_size}-{images}-{space}-{page}");
+            std::fs::write(corpus.join(name), fuzz_seed(choice, records, &before)).unwrap();
+        }
+        eprintln!("pages of {page_size}: {written:?}");
+    }
+}
