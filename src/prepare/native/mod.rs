@@ -26,8 +26,9 @@
 //! * Groups of records behind the end of the backup: their transactions are not in the recorded position.
 //! * Records for tablespaces that redo removes later, of undo tablespaces without a file, and of the temporary one.
 //! * Encrypted pages and redo: the keys would be needed. Both are noticed when the first of them comes in.
-//! * Index builds (`INDEX_LOAD`) write pages without redo. The sender's backup lock keeps them out of the window; the
-//!   receiver can do nothing about one.
+//! * Index builds write pages without redo. The sender's backup lock keeps them out of the window; the receiver can do
+//!   nothing about one. `INDEX_LOAD` does not tell of all: a build with `LOCK=SHARED` logs none, nor do those of the auxiliary
+//!   tables of a full-text index.
 //!
 //! # Where pages differ from the server's own
 //!
@@ -35,6 +36,10 @@
 //!   change, of which redo has nothing.
 //! * Bytes 26..34 of page 0, which hold a flush LSN in the system tablespace and nothing elsewhere.
 //! * `PAGE_DIRECTION` and `PAGE_N_DIRECTION` of R-tree pages: the server's own recovery sets them, its insert does not.
+//! * Pages in no use that an index build had taken and given back: it copies the topmost page of its tree to the root, frees
+//!   it, and writes it to the file at any later time or never. What it held is in no log.
+//! * Bytes 32 and 33 of pages with page compression (`COMPRESSION=`) that are stored as they are: the server leaves the
+//!   payload's length there from when they were smaller.
 //! * The checksum is always `crc32`, whatever the source wrote; every server takes it.
 //!
 //! # How it is proved
