@@ -145,6 +145,20 @@ fn the_log_ends_at_what_was_not_written() {
     assert_eq!(scanner.feed(&blocks(&[])[0]), Err(ScanError::Shrunk { lsn: START }));
 }
 
+/// As `log_files_generate_dummy_records` writes them: thousands, in one mini-transaction with one end.
+#[test]
+fn dummies_are_groups_and_so_is_their_end() {
+    let dummies = multi(&[&[32; 4096]]);
+    let groups = [single(&WRITE), dummies, single(&WRITE), multi(&[&WRITE, &WRITE])];
+    let lines = scan(&mut Scanner::new(START.plus(12)), &blocks(&groups)).unwrap();
+    assert_eq!(lines.len(), 1 + 4096 + 1 + 2);
+    assert!(lines[4096].ends_with(" DUMMY_RECORD"), "{}", lines[4096]);
+    assert!(lines[4097].ends_with(' '), "{}", lines[4097]);
+    assert!(lines[4098].contains("4BYTES"), "{}", lines[4098]);
+    let e = error([&[32, END][..], &[END]].concat());
+    assert!(e.ends_with("a group end without a group"), "{e}");
+}
+
 #[test]
 fn impossible_records_are_errors_that_name_the_lsn() {
     for (record, what) in [
