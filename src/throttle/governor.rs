@@ -8,7 +8,8 @@
 //!
 //! The mean over all statements is the sign that counts, because it is what the server's users wait for. A server without load has
 //! none; then nobody is in the way. Where the account may not read it, the cheap query and the threads are all there is.
-//! A server that stays pressed though hardly anything is read has a new usual: the pressure is not ours.
+//! Learning goes on where hardly anything is read: a server that stays pressed then has a new usual, or another one than a moment at
+//! the beginning made believe, and the pressure is not ours.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ const WINDOW: Duration = Duration::from_millis(400);
 /// Fewer statements than this in a window say nothing.
 const STATEMENTS_MIN: u64 = 12;
 /// Reads a second: to begin with, at least, and where it stops to be a limit.
-const RATE_FIRST: f64 = 100.0;
+const RATE_FIRST: f64 = 20.0;
 const RATE_MIN: f64 = 10.0;
 const RATE_MAX: f64 = 50_000.0;
 /// A tick without pressure multiplies the rate by this: before any pressure was seen, and after.
@@ -31,15 +32,16 @@ const GROWTH: f64 = 1.05;
 /// Pressure multiplies it by this, at most once in [`WINDOW`].
 const RETREAT: f64 = 0.75;
 /// The mean of a window, in units of the usual one: above the first is pressure, below the second is none.
-const PRESSED: f64 = 1.20;
-const CALM: f64 = 1.08;
+const PRESSED: f64 = 1.25;
+const CALM: f64 = 1.10;
 /// The cheap query is no sign below this, and pressure above so many times its usual time.
 const QUERY_FLOOR: Duration = Duration::from_millis(2);
 const QUERY_PRESSED: f64 = 4.0;
 /// So many threads at work beyond the usual are pressure.
 const RUNNING_MORE: f64 = 4.0;
-/// Pressed for so long at the lowest rate: that is the server's new usual.
-const RESIGNED: Duration = Duration::from_secs(5);
+/// Below this rate what is seen is what is usual, the more so the lower the rate is; the part of it that one tick takes over at most.
+const RATE_HARDLY: f64 = 25.0;
+const RELEARNED: f64 = 0.1;
 
 /// What was seen of the server at one time. Counters go on from any start.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +70,22 @@ struct Usual {
     pending: f64,
 }
 
+impl Usual {
+    /// Nearer to another one by a part of the way.
+    fn drawn_to(&self, to: &Usual, part: f64) -> Usual {
+        let between = |a: f64, b: f64| a + (b - a) * part;
+        Usual {
+            statement: match (self.statement, to.statement) {
+                (Some(a), Some(b)) => Some(between(a, b)),
+                (one, other) => one.or(other),
+            },
+            query: between(self.query, to.query),
+            running: between(self.running, to.running),
+            pending: between(self.pending, to.pending),
+        }
+    }
+}
+
 /// Decides the rate from one look to the next. The default has seen nothing.
 #[derive(Debug)]
 pub struct Governor {
@@ -75,9 +93,9 @@ pub struct Governor {
     usual: Option<Usual>,
     rate: f64,
     opening: bool,
+    /// Since when the rate has been below [`RATE_HARDLY`].
+    hardly_since: Option<Instant>,
     retreated: Option<Instant>,
-    /// Since when it has been pressed at the lowest rate.
-    helpless: Option<Instant>,
     /// How often it gave way.
     pub retreats: u64,
 }
@@ -89,8 +107,8 @@ impl Default for Governor {
             usual: None,
             rate: RATE_FIRST,
             opening: true,
+            hardly_since: None,
             retreated: None,
-            helpless: None,
             retreats: 0,
         }
     }
@@ -100,7 +118,7 @@ impl Governor {
     /// Takes a look into account; says how many reads a second may be made from now on.
     pub fn see(&mut self, look: Look) -> f64 {
         self.looks.push_back(look);
-        let Some(usual) = self.usual else {
+        let Some(mut usual) = self.usual else {
             let first = self.looks.front().map_or(look.at, |first| first.at);
             if look.at.saturating_duration_since(first) >= LEARNING {
                 self.usual = Some(self.learned());
@@ -110,25 +128,25 @@ impl Governor {
         while self.looks.len() > 2 && self.looks[1].at + WINDOW <= look.at {
             self.looks.pop_front();
         }
+        // Only where the whole window is of such a time.
+        if self.rate >= RATE_HARDLY {
+            self.hardly_since = None;
+        } else if *self.hardly_since.get_or_insert(look.at) + WINDOW + TICK <= look.at {
+            usual = usual.drawn_to(&self.learned(), RELEARNED * (1.0 - self.rate / RATE_HARDLY).sqrt());
+            self.usual = Some(usual);
+        }
         match self.pressure(&usual) {
             p if p >= 1.0 => self.retreat(look.at),
             p if p <= 0.0 => self.advance(),
-            _ => self.helpless = None,
+            _ => {}
         }
         self.rate
     }
 
     fn retreat(&mut self, now: Instant) {
-        if self.rate <= RATE_MIN {
-            let since = *self.helpless.get_or_insert(now);
-            if now.saturating_duration_since(since) >= RESIGNED {
-                self.usual = Some(self.learned());
-                self.helpless = None;
-            }
-            return;
-        }
         // What was read before it still shows in the window.
-        if self.retreated.is_some_and(|at| now.saturating_duration_since(at) < WINDOW) {
+        let lately = self.retreated.is_some_and(|at| now.saturating_duration_since(at) < WINDOW);
+        if lately || self.rate <= RATE_MIN {
             return;
         }
         self.opening = false;
@@ -138,7 +156,6 @@ impl Governor {
     }
 
     fn advance(&mut self) {
-        self.helpless = None;
         self.rate = (self.rate * if self.opening { OPENING } else { GROWTH }).min(RATE_MAX);
     }
 
@@ -259,9 +276,9 @@ mod tests {
         let mut governor = Governor::default();
         server.run(&mut governor, 100);
         server.usual *= 10.0;
-        let rates = server.run(&mut governor, 400);
-        assert!(rates.contains(&RATE_MIN));
-        assert!(rates[399] > 100.0, "{}", rates[399]);
+        let rates = server.run(&mut governor, 300);
+        assert!(rates.iter().any(|r| *r < RATE_HARDLY));
+        assert!(rates[299] > 100.0, "{}", rates[299]);
     }
 
     #[test]

@@ -14,6 +14,8 @@ from .servers import MARIADB, MYSQL, Server
 
 CLONE_ACCOUNT, CLONE_PASSWORD = "clone", "clone"
 CLONE_TIMEOUT_SECONDS = 1800
+# As long as a backup takes.
+NOTHING_SECONDS = "8"
 # A server that is not there yet is asked again after this.
 ASK_AGAIN_SECONDS = 0.01
 
@@ -207,12 +209,18 @@ ROWS = [
 ]
 
 
+def nothing(trial: Trial) -> None:
+    """How much the load's latency changes by itself."""
+    trial.pipe("copy", Command("sleep", ["sleep", NOTHING_SECONDS]))
+
+
 # What scripts/bench throttle holds against each other: how a backup disturbs the load, and how long it takes.
 GENTLE = [
+    Row("nothing", "no backup at all", MYSQL, nothing),
     Row("send-fixed", "xbsend --throttle=N > /dev/null", MYSQL, send_fixed),
     Row("send-auto", "xbsend --throttle=auto > /dev/null", MYSQL, send_auto),
 ]
-DISTURBING = ["send", "send-fixed", "send-auto", "mb-send", "clone"]
+DISTURBING = ["nothing", "send", "send-fixed", "send-auto", "mb-send", "clone"]
 
 
 class Ratio(NamedTuple):
