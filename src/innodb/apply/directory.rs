@@ -26,14 +26,14 @@ impl IndexPage<'_> {
     /// The slot that owns `rec`.
     pub(super) fn owner_slot(&self, rec: usize) -> Applied<usize> {
         let owner = self.owner(rec)?;
-        let mut slot = self.get(N_SLOTS);
-        while slot > 0 {
-            slot -= 1;
-            if self.slot(slot)? == owner {
-                return Ok(slot);
-            }
-        }
-        Err(Damage("an owning record that no directory slot points to"))
+        let slots = self.get(N_SLOTS);
+        // The last slot comes first.
+        let (directory, _) = self.b[self.directory_start()?..].as_chunks::<2>();
+        let wanted = (owner as u16).to_be_bytes();
+        let found = directory.iter().take(slots).position(|slot| *slot == wanted);
+        found
+            .map(|from_last| slots - 1 - from_last)
+            .ok_or(Damage("an owning record that no directory slot points to"))
     }
 
     /// The record before `rec`, which is not infimum.
@@ -72,11 +72,7 @@ impl IndexPage<'_> {
         if self.directory_start()? < self.get(HEAP_TOP) {
             return Err(Damage("no room for another directory slot"));
         }
-        for n in (slot..slots).rev() {
-            let record = self.slot(n)?;
-            self.set_slot(n + 1, record)?;
-        }
-        Ok(())
+        self.move_slots(slot..slots, slot + 1)
     }
 
     /// After `slot` fell to three records: takes one over from the slot above, or becomes one with it.
@@ -96,10 +92,7 @@ impl IndexPage<'_> {
             return Ok(());
         }
         self.set_n_owned(upper, owned + upper_owned)?;
-        for n in slot + 1..slots {
-            let record = self.slot(n)?;
-            self.set_slot(n - 1, record)?;
-        }
+        self.move_slots(slot + 1..slots, slot)?;
         self.set_slot(slots - 1, 0)?;
         self.set(N_SLOTS, slots - 1);
         Ok(())

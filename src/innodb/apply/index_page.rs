@@ -10,6 +10,8 @@
 //! next record, absolute (2), number of fields and whether their ends take one byte (10 bits and 1), heap number (13
 //! bits), info bits and records owned (1). Both are followed, further down, by the lengths or ends of fields.
 
+use std::ops::Range;
+
 use super::shape::Shape;
 use super::zip::Zip;
 use super::{Applied, Damage};
@@ -166,6 +168,15 @@ impl<'p> IndexPage<'p> {
     pub(super) fn set_slot(&mut self, n: usize, record: usize) -> Applied {
         let at = self.slot_at(n)?;
         self.put(at, record);
+        Ok(())
+    }
+
+    /// Moves slots, so that the first of them becomes number `to`.
+    pub(super) fn move_slots(&mut self, slots: Range<usize>, to: usize) -> Applied {
+        let Some(last) = slots.end.checked_sub(1).filter(|last| *last >= slots.start) else { return Ok(()) };
+        let (from, end) = (self.slot_at(last)?, self.slot_at(slots.start)? + 2);
+        let to = self.slot_at(to + last - slots.start)?;
+        self.b.copy_within(from..end, to);
         Ok(())
     }
 

@@ -32,7 +32,6 @@ mod zip;
 pub use page::{LoadError, Page, Unfinished};
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::redo::index_info::IndexInfo;
 use super::redo::{Body, Kind, Record};
@@ -83,11 +82,18 @@ const SHAPES_MAX: usize = 4096;
 /// Applies records. Keeps the index descriptions it has met, and room for records being built.
 #[derive(Default)]
 pub struct Applier {
-    shapes: HashMap<Box<[u8]>, Arc<Shape>>,
-    /// The last one: records of one page are mostly of one index.
-    last: Option<(Box<[u8]>, Arc<Shape>)>,
+    shapes: Shapes,
     room: Room,
     inflaters: zip::Inflaters,
+}
+
+/// What was compiled of index descriptions.
+#[derive(Default)]
+struct Shapes {
+    all: Vec<(Box<[u8]>, Shape)>,
+    places: HashMap<Box<[u8]>, usize>,
+    /// The last one met: records of one page are mostly of one index.
+    last: usize,
 }
 
 /// Buffers that are used again and again.
@@ -161,9 +167,8 @@ impl Applier {
     /// Records that come with the description of their index.
     fn index_record(&mut self, page: &mut Page, body: &Body<'_>) -> Applied {
         let Some(index) = index_of(body) else { return Ok(()) };
-        let shape = self.shape(index)?;
         let mut ahead = page.is_ahead();
-        let done = self.change_index_page(page, &shape, body, &mut ahead);
+        let done = self.change_index_page(page, index, body, &mut ahead);
         page.set_ahead(ahead);
         done
     }
@@ -171,10 +176,11 @@ impl Applier {
     fn change_index_page(
         &mut self,
         page: &mut Page,
-        shape: &Shape,
+        index: &IndexInfo<'_>,
         body: &Body<'_>,
         ahead: &mut bool,
     ) -> Applied {
+        let shape = self.shapes.of(index)?;
         let mut page = page.index_page(shape, &mut self.inflaters)?;
         let (page, room) = (&mut page, &mut self.room);
         let compresses =
@@ -214,28 +220,27 @@ impl Applier {
             _ => Err(Damage("a record for a page of the other kind")),
         }
     }
+}
 
-    fn shape(&mut self, info: &IndexInfo<'_>) -> Applied<Arc<Shape>> {
-        if let Some((raw, shape)) = &self.last
-            && **raw == *info.raw()
-        {
-            return Ok(shape.clone());
+impl Shapes {
+    fn of(&mut self, info: &IndexInfo<'_>) -> Applied<&Shape> {
+        if self.all.get(self.last).is_none_or(|(raw, _)| **raw != *info.raw()) {
+            self.last = self.find(info)?;
         }
-        let shape = self.known_shape(info)?;
-        self.last = Some((info.raw().into(), shape.clone()));
-        Ok(shape)
+        Ok(&self.all[self.last].1)
     }
 
-    fn known_shape(&mut self, info: &IndexInfo<'_>) -> Applied<Arc<Shape>> {
-        if let Some(shape) = self.shapes.get(info.raw()) {
-            return Ok(shape.clone());
+    fn find(&mut self, info: &IndexInfo<'_>) -> Applied<usize> {
+        if let Some(place) = self.places.get(info.raw()) {
+            return Ok(*place);
         }
-        if self.shapes.len() >= SHAPES_MAX {
-            self.shapes.clear();
+        if self.all.len() >= SHAPES_MAX {
+            self.all.clear();
+            self.places.clear();
         }
-        let shape = Arc::new(Shape::compile(info)?);
-        self.shapes.insert(info.raw().into(), shape.clone());
-        Ok(shape)
+        self.all.push((info.raw().into(), Shape::compile(info)?));
+        self.places.insert(info.raw().into(), self.all.len() - 1);
+        Ok(self.all.len() - 1)
     }
 }
 

@@ -9,7 +9,7 @@
 //! (bit 7: NULL) or two (bit 15: NULL, bit 14: goes on elsewhere).
 
 use super::index_page::{COMPACT_HEADER, INFO_INSTANT, INFO_VERSION, REDUNDANT_HEADER};
-use super::shape::Shape;
+use super::shape::{Plain, Shape};
 use super::{Applied, Damage};
 use crate::innodb::bytes::be16;
 use crate::innodb::redo::index_info::FIELDS_MAX;
@@ -58,7 +58,36 @@ pub(super) struct FieldAt {
 
 /// The extent of the record at `origin` of `bytes`, all of it inside `bytes`.
 pub(super) fn extent(bytes: &[u8], origin: usize, shape: &Shape) -> Applied<Extent> {
-    walk(bytes, origin, shape, |_, _| {})
+    let Some(plain) = &shape.plain else { return walk(bytes, origin, shape, |_, _| {}) };
+    match bytes.get(origin.wrapping_sub(3)).map(|status| status & STATUS_BITS) {
+        Some(STATUS_ORDINARY) => inside(plain_extent(bytes, origin, plain)?, bytes, origin),
+        _ => walk(bytes, origin, shape, |_, _| {}),
+    }
+}
+
+/// The extent of a COMPACT leaf record that holds all fields of its index.
+fn plain_extent(bytes: &[u8], origin: usize, plain: &Plain) -> Applied<Extent> {
+    let fixed = origin.checked_sub(COMPACT_HEADER).ok_or(OUTSIDE)?;
+    if plain.varying.is_empty() {
+        return Ok(Extent { extra: COMPACT_HEADER, data: plain.fixed });
+    }
+    let mut nulls = Down { bytes, at: fixed };
+    let mut lengths =
+        Down { bytes, at: fixed.checked_sub(plain.nullable.div_ceil(NULLS_PER_BYTE)).ok_or(OUTSIDE)? };
+    let (mut null_byte, mut null_bit, mut data) = (0, NULLS_PER_BYTE, plain.fixed);
+    for field in &plain.varying {
+        if field.nullable {
+            if null_bit == NULLS_PER_BYTE {
+                (null_byte, null_bit) = (nulls.byte()?, 0);
+            }
+            null_bit += 1;
+            if null_byte >> (null_bit - 1) & 1 != 0 {
+                continue;
+            }
+        }
+        data += if field.fixed != 0 { usize::from(field.fixed) } else { lengths.field(field.big)?.0 };
+    }
+    Ok(Extent { extra: origin - lengths.at, data })
 }
 
 /// The fields of the record at `origin` of `bytes`, in physical order; its extent, all of it inside `bytes`.
@@ -78,6 +107,10 @@ fn walk(bytes: &[u8], origin: usize, shape: &Shape, see: impl FnMut(usize, Field
         RowFormat::Compact => walk_compact(bytes, origin, shape, see)?,
         RowFormat::Redundant => walk_redundant(bytes, origin, shape, see)?,
     };
+    inside(extent, bytes, origin)
+}
+
+fn inside(extent: Extent, bytes: &[u8], origin: usize) -> Applied<Extent> {
     if extent.extra > origin || origin + extent.data > bytes.len() {
         return Err(OUTSIDE);
     }
@@ -95,6 +128,15 @@ impl Down<'_> {
     fn byte(&mut self) -> Applied<u8> {
         self.at = self.at.checked_sub(1).ok_or(OUTSIDE)?;
         self.bytes.get(self.at).copied().ok_or(OUTSIDE)
+    }
+
+    /// The length of a field, and whether it goes on elsewhere.
+    fn field(&mut self, big: bool) -> Applied<(usize, bool)> {
+        let first = usize::from(self.byte()?);
+        Ok(match big && first & 0x80 != 0 {
+            true => ((first & 0x3F) << 8 | usize::from(self.byte()?), first & 0x40 != 0),
+            false => (first, false),
+        })
     }
 }
 
@@ -146,13 +188,7 @@ fn walk_compact(
             if field.fixed != 0 {
                 found.len = usize::from(field.fixed);
             } else {
-                let first = usize::from(lengths.byte()?);
-                if field.big && first & 0x80 != 0 {
-                    found.len = (first & 0x3F) << 8 | usize::from(lengths.byte()?);
-                    found.external = first & 0x40 != 0;
-                } else {
-                    found.len = first;
-                }
+                (found.len, found.external) = lengths.field(field.big)?;
             }
         }
         offset += found.len;

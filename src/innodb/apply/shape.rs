@@ -30,6 +30,17 @@ impl Field {
     }
 }
 
+/// What tells the extent of a leaf record that holds all fields, in no order but the physical one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Plain {
+    /// Bytes of the fields that every record has with this length.
+    pub(super) fixed: usize,
+    /// The others.
+    pub(super) varying: Vec<Field>,
+    /// How many fields can be NULL.
+    pub(super) nullable: usize,
+}
+
 /// The records of an index.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Shape {
@@ -50,6 +61,23 @@ pub(super) struct Shape {
     pub(super) nullable: usize,
     /// How many of those that a record of this version holds can be NULL.
     nullable_in: Vec<u16>,
+    /// Of a COMPACT index without instant columns and row versions.
+    pub(super) plain: Option<Plain>,
+}
+
+impl Plain {
+    fn of(fields: &[Field]) -> Plain {
+        let is_varying = |field: &&Field| field.nullable || field.fixed == 0;
+        Plain {
+            fixed: fields
+                .iter()
+                .filter(|field| !is_varying(field))
+                .map(|field| usize::from(field.fixed))
+                .sum(),
+            varying: fields.iter().filter(is_varying).copied().collect(),
+            nullable: fields.iter().filter(|field| field.nullable).count(),
+        }
+    }
 }
 
 impl Shape {
@@ -76,10 +104,13 @@ impl Shape {
             versioned: info.is_versioned(),
             instant_fields: info.instant_fields.map(usize::from),
             nullable_in: Vec::new(),
+            plain: None,
         };
         if info.is_versioned() {
             shape.place_fields(info)?;
             shape.count_nullable();
+        } else if info.is_compact() && info.instant_fields.is_none() {
+            shape.plain = Some(Plain::of(&shape.fields));
         }
         Ok(shape)
     }
@@ -96,6 +127,7 @@ impl Shape {
             instant_fields: None,
             nullable,
             nullable_in: Vec::new(),
+            plain: None,
         }
     }
 

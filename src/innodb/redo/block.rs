@@ -77,6 +77,11 @@ impl<'a> Block<'a> {
         be32(self.0, EPOCH)
     }
 
+    /// Whether it was written for this place.
+    pub fn is_of(self, lsn: Lsn) -> bool {
+        self.number() == Self::number_at(lsn) && self.epoch() == Self::epoch_at(lsn)
+    }
+
     /// Bytes used, header included; 512 if the block is full.
     pub fn data_len(self) -> u16 {
         be16(self.0, DATA_LEN) & !ENCRYPTED
@@ -100,7 +105,7 @@ impl<'a> Block<'a> {
 
     /// What the block is, if it was read from the place of `expected`.
     pub fn check(self, expected: Lsn) -> BlockState {
-        if self.number() != Self::number_at(expected) || self.epoch() != Self::epoch_at(expected) {
+        if !self.is_of(expected) {
             return BlockState::NotWritten;
         }
         if self.is_encrypted() {

@@ -48,63 +48,86 @@ impl<'a> Cursor<'a> {
         self.rest.is_empty()
     }
 
+    #[inline(always)]
     pub(super) fn bytes(&mut self, n: usize) -> Read<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(n).ok_or(Stop::More)?;
         self.rest = rest;
         Ok(taken)
     }
 
+    #[inline(always)]
     fn array<const N: usize>(&mut self) -> Read<&'a [u8; N]> {
         let (taken, rest) = self.rest.split_first_chunk().ok_or(Stop::More)?;
         self.rest = rest;
         Ok(taken)
     }
 
+    #[inline(always)]
     pub(super) fn array_ref<const N: usize>(&mut self) -> Read<&'a [u8; N]> {
         self.array()
     }
 
+    #[inline(always)]
     pub(super) fn u8(&mut self) -> Read<u8> {
         self.array().map(|[b]: &[u8; 1]| *b)
     }
 
+    #[inline(always)]
     pub(super) fn u16(&mut self) -> Read<u16> {
         self.array().map(|b| u16::from_be_bytes(*b))
     }
 
+    #[inline(always)]
     pub(super) fn u32(&mut self) -> Read<u32> {
         self.array().map(|b| u32::from_be_bytes(*b))
     }
 
+    #[inline(always)]
     pub(super) fn u64(&mut self) -> Read<u64> {
         self.array().map(|b| u64::from_be_bytes(*b))
     }
 
+    #[inline(always)]
     pub(super) fn compressed(&mut self) -> Read<u32> {
-        let first = *self.rest.first().ok_or(Stop::More)?;
-        let (len, mask, base) = match first {
-            0x00..=0x7F => (1, 0x7F, 0),
-            0x80..=0xBF => (2, 0x3FFF, 0),
-            0xC0..=0xDF => (3, 0x1F_FFFF, 0),
-            0xE0..=0xEF => (4, 0x0FFF_FFFF, 0),
-            0xF0..=0xF7 => {
-                self.u8()?;
-                return self.u32();
+        match self.rest.split_first() {
+            // Most are so small.
+            Some((&first @ 0x00..=0x7F, rest)) => {
+                self.rest = rest;
+                Ok(u32::from(first))
             }
-            0xF8..=0xFB => (2, 0x3FF, 0xFFFF_FC00),
-            0xFC..=0xFD => (3, 0x1_FFFF, 0xFFFE_0000),
-            0xFE => (4, 0xFF_FFFF, 0xFF00_0000),
-            0xFF => return Err(Stop::Bad("compressed integer starts with FF")),
-        };
-        let value = self.bytes(len)?.iter().fold(0u32, |v, b| v << 8 | u32::from(*b));
-        Ok(value & mask | base)
+            Some((&first, _)) => self.compressed_long(first),
+            None => Err(Stop::More),
+        }
     }
 
+    fn compressed_long(&mut self, first: u8) -> Read<u32> {
+        Ok(match first {
+            0x00..=0x7F => u32::from(self.u8()?),
+            0x80..=0xBF => u32::from(self.u16()?) & 0x3FFF,
+            0xC0..=0xDF => self.u24()? & 0x1F_FFFF,
+            0xE0..=0xEF => self.u32()? & 0x0FFF_FFFF,
+            0xF0..=0xF7 => {
+                self.u8()?;
+                self.u32()?
+            }
+            0xF8..=0xFB => u32::from(self.u16()?) & 0x3FF | 0xFFFF_FC00,
+            0xFC..=0xFD => self.u24()? & 0x1_FFFF | 0xFFFE_0000,
+            0xFE => self.u32()? & 0xFF_FFFF | 0xFF00_0000,
+            0xFF => return Err(Stop::Bad("compressed integer starts with FF")),
+        })
+    }
+
+    fn u24(&mut self) -> Read<u32> {
+        self.array().map(|[a, b, c]: &[u8; 3]| u32::from_be_bytes([0, *a, *b, *c]))
+    }
+
+    #[inline(always)]
     pub(super) fn u64_compressed(&mut self) -> Read<u64> {
         let high = self.compressed()?;
         Ok(u64::from(high) << 32 | u64::from(self.u32()?))
     }
 
+    #[inline(always)]
     pub(super) fn u64_much_compressed(&mut self) -> Read<u64> {
         if self.rest.first() != Some(&0xFF) {
             return self.compressed().map(u64::from);
@@ -123,6 +146,17 @@ pub(super) fn put_u64_much_compressed(out: &mut Vec<u8>, value: u64) {
         put_compressed(out, high);
     }
     put_compressed(out, low);
+}
+
+/// Bytes of a compressed 32-bit integer (`mach_get_compressed_size`).
+pub(super) fn compressed_len(value: u32) -> usize {
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 | 0xFFFF_FC00.. => 2,
+        0x4000..0x20_0000 | 0xFFFE_0000.. => 3,
+        0x20_0000..0x1000_0000 | 0xFF00_0000.. => 4,
+        _ => 5,
+    }
 }
 
 /// Writes a compressed 32-bit integer (`mach_write_compressed`).
@@ -176,6 +210,7 @@ mod tests {
             for value in [value, value >> shift, !(value >> shift)] {
                 let mut bytes = Vec::new();
                 put_compressed(&mut bytes, value);
+                proptest::prop_assert_eq!(compressed_len(value), bytes.len());
                 let mut cursor = Cursor::new(&bytes);
                 proptest::prop_assert_eq!(cursor.compressed(), Ok(value));
                 proptest::prop_assert!(cursor.is_empty());

@@ -1,7 +1,7 @@
 //! What a stretch of redo says about files: created, renamed, deleted, extended, and indexes built without redo.
 
+use super::group::Group;
 use super::record::{Body, Kind};
-use super::scanner::Group;
 use crate::base::{Lsn, PageNo, SpaceId};
 
 /// One event, owned: it outlives the redo that it was found in.

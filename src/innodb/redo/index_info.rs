@@ -9,6 +9,8 @@
 //!
 //! Fewer unique fields than fields means a clustered leaf: DB_TRX_ID and DB_ROLL_PTR follow the unique ones.
 
+use std::collections::HashMap;
+
 use super::cursor::{Cursor, Read, Stop};
 
 /// Most fields of an index record (`REC_MAX_N_FIELDS`).
@@ -187,15 +189,16 @@ impl<'a> IndexInfo<'a> {
     }
 }
 
-/// Descriptions met before: most records have one of the last few, which then need not be checked again.
+/// Descriptions met before: most records have one of a few, which then need not be checked again.
 #[derive(Default)]
 pub struct KnownIndexes {
-    /// The last one met is the first.
+    /// Each in the place that its first bytes say, where the last one met of that place is.
     known: Vec<Known>,
 }
 
+#[derive(Clone, Default)]
 struct Known {
-    raw: Box<[u8]>,
+    raw: Vec<u8>,
     fields: u16,
     unique: u16,
     instant_fields: Option<u16>,
@@ -204,44 +207,134 @@ struct Known {
 }
 
 impl KnownIndexes {
-    const MAX: usize = 8;
+    const PLACES: usize = 64;
+    /// Shorter ones are read as fast as they are found.
+    const LEN_MIN: usize = 8;
 
+    #[inline(always)]
     pub(super) fn read<'a>(&mut self, c: &mut Cursor<'a>) -> Read<IndexInfo<'a>> {
         let rest = c.rest();
-        // A description says itself how long it is, so none begins with another one.
-        if let Some(at) = self.known.iter().position(|known| rest.starts_with(&known.raw)) {
-            self.known[..=at].rotate_right(1);
-            let known = &self.known[0];
-            let raw = c.bytes(known.raw.len())?;
-            return Ok(IndexInfo {
-                flags: raw[1],
-                fields: known.fields,
-                unique: known.unique,
-                instant_fields: known.instant_fields,
-                lengths: &raw[known.lengths.clone()],
-                versions: &raw[known.versions.clone()],
-                raw,
-            });
+        let place = Self::place(rest);
+        match place.and_then(|place| self.known.get(place)) {
+            // A description says itself how long it is, so none begins with another one.
+            Some(known) if known.raw.len() >= Self::LEN_MIN && rest.starts_with(&known.raw) => known.again(c),
+            _ => self.read_new(c, place),
         }
+    }
+
+    #[inline(never)]
+    fn read_new<'a>(&mut self, c: &mut Cursor<'a>, place: Option<usize>) -> Read<IndexInfo<'a>> {
         let info = IndexInfo::read(c)?;
-        self.known.truncate(Self::MAX - 1);
-        self.known.insert(0, Known::of(&info));
+        if let Some(place) = place.filter(|_| info.raw.len() >= Self::LEN_MIN) {
+            self.known.resize_with(Self::PLACES, Known::default);
+            self.known[place].keep(&info);
+        }
         Ok(info)
+    }
+
+    /// Where a description that begins so would be.
+    #[inline(always)]
+    fn place(bytes: &[u8]) -> Option<usize> {
+        /// Descriptions of so many fields have eight bytes more.
+        const MANY_FIELDS: u64 = 5;
+        let (first, rest) = bytes.split_first_chunk::<8>()?;
+        let mut key = u64::from_be_bytes(*first);
+        if (key >> 32) & 0xFFFF >= MANY_FIELDS {
+            key ^= u64::from_be_bytes(*rest.first_chunk()?).rotate_left(7);
+        }
+        // Fibonacci hashing.
+        Some((key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58) as usize % Self::PLACES)
     }
 }
 
 impl Known {
-    fn of(info: &IndexInfo<'_>) -> Known {
+    fn keep(&mut self, info: &IndexInfo<'_>) {
         // The parts stand at the end: lengths, the number of versions (2 bytes) where there are any, versions.
         let versions_at = info.raw.len() - info.versions.len();
         let lengths_end = if info.is_versioned() { versions_at - 2 } else { info.raw.len() };
-        Known {
-            raw: info.raw.into(),
-            fields: info.fields,
-            unique: info.unique,
-            instant_fields: info.instant_fields,
-            lengths: lengths_end - info.lengths.len()..lengths_end,
-            versions: versions_at..info.raw.len(),
+        self.raw.clear();
+        self.raw.extend_from_slice(info.raw);
+        self.fields = info.fields;
+        self.unique = info.unique;
+        self.instant_fields = info.instant_fields;
+        self.lengths = lengths_end - info.lengths.len()..lengths_end;
+        self.versions = versions_at..info.raw.len();
+    }
+
+    /// The same once more.
+    #[inline(always)]
+    fn again<'a>(&self, c: &mut Cursor<'a>) -> Read<IndexInfo<'a>> {
+        c.bytes(self.raw.len()).map(|raw| self.info(raw))
+    }
+
+    #[inline(always)]
+    fn info<'a>(&self, raw: &'a [u8]) -> IndexInfo<'a> {
+        IndexInfo {
+            flags: raw[1],
+            fields: self.fields,
+            unique: self.unique,
+            instant_fields: self.instant_fields,
+            lengths: &raw[self.lengths.clone()],
+            versions: &raw[self.versions.clone()],
+            raw,
+        }
+    }
+}
+
+/// Descriptions by number, for records that are kept without theirs.
+#[derive(Clone, Default)]
+pub struct IndexList {
+    all: Vec<Known>,
+    numbers: HashMap<Box<[u8]>, u32>,
+}
+
+impl IndexList {
+    /// A database has few; a hostile log may have one in every record.
+    const MAX: usize = 4096;
+    const LEN_MAX: usize = 4096;
+
+    /// The number of the description in these bytes, if it has one.
+    pub fn find(&self, raw: &[u8]) -> Option<u32> {
+        self.numbers.get(raw).copied()
+    }
+
+    /// Gives a description a number; `None` if that is not worth it.
+    pub fn add(&mut self, raw: &[u8]) -> Option<u32> {
+        if raw.len() < KnownIndexes::LEN_MIN || raw.len() > Self::LEN_MAX || self.all.len() >= Self::MAX {
+            return None;
+        }
+        let mut known = Known::default();
+        known.keep(&IndexInfo::read(&mut Cursor::new(raw)).ok().filter(|info| info.raw.len() == raw.len())?);
+        let number = self.all.len() as u32;
+        self.all.push(known);
+        self.numbers.insert(raw.into(), number);
+        Some(number)
+    }
+
+    /// The description with this number.
+    pub fn get(&self, number: u32) -> Option<IndexInfo<'_>> {
+        self.all.get(number as usize).map(|known| known.info(&known.raw))
+    }
+}
+
+/// The numbers asked for lately.
+#[derive(Default)]
+pub struct IndexNumbers {
+    known: Vec<(Vec<u8>, Option<u32>)>,
+}
+
+impl IndexNumbers {
+    /// The number of a description, which `find` knows if it was not asked for lately.
+    #[inline]
+    pub fn get(&mut self, raw: &[u8], find: impl FnOnce(&[u8]) -> Option<u32>) -> Option<u32> {
+        let place = KnownIndexes::place(raw)?;
+        match self.known.get(place) {
+            Some((known, number)) if known == raw => *number,
+            _ => {
+                self.known.resize_with(KnownIndexes::PLACES, Default::default);
+                self.known[place] = (raw.to_vec(), find(raw));
+                self.known[place].1
+            }
         }
     }
 }
@@ -315,7 +408,24 @@ mod tests {
             other[13] = n;
             assert_eq!(known.read(&mut Cursor::new(&other)), read(&other));
         }
-        assert_eq!(known.known.len(), KnownIndexes::MAX);
+        assert_eq!(known.known.len(), KnownIndexes::PLACES);
+    }
+
+    #[test]
+    fn descriptions_are_known_by_number() {
+        let mut list = IndexList::default();
+        let other = [1, 1, 0, 2, 0, 2, 0x80, 4, 0, 0];
+        assert_eq!((list.add(&CLUSTERED), list.add(&other), list.add(&[1, 0])), (Some(0), Some(1), None));
+        assert_eq!((list.find(&other), list.find(&[1, 0])), (Some(1), None));
+        assert_eq!(list.get(0), read(&CLUSTERED).ok());
+        assert_eq!((list.get(1).map(|info| info.fields), list.get(2)), (Some(2), None));
+        assert_eq!(list.add(&[&other[..], &[0]].concat()), None, "more than a description");
+        let mut numbers = IndexNumbers::default();
+        for _ in 0..2 {
+            assert_eq!(numbers.get(&other, |raw| list.find(raw)), Some(1));
+            assert_eq!(numbers.get(&CLUSTERED, |raw| list.find(raw)), Some(0));
+        }
+        assert_eq!(numbers.get(&other, |_| unreachable!()), Some(1));
     }
 
     #[test]

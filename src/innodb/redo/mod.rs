@@ -11,7 +11,9 @@ mod dump;
 mod dynamic_meta;
 pub mod file;
 mod file_events;
+mod group;
 pub mod index_info;
+pub mod lean;
 pub mod lsn;
 mod parse;
 pub mod record;
@@ -23,9 +25,11 @@ pub use file::{
     CHECKPOINT_BLOCKS, FileName, HEAD_LEN, HeadError, RedoFile, RedoFlags, RedoHead, newest_checkpoint,
 };
 pub use file_events::{FileChange, FileEvent, file_events};
-pub use index_info::KnownIndexes;
+pub use group::{Group, RawRecord};
+pub use index_info::{IndexList, IndexNumbers};
+pub use lean::LeanRun;
 pub use record::{Body, Kind, Record};
-pub use scanner::{Fed, GROUP_MAX, Group, RawRecord, ScanError, Scanner};
+pub use scanner::{Fed, GROUP_MAX, ScanError, Scanner};
 
 use crate::base::{PageNo, SpaceId};
 use cursor::{Cursor, Stop};
@@ -39,18 +43,6 @@ pub const BLOCK_TRAILER: usize = 4;
 /// Bytes of payload in a full block.
 pub const BLOCK_PAYLOAD: usize = BLOCK_LEN - BLOCK_HEADER - BLOCK_TRAILER;
 
-/// [`parse_body`] for many records.
-pub fn parse_body_knowing<'a>(
-    known: &mut KnownIndexes,
-    kind: Kind,
-    space: SpaceId,
-    bytes: &'a [u8],
-) -> Result<Body<'a>, &'static str> {
-    let head = parse::Head { kind, single: false, space, page: PageNo(0) };
-    let mut cursor = Cursor::new(bytes);
-    whole(parse::body_with(&head, &mut cursor, |c| known.read(c)), &cursor)
-}
-
 /// Reads the body of a record that was kept as [`Record::kind`] and [`Record::bytes`]; an error says what is
 /// wrong with it.
 pub fn parse_body(kind: Kind, space: SpaceId, bytes: &[u8]) -> Result<Body<'_>, &'static str> {
@@ -63,7 +55,13 @@ fn whole<'a>(read: cursor::Read<Body<'a>>, cursor: &Cursor<'_>) -> Result<Body<'
     match read {
         Ok(_) if !cursor.is_empty() => Err("the record is followed by something"),
         Ok(body) => Ok(body),
-        Err(Stop::More) => Err("the record is cut"),
-        Err(Stop::Bad(what)) => Err(what),
+        Err(stop) => Err(said(stop)),
+    }
+}
+
+fn said(stop: Stop) -> &'static str {
+    match stop {
+        Stop::More => "the record is cut",
+        Stop::Bad(what) => what,
     }
 }

@@ -150,6 +150,24 @@ impl Kind {
         matches!(self, Kind::FileCreate | Kind::FileRename | Kind::FileDelete | Kind::FileExtend)
     }
 
+    /// Whether the record begins with the description of an index.
+    pub fn has_index(self) -> bool {
+        use Kind as K;
+        matches!(
+            self,
+            K::RecInsert
+                | K::RecClustDeleteMark
+                | K::RecDelete
+                | K::RecUpdateInPlace
+                | K::ListEndCopyCreated
+                | K::PageReorganize
+                | K::ZipPageReorganize
+                | K::ZipPageCompressNoData
+                | K::ListEndDelete
+                | K::ListStartDelete
+        )
+    }
+
     /// Whether the record changes the page that it names.
     pub fn is_page_change(self) -> bool {
         use Kind::{Dummy, IndexLoad, MultiRecEnd, TableDynamicMeta};
@@ -225,6 +243,7 @@ pub struct UpdateField<'a> {
 }
 
 impl<'a> UpdateField<'a> {
+    #[inline(always)]
     pub(super) fn read(c: &mut Cursor<'a>) -> Read<Self> {
         const SQL_NULL: u32 = u32::MAX;
         let number = c.compressed()?;

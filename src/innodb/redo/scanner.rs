@@ -15,11 +15,12 @@
 use std::collections::VecDeque;
 
 use super::cursor::{Cursor, Stop};
+use super::group::{Group, Span};
 use super::index_info::KnownIndexes;
-use super::parse::{Head, body, body_with};
-use super::record::{Kind, Record};
+use super::parse::{Head, skip};
+use super::record::Kind;
 use super::{BLOCK_HEADER, BLOCK_LEN, Block, BlockState, lsn};
-use crate::base::{Lsn, PageNo, SpaceId};
+use crate::base::Lsn;
 
 /// Most bytes of one group. The largest seen have some 100 KB; a group that does not end below this is none.
 pub const GROUP_MAX: usize = 256 << 20;
@@ -82,15 +83,6 @@ pub enum Fed {
     End(BlockState),
 }
 
-/// A record inside the pending bytes.
-#[derive(Clone, Copy)]
-struct Span {
-    at: usize,
-    body: usize,
-    end: usize,
-    head: Head,
-}
-
 /// Takes blocks, gives groups.
 pub struct Scanner {
     checkpoint: Lsn,
@@ -116,33 +108,6 @@ pub struct Scanner {
     known: KnownIndexes,
 }
 
-/// A group of records, all of them there.
-pub struct Group<'a> {
-    bytes: &'a [u8],
-    spans: &'a [Span],
-    base: u64,
-    checkpoint: Lsn,
-    /// LSN of its first byte.
-    pub start_lsn: Lsn,
-    /// LSN after its last byte.
-    pub end_lsn: Lsn,
-}
-
-/// A record without the meaning of its body, which [`super::parse_body`] finds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RawRecord<'a> {
-    /// LSN of its first byte.
-    pub start_lsn: Lsn,
-    /// Its tablespace.
-    pub space: SpaceId,
-    /// Its page.
-    pub page: PageNo,
-    /// Its type.
-    pub kind: Kind,
-    /// Its body.
-    pub bytes: &'a [u8],
-}
-
 impl Scanner {
     /// Starts at a checkpoint. The first block to feed is [`Scanner::next_block`].
     pub fn new(checkpoint: Lsn) -> Self {
@@ -160,6 +125,16 @@ impl Scanner {
             last_start: None,
             known: KnownIndexes::default(),
         }
+    }
+
+    /// Forgets what was fed, and starts at the first group of the block at `block`, behind the checkpoint.
+    pub fn restart(&mut self, block: Lsn) {
+        self.next_block = block;
+        (self.taken, self.base, self.done, self.parsed, self.last_start) = (0, None, 0, 0, None);
+        self.after_dummy = false;
+        self.pending.clear();
+        self.spans.clear();
+        self.starts.clear();
     }
 
     /// LSN of the block that is wanted next.
@@ -220,14 +195,7 @@ impl Scanner {
         self.done = to;
         // A group that ends with its block ends for the server only when the next block is there too, since the
         // LSN of its end lies in that one. The bytes are whole, so there is nothing to wait for here.
-        Ok(Some(Group {
-            bytes: &self.pending,
-            spans: &self.spans,
-            base,
-            checkpoint: self.checkpoint,
-            start_lsn: lsn::from_payload(base + from as u64),
-            end_lsn: lsn::from_payload(base + to as u64),
-        }))
+        Ok(Some(Group::new(&self.pending, &self.spans, base, self.checkpoint, from..to)))
     }
 
     /// Keeps where the block says that a group starts. A block that is fed again may say so only now.
@@ -250,9 +218,7 @@ impl Scanner {
             self.pending.drain(..self.done);
             self.base = self.base.map(|base| base + self.done as u64);
             for span in &mut self.spans {
-                span.at -= self.done;
-                span.body -= self.done;
-                span.end -= self.done;
+                span.go_back(self.done);
             }
             self.parsed -= self.done;
             self.done = 0;
@@ -290,7 +256,7 @@ impl Scanner {
                 return bad(at, first, "a group end without a group");
             }
             self.after_dummy = is_dummy;
-            self.parsed = span.end;
+            self.parsed = span.end();
             self.spans.push(span);
             if alone || span.head.kind == Kind::MultiRecEnd {
                 return Ok(true);
@@ -303,59 +269,22 @@ impl Scanner {
         let position = |c: &Cursor<'_>| self.pending.len() - c.rest().len();
         let head = Head::read(&mut cursor)?;
         let body_at = position(&cursor);
-        body_with(&head, &mut cursor, |c| self.known.read(c))?;
-        Ok(Span { at, body: body_at, end: position(&cursor), head })
+        let described = skip(&head, &mut cursor, &mut self.known)?;
+        Ok(Span::new(at, body_at, described, position(&cursor), head))
     }
 
     /// A record starts at `position`: does that agree with what the blocks say?
+    #[inline]
     fn check_start(&mut self, position: u64, opens_group: bool) -> Result<(), ScanError> {
-        while let Some(&start) = self.starts.front() {
-            if start > position {
-                return Ok(());
-            }
+        while let Some(&start) = self.starts.front()
+            && start <= position
+        {
             if start < position || !opens_group {
                 return Err(ScanError::Desync { expected: lsn::from_payload(start) });
             }
             self.starts.pop_front();
         }
         Ok(())
-    }
-}
-
-impl<'a> Group<'a> {
-    /// The records that start at the checkpoint or after it; the group end is not one of them.
-    pub fn records(&self) -> impl Iterator<Item = Record<'a>> + '_ {
-        self.all_records().filter(|r| r.start_lsn >= self.checkpoint)
-    }
-
-    /// The records, those before the checkpoint too, which are not to be applied.
-    pub fn all_records(&self) -> impl Iterator<Item = Record<'a>> + '_ {
-        self.spans.iter().filter(|s| s.head.kind != Kind::MultiRecEnd).map(|s| self.record(s))
-    }
-
-    /// The same without the meaning of their bodies, for keeping records: cheaper than [`Group::records`].
-    pub fn raw_records(&self) -> impl Iterator<Item = RawRecord<'a>> + '_ {
-        let records = self.spans.iter().filter(|s| s.head.kind != Kind::MultiRecEnd).map(|span| RawRecord {
-            start_lsn: lsn::from_payload(self.base + span.at as u64),
-            space: span.head.space,
-            page: span.head.page,
-            kind: span.head.kind,
-            bytes: &self.bytes[span.body..span.end],
-        });
-        records.filter(|r| r.start_lsn >= self.checkpoint)
-    }
-
-    /// Type, space and page of each record without its body: cheaper than [`Group::records`].
-    pub fn outline(&self) -> impl Iterator<Item = (Kind, SpaceId, PageNo)> + '_ {
-        self.spans.iter().map(|s| (s.head.kind, s.head.space, s.head.page))
-    }
-
-    fn record(&self, span: &Span) -> Record<'a> {
-        let bytes = &self.bytes[span.body..span.end];
-        let body = body(&span.head, &mut Cursor::new(bytes)).expect("it was parsed when it came in");
-        let start_lsn = lsn::from_payload(self.base + span.at as u64);
-        let Head { kind, space, page, .. } = span.head;
-        Record { start_lsn, end_lsn: self.end_lsn, space, page, kind, bytes, body }
     }
 }
 

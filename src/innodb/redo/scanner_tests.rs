@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::SpaceId;
 use crate::innodb::redo::record::{Body, DynamicMeta, NO_SPACE};
 use crate::innodb::redo::{BlockWriter, FileChange, auto_increment_group, file_events};
 

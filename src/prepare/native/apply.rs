@@ -44,11 +44,12 @@ pub(super) struct Outcome {
 pub(super) fn apply(job: &Job<'_>, mut merge: Merge, means: &Means<'_>) -> Result<Outcome> {
     let begun = Instant::now();
     merge.start().map_err(spill_error)?;
-    let base = merge.base;
+    let (base, indexes) = (merge.base, merge.indexes.clone());
     let merge = Mutex::new(merge);
     let failed = AtomicBool::new(false);
     let work = |thread: usize| {
         let mut worker = Worker::new(job, base, means, thread)?;
+        worker.hand.indexes = indexes.clone();
         worker.work(&merge, &failed).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         Ok(worker.outcome)
     };
@@ -139,8 +140,8 @@ impl<'a> Worker<'a> {
     fn batch(&mut self) -> Result<()> {
         let Some(stretch) = self.batch.stretch else { return Ok(()) };
         let dropped = self.index.build(&mut self.batch, self.base)?;
-        let wanted: Vec<usize> = (0..STRETCH_PAGES).filter(|slot| self.index.count(*slot) > 0).collect();
-        let kept: usize = wanted.iter().map(|slot| self.index.count(*slot)).sum();
+        let wanted: Vec<usize> = (0..STRETCH_PAGES).filter(|slot| self.index.has(*slot)).collect();
+        let kept = self.index.records();
         if let [first, ..] = wanted[..]
             && self.enter(stretch.space(), stretch.page(first))?
             && let Some(space) = self.space.take()
@@ -149,7 +150,7 @@ impl<'a> Worker<'a> {
             self.space = Some(space);
             done?;
         }
-        Progress::add(&self.means.progress.records_done, dropped + kept as u64);
+        Progress::add(&self.means.progress.records_done, dropped + kept);
         Progress::add(&self.means.progress.pages_done, wanted.len() as u64);
         Ok(())
     }
@@ -195,8 +196,8 @@ impl<'a> Worker<'a> {
     fn page(&mut self, space: &OpenSpace, stretch: Stretch, slot: usize, is_there: bool) -> Result<()> {
         let number = stretch.page(slot);
         let (mut page, from) = self.load(space, number, slot, is_there)?;
-        let records = self.index.records(&self.batch.bytes, slot);
-        let brought = self.hand.bring_up(&mut page, from, records, || space.shown(number))?;
+        let runs = self.index.runs(&self.batch.bytes, slot);
+        let brought = self.hand.bring_up(&mut page, from, runs, || space.shown(number))?;
         self.outcome.records_applied += brought.records;
         match brought.to {
             Some(end) => {
@@ -234,7 +235,8 @@ impl<'a> Worker<'a> {
             Ok(Verdict::Ok) => {}
             Err(defect) => {
                 let damaged = || Error::new(Code::CorruptPage, space.shown(number)).cause(defect);
-                return Ok((blank(), self.index.last_init(slot).ok_or_else(damaged)?));
+                let runs = self.index.runs(&self.batch.bytes, slot);
+                return Ok((blank(), self.hand.last_init((space.id, number), runs).ok_or_else(damaged)?));
             }
         }
         let page = self

@@ -39,6 +39,18 @@ impl Dynamic {
         }
     }
 
+    /// Takes in what was found in a later part of the log.
+    pub(super) fn merge(&mut self, later: &Dynamic) {
+        for (table, found) in &later.0 {
+            if let Some(counter) = found.counter {
+                self.note(*table, found.version, &DynamicMeta::AutoIncrement(counter));
+            }
+            for index in &found.corrupted {
+                self.note(*table, found.version, &DynamicMeta::CorruptedIndexes(index));
+            }
+        }
+    }
+
     /// The groups that say the same in a log of their own.
     pub(super) fn groups(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.0.iter().flat_map(|(table, known)| {

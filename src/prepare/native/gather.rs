@@ -1,31 +1,23 @@
 //! One pass over the log: records into the store, and what does not belong to a page beside it.
 
-use std::io;
-use std::ops::ControlFlow;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::dynamic::Dynamic;
 use super::log::Log;
-use super::records::Kept;
-use super::store::Store;
-use super::too_short;
+use super::pieces::{Piece, Pieces};
+use super::sheaf::Sheaf;
+use super::store::{Ask, Store};
+use super::{corrupt, too_short};
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
-use crate::innodb::redo::{Body, FileEvent, Group, Kind, file_events, lsn};
+use crate::innodb::redo::{FileEvent, lsn};
 use crate::prepare::{Datadir, Means};
 
-/// What of the memory is not for records that wait, but for those being applied and for what threads hand to each other.
+/// What of the memory is not for records that wait, but for those being applied and for the pieces of the log at hand.
 const HANDS_SHARE: u64 = 4;
 /// A thread's index over the records that it applies, and the records, take so much more than their length at most.
 const INDEX_SHARE: u64 = 4;
-/// What one thread hands to the other at a time, and how often before it is taken.
-const BUNDLE_LEN: usize = 256 << 10;
-const BUNDLE_RECORDS: usize = 8 << 10;
-const BUNDLES_MAX: usize = 4;
-/// The total is shown when so many records more are known.
-const SHOWN_EVERY: u64 = 1 << 14;
 
 /// What the log says.
 #[derive(Default)]
@@ -58,164 +50,17 @@ impl Gathered {
         Gathered { end: checkpoint, ..Gathered::default() }
     }
 
-    /// Takes a group in.
-    pub(super) fn group(&mut self, group: &Group<'_>, store: &mut Store, progress: &Progress) -> Result<()> {
-        let mut dropped = 0;
-        self.note(group, progress, |space, page, record| {
-            dropped += u64::from(!store.push(space, page, &record));
-        });
-        self.dropped += dropped;
-        store.end_group().map_err(spill_error)
+    /// Takes in what the next piece of the log says.
+    pub(super) fn take(&mut self, sheaf: &Sheaf, store: &mut Store, progress: &Progress) -> Result<()> {
+        self.dropped += sheaf.put(store);
+        self.records += sheaf.records;
+        self.events.extend_from_slice(&sheaf.events);
+        self.dynamic.merge(&sheaf.dynamic);
+        self.end = self.end.max(sheaf.end.unwrap_or(self.end));
+        Progress::set(&progress.records_total, self.records - self.dropped);
+        store.end_groups().map_err(|e| Error::io(Code::TargetIo, "a file for redo records", e))
     }
 
-    /// Takes in what does not belong to a page, and gives the records that do to `each`.
-    fn note<'a>(
-        &mut self,
-        group: &Group<'a>,
-        progress: &Progress,
-        mut each: impl FnMut(SpaceId, PageNo, Kept<'a>),
-    ) {
-        let before = self.records;
-        let mut beside = false;
-        for record in group.raw_records() {
-            if !record.kind.is_page_change() {
-                beside = true;
-                continue;
-            }
-            let (start_lsn, end_lsn) = (record.start_lsn, group.end_lsn);
-            each(
-                record.space,
-                record.page,
-                Kept { kind: record.kind, start_lsn, end_lsn, bytes: record.bytes },
-            );
-            self.records += 1;
-        }
-        if beside {
-            self.beside(group);
-        }
-        self.end = self.end.max(group.end_lsn);
-        if before / SHOWN_EVERY != self.records / SHOWN_EVERY {
-            Progress::set(&progress.records_total, self.records - self.dropped);
-        }
-    }
-
-    /// What does not belong to a page.
-    fn beside(&mut self, group: &Group<'_>) {
-        self.events.extend(file_events(group));
-        if !group.outline().any(|(kind, ..)| kind == Kind::TableDynamicMeta) {
-            return;
-        }
-        for record in group.records() {
-            if let Body::DynamicMeta { table, version, meta } = &record.body {
-                self.dynamic.note(*table, *version, meta);
-            }
-        }
-    }
-}
-
-/// Where the backup ends, if that is said. A log whose checkpoint lies behind that is not the backup's: a server has gone on
-/// from there.
-pub(super) fn promised(datadir: &Datadir<'_>, checkpoint: Lsn) -> Option<Lsn> {
-    datadir.end_lsn.map(reached).filter(|promised| *promised >= checkpoint)
-}
-
-/// Reads all the log that belongs to the backup: one thread understands it, another keeps its records.
-pub(super) fn gather(datadir: &Datadir<'_>, log: &Log, means: &Means<'_>) -> Result<(Gathered, Store)> {
-    let begun = Instant::now();
-    let mut store = Store::new(log.start(), store_memory(means.memory), datadir.root);
-    let mut gathered = Gathered::from(log.checkpoint());
-    let promised = promised(datadir, log.checkpoint());
-    let reached = std::thread::scope(|scope| {
-        let (bundles, waiting) = sync_channel::<Bundle>(BUNDLES_MAX);
-        let store = &mut store;
-        let keeper = scope.spawn(move || waiting.iter().try_for_each(|bundle| bundle.keep(store)));
-        let read = read_into(log, promised, &mut gathered, means, &bundles);
-        drop(bundles);
-        let kept =
-            keeper.join().unwrap_or_else(|_| Err(io::Error::other("the thread that keeps records panicked")));
-        // What went wrong there made the reader stop.
-        kept.map_err(spill_error).and(read)
-    })?;
-    gathered.time = begun.elapsed();
-    gathered.ends_at(reached, promised)?;
-    Ok((gathered, store))
-}
-
-/// Gives where reading ended.
-fn read_into(
-    log: &Log,
-    promised: Option<Lsn>,
-    gathered: &mut Gathered,
-    means: &Means<'_>,
-    bundles: &SyncSender<Bundle>,
-) -> Result<Lsn> {
-    let gone = || Error::new(Code::Internal, "the thread that keeps records has ended");
-    let mut bundle = Bundle::default();
-    let mut beyond = None;
-    let scanned = log.groups(|group| {
-        if promised.is_some_and(|promised| group.end_lsn > promised) {
-            // Groups behind the end may be of transactions that are not in the backup.
-            beyond = promised;
-            return Ok(ControlFlow::Break(()));
-        }
-        gathered.note(group, means.progress, |space, page, record| bundle.add(space, page, &record));
-        bundle.group_ends.push(bundle.records.len());
-        if bundle.bytes.len() >= BUNDLE_LEN || bundle.records.len() >= BUNDLE_RECORDS {
-            means.stop.check()?;
-            bundles.send(std::mem::take(&mut bundle)).map_err(|_| gone())?;
-        }
-        Ok(ControlFlow::Continue(()))
-    })?;
-    bundles.send(bundle).map_err(|_| gone())?;
-    Ok(beyond.unwrap_or(scanned))
-}
-
-/// Records on their way from one thread to the other: whole groups.
-#[derive(Default)]
-struct Bundle {
-    bytes: Vec<u8>,
-    records: Vec<Bundled>,
-    group_ends: Vec<usize>,
-}
-
-struct Bundled {
-    space: SpaceId,
-    page: PageNo,
-    kind: Kind,
-    start_lsn: Lsn,
-    end_lsn: Lsn,
-    /// Where its body ends.
-    end: usize,
-}
-
-impl Bundle {
-    fn add(&mut self, space: SpaceId, page: PageNo, record: &Kept<'_>) {
-        self.bytes.extend_from_slice(record.bytes);
-        let Kept { kind, start_lsn, end_lsn, .. } = *record;
-        self.records.push(Bundled { space, page, kind, start_lsn, end_lsn, end: self.bytes.len() });
-    }
-
-    fn keep(&self, store: &mut Store) -> io::Result<()> {
-        let (mut from, mut at) = (0, 0);
-        for group_end in &self.group_ends {
-            for record in &self.records[from..*group_end] {
-                let Bundled { space, page, kind, start_lsn, end_lsn, end } = *record;
-                let bytes = &self.bytes[at..end];
-                store.push(space, page, &Kept { kind, start_lsn, end_lsn, bytes });
-                at = end;
-            }
-            from = *group_end;
-            store.end_group()?;
-        }
-        Ok(())
-    }
-}
-
-fn spill_error(e: io::Error) -> Error {
-    Error::io(Code::TargetIo, "a file for redo records", e)
-}
-
-impl Gathered {
     /// The log was read up to `reached`.
     ///
     /// # Errors
@@ -227,6 +72,123 @@ impl Gathered {
                 self.end = promised.unwrap_or(self.end).max(self.end);
                 Ok(())
             }
+        }
+    }
+}
+
+/// Where the backup ends, if that is said. A log whose checkpoint lies behind that is not the backup's: a server has gone on
+/// from there.
+pub(super) fn promised(datadir: &Datadir<'_>, checkpoint: Lsn) -> Option<Lsn> {
+    datadir.end_lsn.map(reached).filter(|promised| *promised >= checkpoint)
+}
+
+/// Reads all the log that belongs to the backup. `ask` tells what pages have.
+pub(super) fn gather(
+    datadir: &Datadir<'_>,
+    log: &Log,
+    ask: Ask,
+    means: &Means<'_>,
+) -> Result<(Gathered, Store)> {
+    let begun = Instant::now();
+    let promised = promised(datadir, log.checkpoint());
+    let store = Store::new(log.start(), store_memory(means.memory), datadir.root).asking(ask);
+    let catalog = store.catalog().clone();
+    let reading = Reading {
+        pieces: Mutex::new(Pieces::of(log)),
+        kept: Mutex::new(Kept {
+            store,
+            gathered: Gathered::from(log.checkpoint()),
+            next: 0,
+            over: false,
+            reached: log.checkpoint(),
+        }),
+        turn: Condvar::new(),
+    };
+    let read = || reading.read(Sheaf::new(log.checkpoint(), promised, catalog.clone()), means);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..means.threads.max(1)).map(|_| scope.spawn(read)).collect();
+        let panicked = || Error::new(Code::Internal, "a thread that reads redo panicked");
+        let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())));
+        // All are joined before the first error counts.
+        joined.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
+    })?;
+    let Kept { store, mut gathered, reached, .. } =
+        reading.kept.into_inner().unwrap_or_else(PoisonError::into_inner);
+    gathered.time = begun.elapsed();
+    gathered.ends_at(reached, promised)?;
+    if let Some((space, page, lsn)) = store.beyond(gathered.end) {
+        return Err(beyond(space, page, lsn, gathered.end));
+    }
+    Ok((gathered, store))
+}
+
+/// A page that is newer than the redo goes.
+pub(super) fn beyond(space: SpaceId, page: PageNo, lsn: Lsn, end: Lsn) -> Error {
+    corrupt(format!("page {page} of tablespace {space} has LSN {lsn}, beyond its end {end}"))
+}
+
+/// What the threads share: each understands one piece of the log after the other, and what it says is kept in the order of the
+/// log.
+struct Reading<'a> {
+    pieces: Mutex<Pieces<'a>>,
+    kept: Mutex<Kept>,
+    /// Another piece is next.
+    turn: Condvar,
+}
+
+struct Kept {
+    store: Store,
+    gathered: Gathered,
+    /// The number of the piece that is kept next.
+    next: u64,
+    /// No more is wanted: the log has ended, or something is wrong.
+    over: bool,
+    reached: Lsn,
+}
+
+impl Reading<'_> {
+    fn read(&self, mut sheaf: Sheaf, means: &Means<'_>) -> Result<()> {
+        let _panicking = GiveUp(self);
+        let mut piece = Piece::default();
+        loop {
+            let found = lock(&self.pieces).next(&mut piece);
+            let understood = match found {
+                Ok(false) => return Ok(()),
+                Ok(true) => sheaf.fill(&piece),
+                Err(e) => Err(e),
+            };
+            let waits = |kept: &mut Kept| !kept.over && kept.next != piece.number;
+            let kept = self.turn.wait_while(lock(&self.kept), waits);
+            let mut kept = kept.unwrap_or_else(PoisonError::into_inner);
+            if kept.over {
+                // Whatever stands behind the end is of no interest.
+                return Ok(());
+            }
+            let done = means.stop.check().and(understood).and_then(|()| kept.take(&sheaf, means.progress));
+            kept.next += 1;
+            kept.over = sheaf.over || done.is_err();
+            drop(kept);
+            self.turn.notify_all();
+            done?;
+        }
+    }
+}
+
+impl Kept {
+    fn take(&mut self, sheaf: &Sheaf, progress: &Progress) -> Result<()> {
+        self.reached = sheaf.reached;
+        self.gathered.take(sheaf, &mut self.store, progress)
+    }
+}
+
+/// Lets the others go where a thread panics.
+struct GiveUp<'a, 'b>(&'a Reading<'b>);
+
+impl Drop for GiveUp<'_, '_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.0.kept).over = true;
+            self.0.turn.notify_all();
         }
     }
 }

@@ -1,17 +1,22 @@
 //! Records of one page, one after the other.
 
+use std::sync::Arc;
+
 use super::corrupt;
-use super::records::Kept;
+use super::records::Run;
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::{Applier, Page};
 use crate::innodb::page::{PageLayout, Scratch};
-use crate::innodb::redo::{KnownIndexes, Record, parse_body_knowing};
+use crate::innodb::redo::index_info::KnownIndexes;
+use crate::innodb::redo::{Body, IndexList, LeanRun};
 
 /// What a thread that applies records has: what it knows of indexes, and room.
 #[derive(Default)]
 pub(super) struct Hand {
     applier: Applier,
     known: KnownIndexes,
+    /// What records are kept without.
+    pub(super) indexes: Arc<IndexList>,
     pub(super) scratch: Scratch,
     /// The bytes of the last page.
     spare: Vec<u8>,
@@ -45,30 +50,61 @@ impl Hand {
         self.spare = page.into_bytes();
     }
 
-    /// Applies those of `records` that start at `from` or later. `shown` names the page.
+    /// Applies those records of `runs` that start at `from` or later. `shown` names the page.
     pub(super) fn bring_up<'a>(
         &mut self,
         page: &mut Page,
         from: Lsn,
-        records: impl Iterator<Item = Kept<'a>>,
+        runs: impl Iterator<Item = Run<'a>>,
         shown: impl Fn() -> String,
     ) -> Result<Brought> {
-        let (space, number) = (page.space(), page.number());
         let mut brought = Brought { to: None, records: 0 };
-        for Kept { kind, start_lsn, end_lsn, bytes } in records {
-            if start_lsn < from {
+        let Hand { applier, known, indexes, .. } = self;
+        for run in runs {
+            if run.end_lsn <= from {
                 continue;
             }
-            let body = parse_body_knowing(&mut self.known, kind, space, bytes).map_err(corrupt)?;
-            let record = Record { start_lsn, end_lsn, space, page: number, kind, bytes, body };
-            self.applier.apply(page, &record).map_err(|e| {
-                Error::new(Code::CorruptRedo, format!("{} can't be brought up to date", shown()))
-                    .cause(e)
-                    .hint("take the backup again; if it happens again, report it, and use --prepare=server meanwhile")
-            })?;
-            brought.to = Some(end_lsn);
-            brought.records += 1;
+            let mut records = lean((page.space(), page.number()), &run, indexes)?;
+            while let Some(record) = records.next(known) {
+                let record = record.map_err(corrupt)?;
+                if record.start_lsn < from {
+                    continue;
+                }
+                applier.apply(page, &record).map_err(|e| {
+                    Error::new(Code::CorruptRedo, format!("{} can't be brought up to date", shown()))
+                        .cause(e)
+                        .hint("take the backup again; if it happens again, report it, and use --prepare=server meanwhile")
+                })?;
+                brought.to = Some(run.end_lsn);
+                brought.records += 1;
+            }
         }
         Ok(brought)
     }
+
+    /// The LSN of the last record that makes what was in its page before irrelevant.
+    pub(super) fn last_init<'a>(
+        &mut self,
+        page: (SpaceId, PageNo),
+        runs: impl Iterator<Item = Run<'a>>,
+    ) -> Option<Lsn> {
+        let mut last = None;
+        for run in runs {
+            let mut records = lean(page, &run, &self.indexes).ok()?;
+            while let Some(record) = records.next(&mut self.known) {
+                let record = record.ok()?;
+                if matches!(record.body, Body::InitFilePage { .. }) {
+                    last = Some(record.start_lsn);
+                }
+            }
+        }
+        last
+    }
+}
+
+/// The records of a run.
+fn lean<'a>(page: (SpaceId, PageNo), run: &Run<'a>, indexes: &'a IndexList) -> Result<LeanRun<'a>> {
+    let unknown = || Error::new(Code::Internal, "a kept redo record is of an index that is not known");
+    let index = run.index.map(|number| indexes.get(number).ok_or_else(unknown)).transpose()?;
+    Ok(LeanRun::new(page, run.start_lsn, run.end_lsn, index, run.bytes))
 }

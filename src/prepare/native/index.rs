@@ -1,9 +1,8 @@
 //! Where the records of each page are in a batch.
 
 use super::merge::Batch;
-use super::records::{self, Kept, STRETCH_PAGES};
+use super::records::{self, Run, STRETCH_PAGES};
 use crate::base::{Code, Error, Lsn, Result};
-use crate::innodb::redo::Kind;
 
 /// The records of some neighbouring pages, by page.
 #[derive(Default)]
@@ -15,41 +14,43 @@ pub(super) struct Index {
     begins: Vec<u32>,
 }
 
-/// A record in the batch.
+/// A run in the batch.
 #[derive(Clone, Copy)]
 struct Entry {
     start: Lsn,
     end: Lsn,
     at: u32,
     len: u32,
-    kind: Kind,
+    records: u32,
+    index: Option<u32>,
     slot: u8,
 }
 
 impl Index {
-    /// Looks through the records of `batch`. Gives how many its pages are known to have.
+    /// Looks through the runs of `batch`. Gives how many records its pages are known to have.
     pub(super) fn build(&mut self, batch: &mut Batch, base: Lsn) -> Result<u64> {
         self.found.clear();
-        let (mut counts, mut dropped) = ([0u32; STRETCH_PAGES], 0);
+        let (mut counts, mut dropped) = ([0; STRETCH_PAGES], 0);
         let mut at = 0;
         for end in &batch.ends {
             let mut last = base;
             let mut rest = batch.bytes.get(at..*end).ok_or_else(broken)?;
             while !rest.is_empty() {
-                let (record, slot) = records::take(&mut rest, last).ok_or_else(broken)?;
-                last = record.start_lsn;
+                let (run, slot) = records::take(&mut rest, last).ok_or_else(broken)?;
+                last = run.start_lsn;
                 if batch.landed.as_mut().is_some_and(|landed| landed.has(slot, last)) {
-                    dropped += 1;
+                    dropped += u64::from(run.records);
                     continue;
                 }
                 counts[slot] += 1;
-                let body_at = *end - rest.len() - record.bytes.len();
+                let at = *end - rest.len() - run.bytes.len();
                 self.found.push(Entry {
-                    start: record.start_lsn,
-                    end: record.end_lsn,
-                    at: u32::try_from(body_at).map_err(|_| broken())?,
-                    len: record.bytes.len() as u32,
-                    kind: record.kind,
+                    start: run.start_lsn,
+                    end: run.end_lsn,
+                    at: u32::try_from(at).map_err(|_| broken())?,
+                    len: run.bytes.len() as u32,
+                    records: run.records,
+                    index: run.index,
                     slot: slot as u8,
                 });
             }
@@ -78,25 +79,23 @@ impl Index {
         }
     }
 
-    /// How many records a page has.
-    pub(super) fn count(&self, slot: usize) -> usize {
-        self.range(slot).len()
+    /// Whether a page has records.
+    pub(super) fn has(&self, slot: usize) -> bool {
+        !self.range(slot).is_empty()
     }
 
-    /// The records of a page, in the order of the log.
-    pub(super) fn records<'a>(&'a self, bytes: &'a [u8], slot: usize) -> impl Iterator<Item = Kept<'a>> {
+    /// How many records there are.
+    pub(super) fn records(&self) -> u64 {
+        self.found.iter().map(|run| u64::from(run.records)).sum()
+    }
+
+    /// The runs of a page, in the order of the log.
+    pub(super) fn runs<'a>(&'a self, bytes: &'a [u8], slot: usize) -> impl Iterator<Item = Run<'a>> {
         self.order[self.range(slot)].iter().map(move |number| {
-            let Entry { start, end, at, len, kind, .. } = self.found[*number as usize];
+            let Entry { start, end, at, len, records, index, .. } = self.found[*number as usize];
             let bytes = &bytes[at as usize..][..len as usize];
-            Kept { kind, start_lsn: start, end_lsn: end, bytes }
+            Run { start_lsn: start, end_lsn: end, records, index, bytes }
         })
-    }
-
-    /// The LSN of a page's last record that makes what was in it before irrelevant.
-    pub(super) fn last_init(&self, slot: usize) -> Option<Lsn> {
-        let entries = self.order[self.range(slot)].iter().map(|number| &self.found[*number as usize]);
-        let mut inits = entries.filter(|e| matches!(e.kind, Kind::InitFilePage | Kind::InitFilePage2));
-        inits.next_back().map(|entry| entry.start)
     }
 
     fn range(&self, slot: usize) -> std::ops::Range<usize> {

@@ -1,27 +1,35 @@
 //! Pages written twice, so that a kill or a power cut in the middle of a page leaves one whole image of it.
 //!
-//! Each thread has a file in the copy's folder. Pages that are done go there first. When so many have gathered, the file is
-//! synced; then they are written to their places, which are synced in their turn; then the file is used again from its
-//! beginning. An entry has up to a stretch of neighbouring pages: `xbrecvJ2`, CRC-32C of all that follows, number of the
-//! round, space id, page length, first page, number of pages (4 bytes each, little-endian), images. A page that is
-//! found damaged by a later run is put back from the journal; entries that are not whole, or of another round than the
-//! first, were not followed by any write, or all that followed is durable.
+//! Each thread has a file in the copy's folder. Pages that are done go there first. When so many have gathered (a round), what
+//! they are is written at the head of the file, which is synced; then they are written to their places, which are synced in
+//! their turn; then the file is used again from its beginning. A page that is found damaged by a later run is put back from
+//! the journal, if that has a sound image of it. A head that is older than the images behind it, or not whole, belongs to
+//! pages that are sound in their places.
+//!
+//! Images begin at [`HEAD_LEN`], one behind the other, so that they lie at the borders of memory pages, where copying is
+//! fastest. Before them (numbers of 4 bytes, little-endian): `xbrecvJ3`, CRC-32C of what follows, number of entries; each is
+//! space id, page length, first page, number of pages.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::log::read_up_to;
 use super::records::STRETCH_PAGES;
 use super::spaces::{OpenSpace, Spaces};
-use crate::base::{Code, Error, PageNo, Result, SpaceId};
-use crate::innodb::page::{Expected, LOGICAL_MAX, Scratch, verify};
+use crate::base::{Code, Error, PageBuffer, PageNo, Result, SpaceId};
+use crate::innodb::page::{Expected, LOGICAL_MAX, PageLayout, Scratch, Verdict, verify};
 use crate::prepare::Datadir;
 
-const MAGIC: &[u8; 8] = b"xbrecvJ2";
+const MAGIC: &[u8; 8] = b"xbrecvJ3";
 const CRC_AT: usize = 8;
-const HEAD_LEN: usize = 32;
+const COUNT_AT: usize = 12;
+const ENTRIES_AT: usize = 16;
+const ENTRY_LEN: usize = 16;
+const HEAD_LEN: usize = 64 << 10;
+const ENTRIES_MAX: usize = (HEAD_LEN - ENTRIES_AT) / ENTRY_LEN;
 const NAME: &str = "#xbrecv-journal-";
 /// Pages of a round: each costs two syncs.
 const ROUND_LEN: u64 = 64 << 20;
@@ -30,11 +38,20 @@ const ROUND_LEN: u64 = 64 << 20;
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
-    round: u32,
+    /// Bytes of images of this round.
     len: u64,
-    /// What waits for its place: where it begins in the journal, its first page, and how long it is.
-    waiting: Vec<(u64, Arc<OpenSpace>, PageNo, usize)>,
-    buffer: Vec<u8>,
+    /// What waits for its place, in the order of the images.
+    waiting: Vec<(Arc<OpenSpace>, Entry)>,
+    buffer: PageBuffer,
+}
+
+/// Pages that follow each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Entry {
+    space: SpaceId,
+    page_len: usize,
+    first: PageNo,
+    count: usize,
 }
 
 impl Journal {
@@ -44,26 +61,18 @@ impl Journal {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         let file = file.and_then(|file| File::open(root)?.sync_all().map(|()| file));
         let file = file.map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
-        Ok(Journal { path, file, round: 1, len: 0, waiting: Vec::new(), buffer: Vec::new() })
+        Ok(Journal { path, file, len: 0, waiting: Vec::new(), buffer: PageBuffer::new(0) })
     }
 
     /// Takes pages that follow each other.
     pub(super) fn write(&mut self, space: &Arc<OpenSpace>, first: PageNo, images: &[u8]) -> Result<()> {
         let page_len = space.layout.physical();
-        let buffer = &mut self.buffer;
-        buffer.clear();
-        buffer.extend_from_slice(MAGIC);
-        buffer.extend_from_slice(&[0; 4]);
-        for number in [self.round, space.id.0, page_len as u32, first.0, (images.len() / page_len) as u32] {
-            buffer.extend_from_slice(&number.to_le_bytes());
-        }
-        buffer.extend_from_slice(images);
-        let crc = crc32c::crc32c(&buffer[CRC_AT + 4..]);
-        buffer[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
-        self.file.write_all_at(buffer, self.len).map_err(|e| failed(&self.path, e))?;
-        self.waiting.push((self.len + HEAD_LEN as u64, space.clone(), first, images.len()));
-        self.len += self.buffer.len() as u64;
-        if self.len >= ROUND_LEN { self.flush() } else { Ok(()) }
+        let entry = Entry { space: space.id, page_len, first, count: images.len() / page_len };
+        let at = HEAD_LEN as u64 + self.len;
+        self.file.write_all_at(images, at).map_err(|e| failed(&self.path, e))?;
+        self.waiting.push((space.clone(), entry));
+        self.len += images.len() as u64;
+        if self.len >= ROUND_LEN || self.waiting.len() == ENTRIES_MAX { self.flush() } else { Ok(()) }
     }
 
     /// Brings to their places what waits.
@@ -71,19 +80,22 @@ impl Journal {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        self.file.sync_data().map_err(|e| failed(&self.path, e))?;
+        let head = head(self.waiting.iter().map(|(_, entry)| entry));
+        let written = self.file.write_all_at(&head, 0).and_then(|()| self.file.sync_data());
+        written.map_err(|e| failed(&self.path, e))?;
         let mut synced: Option<Arc<OpenSpace>> = None;
-        for (at, space, first, len) in std::mem::take(&mut self.waiting) {
+        let mut at = HEAD_LEN as u64;
+        for (space, entry) in std::mem::take(&mut self.waiting) {
             if let Some(before) = synced.take_if(|before| before.id != space.id) {
                 before.sync()?;
             }
-            self.buffer.resize(len, 0);
+            self.buffer.resize(entry.len());
             self.file.read_exact_at(&mut self.buffer, at).map_err(|e| failed(&self.path, e))?;
-            space.write(first, &self.buffer)?;
+            space.write(entry.first, &self.buffer)?;
             synced = Some(space);
+            at += entry.len() as u64;
         }
         synced.map_or(Ok(()), |space| space.sync())?;
-        self.round = self.round.wrapping_add(1);
         self.len = 0;
         Ok(())
     }
@@ -122,24 +134,33 @@ pub(super) fn recover(datadir: &Datadir<'_>) -> Result<()> {
 }
 
 fn restore(path: &Path, spaces: &Spaces) -> Result<usize> {
-    let mut journal = BufReader::new(File::open(path).map_err(|e| failed(path, e))?);
-    let (mut scratch, mut now) = (Scratch::new(), Vec::new());
-    let (mut mended, mut round) = (0, None);
-    while let Some(entry) = Entry::read(&mut journal).map_err(|e| failed(path, e))? {
-        if *round.get_or_insert(entry.round) != entry.round {
-            break;
-        }
+    let unreadable = |e| failed(path, e);
+    let journal = File::open(path).map_err(unreadable)?;
+    let mut head = vec![0; HEAD_LEN];
+    let filled = read_up_to(&journal, &mut head, 0).map_err(unreadable)?;
+    let (mut scratch, mut now, mut image) = (Scratch::new(), Vec::new(), Vec::new());
+    let (mut mended, mut at) = (0, HEAD_LEN as u64);
+    for entry in entries(&head[..filled]) {
+        let images_at = at;
+        at += entry.len() as u64;
         let Some(space) = spaces.get(entry.space) else { continue };
         let open = space.open(entry.space)?;
         if entry.page_len != open.layout.physical() {
             continue;
         }
         now.resize(entry.page_len, 0);
-        for (number, image) in (entry.first.0..).zip(entry.images.chunks_exact(entry.page_len)) {
-            let expected = Expected { space: entry.space, page: PageNo(number) };
+        image.resize(entry.page_len, 0);
+        for n in 0..entry.count {
+            let expected =
+                Expected { space: entry.space, page: PageNo(entry.first.0.wrapping_add(n as u32)) };
             let filled = open.read(expected.page, &mut now)?;
-            if filled < now.len() || verify(&now, &open.layout, expected, &mut scratch).is_err() {
-                open.write(expected.page, image)?;
+            if filled == now.len() && verify(&now, &open.layout, expected, &mut scratch).is_ok() {
+                continue;
+            }
+            let image_at = images_at + (n * entry.page_len) as u64;
+            let filled = read_up_to(&journal, &mut image, image_at).map_err(unreadable)?;
+            if filled == image.len() && is_sound(&image, &open.layout, expected, &mut scratch) {
+                open.write(expected.page, &image)?;
                 mended += 1;
             }
         }
@@ -148,44 +169,53 @@ fn restore(path: &Path, spaces: &Spaces) -> Result<usize> {
     Ok(mended)
 }
 
-struct Entry {
-    round: u32,
-    space: SpaceId,
-    page_len: usize,
-    first: PageNo,
-    images: Vec<u8>,
+fn is_sound(image: &[u8], layout: &PageLayout, expected: Expected, scratch: &mut Scratch) -> bool {
+    verify(image, layout, expected, scratch) == Ok(Verdict::Ok)
 }
 
 impl Entry {
-    /// The next one, if it is whole.
-    fn read(from: &mut impl Read) -> io::Result<Option<Entry>> {
-        let mut bytes = vec![0; HEAD_LEN];
-        if !filled(from, &mut bytes)? || !bytes.starts_with(MAGIC) {
-            return Ok(None);
-        }
-        let numbers: Vec<u32> =
-            bytes[CRC_AT..].as_chunks().0.iter().map(|n| u32::from_le_bytes(*n)).collect();
-        let &[crc, round, space, page_len, first, count] = &numbers[..] else { return Ok(None) };
-        if page_len as usize > LOGICAL_MAX || count as usize > STRETCH_PAGES || page_len == 0 {
-            return Ok(None);
-        }
-        bytes.resize(HEAD_LEN + (page_len * count) as usize, 0);
-        if !filled(from, &mut bytes[HEAD_LEN..])? || crc32c::crc32c(&bytes[CRC_AT + 4..]) != crc {
-            return Ok(None);
-        }
-        let images = bytes.split_off(HEAD_LEN);
-        let (space, first, page_len) = (SpaceId(space), PageNo(first), page_len as usize);
-        Ok(Some(Entry { round, space, page_len, first, images }))
+    fn len(&self) -> usize {
+        self.page_len * self.count
+    }
+
+    fn is_possible(&self) -> bool {
+        (1..=LOGICAL_MAX).contains(&self.page_len) && (1..=STRETCH_PAGES).contains(&self.count)
     }
 }
 
-/// Whether there were bytes for all of `into`.
-fn filled(from: &mut impl Read, into: &mut [u8]) -> io::Result<bool> {
-    match from.read_exact(into) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(e) => Err(e),
+fn head<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<u8> {
+    let mut bytes = [MAGIC, &[0; ENTRIES_AT - MAGIC.len()][..]].concat();
+    for Entry { space, page_len, first, count } in entries {
+        for number in [space.0, *page_len as u32, first.0, *count as u32] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
     }
+    let count = (bytes.len() - ENTRIES_AT) / ENTRY_LEN;
+    bytes[COUNT_AT..ENTRIES_AT].copy_from_slice(&(count as u32).to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[COUNT_AT..]);
+    bytes[CRC_AT..COUNT_AT].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// The entries of a head; none where it is not whole.
+fn entries(head: &[u8]) -> Vec<Entry> {
+    let number = |at: usize| Some(u32::from_le_bytes(*head.get(at..)?.first_chunk()?));
+    let read = || {
+        let count = number(COUNT_AT)? as usize;
+        let end = ENTRIES_AT.checked_add(count.checked_mul(ENTRY_LEN)?)?;
+        let is_whole = head.starts_with(MAGIC) && number(CRC_AT)? == crc32c::crc32c(head.get(COUNT_AT..end)?);
+        let entry = |at: usize| {
+            let entry = Entry {
+                space: SpaceId(number(at)?),
+                page_len: number(at + 4)? as usize,
+                first: PageNo(number(at + 8)?),
+                count: number(at + 12)? as usize,
+            };
+            entry.is_possible().then_some(entry)
+        };
+        is_whole.then(|| (ENTRIES_AT..end).step_by(ENTRY_LEN).map(entry).collect::<Option<Vec<_>>>())?
+    };
+    read().unwrap_or_default()
 }
 
 fn failed(path: &Path, e: io::Error) -> Error {
@@ -197,24 +227,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_whole_entry_ends_a_journal() {
-        let mut bytes = [MAGIC, &[0; 4][..]].concat();
-        for number in [9u32, 5, 1024, 3, 2] {
-            bytes.extend_from_slice(&number.to_le_bytes());
+    fn what_is_no_whole_head_has_no_entries() {
+        let entry = |first| Entry { space: SpaceId(5), page_len: 1024, first: PageNo(first), count: 2 };
+        let wanted = [entry(3), entry(70)];
+        let bytes = head(wanted.iter());
+        let longer = [&bytes[..], &[9; 100]].concat();
+        assert_eq!((entries(&bytes), entries(&longer)), (wanted.to_vec(), wanted.to_vec()));
+        for cut in [0, 7, ENTRIES_AT, bytes.len() - 1] {
+            assert_eq!(entries(&bytes[..cut]), [], "{cut}");
         }
-        bytes.extend_from_slice(&[7; 2048]);
-        let crc = crc32c::crc32c(&bytes[CRC_AT + 4..]);
-        bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
-        let entry = Entry::read(&mut &bytes[..]).unwrap().unwrap();
-        assert_eq!((entry.round, entry.space, entry.first), (9, SpaceId(5), PageNo(3)));
-        assert_eq!((entry.page_len, entry.images), (1024, vec![7; 2048]));
-        for cut in [0, 7, HEAD_LEN, bytes.len() - 1] {
-            assert!(Entry::read(&mut &bytes[..cut]).unwrap().is_none(), "{cut}");
-        }
-        for at in [0, CRC_AT, 12, 20, 24, 28, 31, HEAD_LEN, bytes.len() - 1] {
+        for at in 0..bytes.len() {
             let mut other = bytes.clone();
             other[at] ^= 0x80;
-            assert!(Entry::read(&mut &other[..]).unwrap().is_none(), "{at}");
+            assert_eq!(entries(&other), [], "{at}");
         }
+        assert_eq!(entries(&head([Entry { count: STRETCH_PAGES + 1, ..entry(1) }].iter())), []);
     }
 }

@@ -9,19 +9,20 @@
 //! elsewhere there may be redo that is not to be applied, which only the end tells. What can't be done now (a damaged
 //! page, one without content, one with records in the spill file) is left to the end.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use super::gather::{Gathered, lock, promised, store_memory};
+use super::gather::{Gathered, beyond, lock, promised, store_memory};
 use super::hand::Hand;
 use super::index::Index;
 use super::log::Log;
 use super::merge::Batch;
+use super::pieces::{Piece, Pieces};
 use super::records::{STRETCH_PAGES, Stretch};
+use super::sheaf::Sheaf;
 use super::store::Store;
 use super::supply::Supply;
 use super::{corrupt, encrypted};
@@ -134,10 +135,7 @@ impl Live {
         let Some((_, store)) = shared.store.into_inner() else { return Ok(None) };
         let store = store.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((space, page, lsn)) = store.beyond(gathered.end) {
-            let end = gathered.end;
-            return Err(corrupt(format!(
-                "page {page} of tablespace {space} has LSN {lsn}, beyond its end {end}"
-            )));
+            return Err(beyond(space, page, lsn, gathered.end));
         }
         let (applied, pages) = (shared.applied.into_inner(), shared.pages.into_inner());
         Ok(Some(Received { gathered, store, applied, pages }))
@@ -226,7 +224,7 @@ impl Arriving {
             let mut header = [0; FIL_HEADER];
             chunk.copy(at, &mut header);
             let lsn = FilHeader::of(&header).map(FilHeader::lsn).unwrap_or_default();
-            let wanted = has_records && worker.index.count(slot) > 0;
+            let wanted = has_records && worker.index.has(slot);
             if (lsn <= base && !wanted) || !worker.read(space, number, chunk, at) {
                 continue;
             }
@@ -272,14 +270,17 @@ impl Arriving {
         let store = Mutex::new(Store::new(log.start(), store_memory(memory), root));
         let (_, store) = self.store.get_or_init(|| (log.start(), store));
         let mut gathered = Gathered::from(log.checkpoint());
-        let mut busy = Duration::ZERO;
-        let scanned = log.groups(|group| {
-            let begun = Instant::now();
-            gathered.group(group, &mut lock(store), progress)?;
-            busy += begun.elapsed();
-            Ok(ControlFlow::Continue(()))
-        })?;
-        gathered.time = busy;
+        let (mut pieces, mut piece) = (Pieces::of(&log), Piece::default());
+        let mut sheaf = Sheaf::new(log.checkpoint(), None, lock(store).catalog().clone());
+        let mut scanned = log.checkpoint();
+        while pieces.next(&mut piece)? {
+            sheaf.fill(&piece)?;
+            gathered.take(&sheaf, &mut lock(store), progress)?;
+            scanned = sheaf.reached;
+            if sheaf.over {
+                break;
+            }
+        }
         Ok(Some(Found { gathered, scanned, checkpoint: log.checkpoint() }))
     }
 }
@@ -290,6 +291,7 @@ impl Worker {
         if !store.pending(stretch, &mut self.batch.bytes) {
             return false;
         }
+        self.hand.indexes = store.catalog().list();
         self.batch.stretch = Some(stretch);
         self.batch.ends = vec![self.batch.bytes.len()];
         self.batch.landed = None;
@@ -317,8 +319,8 @@ impl Worker {
             return None;
         }
         let mut page = self.hand.load(space.id, number, space.layout, &self.image).ok()?;
-        let records = self.index.records(&self.batch.bytes, slot);
-        let brought = self.hand.bring_up(&mut page, from, records, || number.to_string());
+        let runs = self.index.runs(&self.batch.bytes, slot);
+        let brought = self.hand.bring_up(&mut page, from, runs, || number.to_string());
         let done = brought.ok().and_then(|brought| {
             let to = brought.to?;
             Some((to, brought.records, page.finish(to).ok()?.to_vec()))

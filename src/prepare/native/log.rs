@@ -1,4 +1,4 @@
-//! The redo log of a copy: where it lies, and its groups from the checkpoint on.
+//! The redo log of a copy: where it lies, and its files.
 //!
 //! It is a member `xtrabackup_logfile` (header blocks of a redo file, then log blocks from the checkpoint's on), or the
 //! files of `#innodb_redo/` that [`super::super::redo`] made of it: one after the other, each going on where the one
@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,16 +14,14 @@ use super::finish::{is_ours, remove_dir};
 use super::supply::Supply;
 use super::{corrupt, encrypted};
 use crate::base::format::Format;
-use crate::base::{Code, Error, Lsn, PageBuffer, Result};
+use crate::base::{Code, Error, Lsn, Result};
 use crate::innodb::redo::file::DIRECTORY;
 use crate::innodb::redo::{
-    BLOCK_LEN, BlockState, Fed, FileName, Group, HEAD_LEN, HeadError, RedoFile, RedoHead, ScanError, Scanner,
+    BLOCK_LEN, BlockState, Fed, FileName, HEAD_LEN, HeadError, RedoFile, RedoHead, ScanError, Scanner,
     newest_checkpoint,
 };
 use crate::stream::metadata::LOGFILE;
 
-/// Bytes read at a time.
-const READ_LEN: usize = 1 << 20;
 /// Where the old log waits for its removal while the new one takes its place.
 pub(super) const APPLIED: &str = "#innodb_redo.applied";
 
@@ -68,7 +65,7 @@ pub fn find(root: &Path) -> Result<Option<Place>> {
 
 /// The redo log, its header read.
 pub(super) struct Log {
-    files: Vec<(PathBuf, File, RedoFile)>,
+    pub(super) files: Vec<(PathBuf, File, RedoFile)>,
     checkpoint: Lsn,
     /// Where it still grows.
     supply: Option<Arc<Supply>>,
@@ -115,57 +112,21 @@ impl Log {
         self.checkpoint.block_start()
     }
 
-    /// Gives the groups in their order to `each`, until it breaks or the log ends. The end of the last group given;
-    /// the checkpoint where there is none.
-    pub(super) fn groups(&self, mut each: impl FnMut(&Group<'_>) -> Result<ControlFlow<()>>) -> Result<Lsn> {
-        let mut scanner = Scanner::new(self.checkpoint);
-        let mut buffer = PageBuffer::new(READ_LEN);
-        for (path, file, redo) in &self.files {
-            let Some(mut at) = redo.offset_of(scanner.next_block()) else { continue };
-            loop {
-                let (len, grows) = self.readable(at)?;
-                let filled = read_up_to(file, &mut buffer[..len], at)
-                    .map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
-                let (blocks, rest) = buffer[..filled].as_chunks::<BLOCK_LEN>();
-                for block in blocks {
-                    let goes_on = take(&mut scanner, block)?;
-                    if drain(&mut scanner, &mut each)?.is_break() || !goes_on {
-                        return Ok(self.reached(&scanner));
-                    }
-                }
-                at += filled as u64;
-                if self.supply.is_some() && filled < len {
-                    // A hole at the end of what was written: blocks that were not.
-                    return Ok(self.reached(&scanner));
-                }
-                match (filled == READ_LEN || grows, rest.is_empty()) {
-                    (true, _) => {}
-                    (false, true) => break,
-                    (false, false) => return Err(corrupt("it ends inside a block")),
-                }
-            }
-        }
-        Ok(self.reached(&scanner))
+    /// Whether it is being written.
+    pub(super) fn grows(&self) -> bool {
+        self.supply.is_some()
     }
 
-    /// How much may be read at `at`, and whether more will follow that.
-    fn readable(&self, at: u64) -> Result<(usize, bool)> {
-        let Some(supply) = &self.supply else { return Ok((READ_LEN, false)) };
+    /// Waits for a block at `at`; how much may be read there, not more than `wanted`.
+    pub(super) fn readable(&self, at: u64, wanted: usize) -> Result<usize> {
+        let Some(supply) = &self.supply else { return Ok(wanted) };
         let supplied = supply.wait(at + BLOCK_LEN as u64)?;
-        let len = supplied.until.saturating_sub(at).min(READ_LEN as u64) as usize;
-        match supplied.ended {
-            true => Ok((len, false)),
-            false => Ok((len - len % BLOCK_LEN, true)),
-        }
-    }
-
-    fn reached(&self, scanner: &Scanner) -> Lsn {
-        scanner.recovered_lsn().map_or(self.checkpoint, |lsn| lsn.max(self.checkpoint))
+        Ok(supplied.until.saturating_sub(at).min(wanted as u64) as usize)
     }
 }
 
 /// Feeds a block; false where the log ends with it.
-fn take(scanner: &mut Scanner, block: &[u8; BLOCK_LEN]) -> Result<bool> {
+pub(super) fn take(scanner: &mut Scanner, block: &[u8; BLOCK_LEN]) -> Result<bool> {
     let lsn = scanner.next_block();
     match scanner.feed(block).map_err(scan_error)? {
         Fed::Full => Ok(true),
@@ -174,19 +135,7 @@ fn take(scanner: &mut Scanner, block: &[u8; BLOCK_LEN]) -> Result<bool> {
     }
 }
 
-fn drain(
-    scanner: &mut Scanner,
-    each: &mut impl FnMut(&Group<'_>) -> Result<ControlFlow<()>>,
-) -> Result<ControlFlow<()>> {
-    while let Some(group) = scanner.poll().map_err(scan_error)? {
-        if each(&group)?.is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-    }
-    Ok(ControlFlow::Continue(()))
-}
-
-fn scan_error(e: ScanError) -> Error {
+pub(super) fn scan_error(e: ScanError) -> Error {
     match e {
         ScanError::Encrypted { .. } => encrypted("the redo of the backup"),
         e => corrupt(e),

@@ -3,11 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
+use std::sync::Arc;
 
 use super::records::Stretch;
 use super::spill::{RunReader, Spill};
-use super::store::Landed;
+use super::table::{Landed, Row};
 use crate::base::Lsn;
+use crate::innodb::redo::IndexList;
 
 /// Buffers of runs take so much of the memory for records.
 const BUFFERS_SHARE: u64 = 4;
@@ -15,8 +17,10 @@ const BUFFERS_SHARE: u64 = 4;
 /// What is left of a store.
 pub(super) struct Merge {
     pub(super) base: Lsn,
+    /// What records are kept without.
+    pub(super) indexes: Arc<IndexList>,
     runs: Vec<RunReader>,
-    memory: std::vec::IntoIter<(Stretch, Vec<u8>)>,
+    memory: std::vec::IntoIter<(Stretch, Row)>,
     landed: HashMap<Stretch, Box<Landed>, foldhash::fast::RandomState>,
     /// The next stretch of each source, and the length of its records; the memory is the source behind the runs.
     next: BinaryHeap<Reverse<(Stretch, usize, usize)>>,
@@ -37,13 +41,14 @@ pub(super) struct Batch {
 impl Merge {
     pub(super) fn new(
         base: Lsn,
+        indexes: Arc<IndexList>,
         spill: Option<Spill>,
-        memory: Vec<(Stretch, Vec<u8>)>,
+        memory: Vec<(Stretch, Row)>,
         landed: HashMap<Stretch, Box<Landed>, foldhash::fast::RandomState>,
         memory_len: u64,
     ) -> Merge {
         let runs = spill.map(|spill| spill.into_runs(memory_len / BUFFERS_SHARE)).unwrap_or_default();
-        Merge { base, runs, memory: memory.into_iter(), landed, next: BinaryHeap::new() }
+        Merge { base, indexes, runs, memory: memory.into_iter(), landed, next: BinaryHeap::new() }
     }
 
     /// Looks at the first stretch of every source.
@@ -81,11 +86,8 @@ impl Merge {
         match self.runs.get_mut(source) {
             Some(run) => run.take(len, into),
             None => {
-                let (_, bytes) = self.memory.next().unwrap_or_default();
-                match into.is_empty() {
-                    true => *into = bytes,
-                    false => into.extend_from_slice(&bytes),
-                }
+                let row = self.memory.next().map(|(_, row)| row).unwrap_or_default();
+                row.parts().for_each(|part| into.extend_from_slice(part));
                 Ok(())
             }
         }
@@ -94,7 +96,7 @@ impl Merge {
     fn advance(&mut self, source: usize) -> io::Result<()> {
         let next = match self.runs.get_mut(source) {
             Some(run) => run.next()?,
-            None => self.memory.as_slice().first().map(|(stretch, bytes)| (*stretch, bytes.len())),
+            None => self.memory.as_slice().first().map(|(stretch, row)| (*stretch, row.len())),
         };
         self.next.extend(next.map(|(stretch, len)| Reverse((stretch, source, len))));
         Ok(())

@@ -1,9 +1,10 @@
 //! Redo applied to the pages of a copy by ourselves: crash recovery up to, but without, the rollback.
 //!
-//! 1. [`log`] and [`gather`]: the redo is read once, from its checkpoint to the end of the backup. Records that change
-//!    pages go, more compact than the log has them, into the [`store`], which keeps the records of neighbouring pages
-//!    together and spills to a nameless file what exceeds the memory. On the way fall off: what happened to files, and the
-//!    auto-increment counters ([`dynamic`]).
+//! 1. [`gather`]: the redo is read once, from its checkpoint to the end of the backup, in [`pieces`] that several threads
+//!    understand at the same time ([`sheaf`]); what they say is kept in the order of the log. Records that change pages go,
+//!    at half the size that they have in the log, into the [`store`], which keeps the records of neighbouring pages
+//!    together and spills to a nameless file what exceeds the memory. Those that a page in the page cache has already are
+//!    left out ([`peek`]). On the way fall off: what happened to files, and the auto-increment counters ([`dynamic`]).
 //! 2. Files are created, renamed and removed as the log says ([`super::replay`]); [`spaces`] finds every tablespace by the
 //!    id in its page 0.
 //! 3. [`apply`]: threads take one stretch of pages after the other, in the order of the files, from the [`merge`] of what is
@@ -53,6 +54,7 @@
 //! until all else is durable. In a folder of the user's, pages go through a [`journal`].
 
 mod apply;
+mod catalog;
 mod dynamic;
 mod finish;
 mod gather;
@@ -62,11 +64,15 @@ mod journal;
 mod live;
 mod log;
 mod merge;
+mod peek;
+mod pieces;
 mod records;
+mod sheaf;
 mod spaces;
 mod spill;
 mod store;
 mod supply;
+mod table;
 mod undecided;
 
 use std::collections::BTreeMap;
@@ -109,7 +115,7 @@ pub fn apply(
     let received = live.map(|live| live.finish(datadir)).transpose()?.flatten();
     let (early, (gathered, store)) = match received {
         Some(r) => (Some((r.applied, r.pages)), (r.gathered, r.store)),
-        None => (None, gather::gather(datadir, &log, means)?),
+        None => (None, gather::gather(datadir, &log, peek::asker(datadir), means)?),
     };
     Progress::set(&means.progress.records_total, gathered.records - gathered.dropped);
     let mut notes = replay::apply(datadir, &gathered.events)?;

@@ -1,20 +1,20 @@
 //! Records kept between the scan of the log and their page's turn: the pages of a tablespace are cut into stretches of
-//! [`STRETCH_PAGES`], and the records for one stretch are a run of bytes, more compact than the log has them.
+//! [`STRETCH_PAGES`], and what the log has for one stretch is a row of bytes. Records of one group for one page that follow
+//! each other in the log (a run) are kept together ([`crate::innodb::redo::lean`]), behind:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | type of the record |
-//! | 1 | its page, from the start of the stretch |
-//! | 1–9 | LSN of its first byte, from that of the record before it in the run; from the start of the log for the first |
-//! | 1–5 | from there to the end of its group |
-//! | 1–5 | length of the body |
-//! | … | body, as in the log |
+//! | 1 | the page, from the start of the stretch |
+//! | 1–9 | LSN of the first byte, from that of the run before it in the row; from the start of the log for the first |
+//! | 1–5 | from there to the end of the group |
+//! | 1–5 | how many records |
+//! | 1–5 | number of the index description that they are kept without, plus 1; 0: none |
+//! | 1–5 | length of them all |
 //!
 //! Numbers have seven bits a byte, low ones first; bit 7 says that more follow. It never leaves the process, but goes
 //! through a file.
 
 use crate::base::{Lsn, PageNo, SpaceId};
-use crate::innodb::redo::Kind;
 
 /// Pages of a stretch: a block of a stream with pages of 16 KiB.
 pub(super) const STRETCH_PAGES: usize = 1 << STRETCH_SHIFT;
@@ -49,61 +49,82 @@ impl Stretch {
     }
 }
 
-/// A record without its body's meaning.
+/// A run of records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Kept<'a> {
-    pub(super) kind: Kind,
+pub(super) struct Run<'a> {
     /// LSN of its first byte.
     pub(super) start_lsn: Lsn,
     /// LSN of the end of its group.
     pub(super) end_lsn: Lsn,
-    /// Body.
+    /// How many records.
+    pub(super) records: u32,
+    /// What they are kept without.
+    pub(super) index: Option<u32>,
+    /// The records.
     pub(super) bytes: &'a [u8],
 }
 
-/// Appends a record for the page `slot` of a stretch; `last` is the LSN of the record before it in the run, or that of the
-/// start of the log.
-pub(super) fn put(into: &mut Vec<u8>, last: Lsn, slot: usize, record: &Kept<'_>) {
-    into.push(record.kind as u8);
-    into.push(slot as u8);
-    put_number(into, record.start_lsn.since(last));
-    put_number(into, record.end_lsn.since(record.start_lsn));
-    put_number(into, record.bytes.len() as u64);
-    into.extend_from_slice(record.bytes);
+/// What stands before a run.
+pub(super) struct Head {
+    bytes: [u8; Head::LEN_MAX],
+    len: usize,
 }
 
-/// Takes the first record off `rest`, and which page it is for; `last` as for [`put`]. `None` where the bytes are not what
-/// [`put`] made, or end.
-pub(super) fn take<'a>(rest: &mut &'a [u8], last: Lsn) -> Option<(Kept<'a>, usize)> {
-    let [kind, slot] = *take_array::<2>(rest)?;
-    let kind = Kind::from_number(kind)?;
-    let slot = usize::from(slot);
+impl Head {
+    const LEN_MAX: usize = 1 + 10 * 5;
+
+    /// Of a run for the page `slot` of a stretch; `last` is the first LSN of the run before it in the row, or that of the start
+    /// of the log.
+    pub(super) fn of(run: &Run<'_>, slot: usize, last: Lsn) -> Head {
+        let mut head = Head { bytes: [0; Head::LEN_MAX], len: 1 };
+        head.bytes[0] = slot as u8;
+        head.number(run.start_lsn.since(last));
+        head.number(run.end_lsn.since(run.start_lsn));
+        head.number(u64::from(run.records));
+        head.number(run.index.map_or(0, |number| u64::from(number) + 1));
+        head.number(run.bytes.len() as u64);
+        head
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.byte(value as u8);
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+}
+
+/// Takes the first run off `rest`, and which page it is for; `last` as for [`Head::of`]. `None` where the bytes are not what
+/// was put there, or end.
+pub(super) fn take<'a>(rest: &mut &'a [u8], last: Lsn) -> Option<(Run<'a>, usize)> {
+    let (slot, left) = rest.split_first()?;
+    *rest = left;
+    let slot = usize::from(*slot);
     let start_lsn = last.plus(number(rest)?);
     let end_lsn = start_lsn.plus(number(rest)?);
+    let records = u32::try_from(number(rest)?).ok()?;
+    let index = number(rest)?.checked_sub(1).map(u32::try_from).transpose().ok()?;
     let len = usize::try_from(number(rest)?).ok()?;
     let (bytes, left) = rest.split_at_checked(len)?;
     *rest = left;
-    (slot < STRETCH_PAGES).then_some((Kept { kind, start_lsn, end_lsn, bytes }, slot))
-}
-
-fn take_array<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    let (taken, left) = rest.split_first_chunk()?;
-    *rest = left;
-    Some(taken)
-}
-
-fn put_number(into: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        into.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    into.push(value as u8);
+    (slot < STRETCH_PAGES).then_some((Run { start_lsn, end_lsn, records, index, bytes }, slot))
 }
 
 fn number(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..u64::BITS).step_by(7) {
-        let [byte] = *take_array::<1>(rest)?;
+        let (byte, left) = rest.split_first()?;
+        *rest = left;
         value |= u64::from(byte & 0x7F) << shift;
         if byte & 0x80 == 0 {
             return Some(value);
@@ -129,11 +150,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn records_are_given_back(
+        fn runs_are_given_back(
             base in 0u64..1 << 40,
-            records in prop::collection::vec(
+            runs in prop::collection::vec(
                 (
-                    prop::sample::select(Kind::ALL),
+                    any::<(u32, Option<u32>)>(),
                     0u64..1 << 47,
                     0u64..1 << 29,
                     0..STRETCH_PAGES,
@@ -142,26 +163,27 @@ mod tests {
                 1..40,
             ),
         ) {
-            let (mut run, mut lsn, mut wanted) = (Vec::new(), Lsn(base), Vec::new());
-            for (kind, from, len, slot, bytes) in &records {
+            let (mut row, mut lsn, mut wanted) = (Vec::new(), Lsn(base), Vec::new());
+            for ((records, index), from, len, slot, bytes) in &runs {
                 let start_lsn = lsn.plus(*from);
-                let record = Kept { kind: *kind, start_lsn, end_lsn: start_lsn.plus(*len), bytes };
-                put(&mut run, lsn, *slot, &record);
+                let run = Run { start_lsn, end_lsn: start_lsn.plus(*len), records: *records, index: *index, bytes };
+                row.extend_from_slice(Head::of(&run, *slot, lsn).bytes());
+                row.extend_from_slice(bytes);
                 lsn = start_lsn;
-                wanted.push((record, *slot));
+                wanted.push((run, *slot));
             }
-            let (mut rest, mut lsn, mut found) = (&run[..], Lsn(base), Vec::new());
-            while let Some((record, slot)) = take(&mut rest, lsn) {
-                lsn = record.start_lsn;
-                found.push((record, slot));
+            let (mut rest, mut lsn, mut found) = (&row[..], Lsn(base), Vec::new());
+            while let Some((run, slot)) = take(&mut rest, lsn) {
+                lsn = run.start_lsn;
+                found.push((run, slot));
             }
             prop_assert!(rest.is_empty());
             prop_assert_eq!(found, wanted);
         }
 
         #[test]
-        fn no_bytes_make_it_panic(run in prop::collection::vec(any::<u8>(), 0..64)) {
-            let mut rest = &run[..];
+        fn no_bytes_make_it_panic(row in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut rest = &row[..];
             while take(&mut rest, Lsn(u64::MAX - 5)).is_some() {}
         }
     }

@@ -188,6 +188,12 @@ impl OpenSpace {
         self.files.iter().try_for_each(|file| file.file.sync_data().map_err(|e| failed(file, e)))
     }
 
+    /// The file that a page is in, and where.
+    pub(super) fn at(&self, page: PageNo) -> (&File, u64) {
+        let (file, at, _) = self.place(page, 0);
+        (&file.file, at)
+    }
+
     /// The file that a page is in, for words.
     pub(super) fn shown(&self, page: PageNo) -> String {
         format!("{} page {page}", self.place(page, 0).0.path.display())

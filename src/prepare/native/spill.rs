@@ -1,28 +1,36 @@
 //! The file for records that exceed the memory: runs, each with its stretches in their order.
 //!
-//! In a run: stretch (8 bytes, little-endian), length (8), records; and again. The file has no name and goes away with us.
+//! In a run: stretch (8 bytes, little-endian), length (8), records; and again. A run begins at the border of a memory page,
+//! and all is written and read from such borders on, where the kernel copies fastest. The file has no name and goes away
+//! with us.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::log::read_up_to;
 use super::records::Stretch;
+use super::table::Row;
+use crate::base::PageBuffer;
 
 /// The name that the file has for a moment.
 const NAME: &str = "#xbrecv-redo-records";
 /// Bytes written at a time.
 const WRITE_LEN: usize = 1 << 20;
 const HEAD_LEN: usize = 16;
+const MEMORY_PAGE: u64 = 4096;
 
 /// The file.
 pub(super) struct Spill {
     file: Arc<File>,
+    /// What was written, and what waits to be.
     len: u64,
-    /// Where runs begin; the next one begins where the one before ends.
-    runs: Vec<u64>,
-    buffer: Vec<u8>,
+    buffer: PageBuffer,
+    buffered: usize,
+    runs: Vec<Range<u64>>,
 }
 
 impl Spill {
@@ -34,97 +42,122 @@ impl Spill {
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         std::fs::remove_file(&path)?;
-        Ok(Spill { file: Arc::new(file), len: 0, runs: Vec::new(), buffer: Vec::new() })
+        let buffer = PageBuffer::new(WRITE_LEN);
+        Ok(Spill { file: Arc::new(file), len: 0, buffer, buffered: 0, runs: Vec::new() })
     }
 
     pub(super) fn begin_run(&mut self) {
-        self.runs.push(self.len);
+        self.len = self.len.next_multiple_of(MEMORY_PAGE);
+        self.runs.push(self.len..self.len);
     }
 
     /// The records of a stretch, which lies behind the one before it.
-    pub(super) fn put(&mut self, stretch: Stretch, records: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(&stretch.key().to_le_bytes());
-        self.buffer.extend_from_slice(&(records.len() as u64).to_le_bytes());
-        if records.len() < WRITE_LEN {
-            self.buffer.extend_from_slice(records);
-        } else {
-            self.flush()?;
-            self.file.write_all_at(records, self.len)?;
-            self.len += records.len() as u64;
-        }
-        if self.buffer.len() >= WRITE_LEN { self.flush() } else { Ok(()) }
+    pub(super) fn put(&mut self, stretch: Stretch, records: &Row) -> io::Result<()> {
+        self.append(&stretch.key().to_le_bytes())?;
+        self.append(&(records.len() as u64).to_le_bytes())?;
+        records.parts().try_for_each(|part| self.append(part))
     }
 
     pub(super) fn end_run(&mut self) -> io::Result<()> {
-        self.flush()
+        self.flush()?;
+        if let Some(run) = self.runs.last_mut() {
+            run.end = self.len;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let room = &mut self.buffer[self.buffered..];
+            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.buffered += now.len();
+            bytes = later;
+            if self.buffered == WRITE_LEN {
+                self.flush()?;
+            }
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.len)?;
-        self.len += self.buffer.len() as u64;
-        self.buffer.clear();
+        self.file.write_all_at(&self.buffer[..self.buffered], self.len)?;
+        self.len += self.buffered as u64;
+        self.buffered = 0;
         Ok(())
     }
 
     /// The runs, oldest first; all their buffers together take so many bytes, unless there are very many runs.
     pub(super) fn into_runs(self, memory: u64) -> Vec<RunReader> {
-        const BUFFER_MIN: u64 = 4 << 10;
+        const BUFFER_MIN: u64 = MEMORY_PAGE;
         const BUFFER_MAX: u64 = 256 << 10;
-        let buffer = (memory / self.runs.len().max(1) as u64).clamp(BUFFER_MIN, BUFFER_MAX) as usize;
-        let ends = self.runs.iter().skip(1).copied().chain([self.len]);
-        self.runs
-            .iter()
-            .zip(ends)
-            .map(|(&at, end)| {
-                let section = Section { file: self.file.clone(), at, end };
-                RunReader { from: BufReader::with_capacity(buffer, section) }
-            })
-            .collect()
+        let buffer = (memory / self.runs.len().max(1) as u64).clamp(BUFFER_MIN, BUFFER_MAX);
+        let buffer = (buffer - buffer % MEMORY_PAGE) as usize;
+        let reader = |run| RunReader {
+            file: self.file.clone(),
+            run,
+            buffer: PageBuffer::new(buffer),
+            given: 0,
+            filled: 0,
+        };
+        self.runs.iter().cloned().map(reader).collect()
     }
 }
 
 /// One run, read from its beginning.
 pub(super) struct RunReader {
-    from: BufReader<Section>,
-}
-
-struct Section {
     file: Arc<File>,
-    at: u64,
-    end: u64,
-}
-
-impl Read for Section {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let len = into.len().min(usize::try_from(self.end - self.at).unwrap_or(usize::MAX));
-        let n = self.file.read_at(&mut into[..len], self.at)?;
-        self.at += n as u64;
-        Ok(n)
-    }
+    /// What is not in the buffer yet.
+    run: Range<u64>,
+    buffer: PageBuffer,
+    /// How much of the buffer was given out, and how much is filled.
+    given: usize,
+    filled: usize,
 }
 
 impl RunReader {
     /// The next stretch, and how long its records are; `None` at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<(Stretch, usize)>> {
-        let inside = self.from.get_ref();
-        if self.from.buffer().is_empty() && inside.at == inside.end {
+        if self.given == self.filled && self.run.is_empty() {
             return Ok(None);
         }
-        let mut head = [0; HEAD_LEN];
-        self.from.read_exact(&mut head)?;
-        let (&key, rest) = head.split_first_chunk::<8>().expect("longer than a number");
-        let len = u64::from_le_bytes(*rest.first_chunk().expect("two numbers"));
-        let len =
-            usize::try_from(len).map_err(|_| io::Error::other("spilled records are not what they were"))?;
-        Ok(Some((Stretch::from_key(u64::from_le_bytes(key)), len)))
+        let mut head = Vec::with_capacity(HEAD_LEN);
+        self.take(HEAD_LEN, &mut head)?;
+        let number = |at: usize| Some(u64::from_le_bytes(*head.get(at..)?.first_chunk()?));
+        let len = number(8).and_then(|len| usize::try_from(len).ok());
+        let (key, len) = number(0).zip(len).ok_or_else(broken)?;
+        Ok(Some((Stretch::from_key(key), len)))
     }
 
     /// Appends the records of the stretch at hand.
     pub(super) fn take(&mut self, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
-        let at = into.len();
-        into.resize(at + len, 0);
-        self.from.read_exact(&mut into[at..])
+        let mut wanted = len;
+        while wanted > 0 {
+            if self.given == self.filled {
+                self.fill()?;
+            }
+            let now = wanted.min(self.filled - self.given);
+            into.extend_from_slice(&self.buffer[self.given..][..now]);
+            self.given += now;
+            wanted -= now;
+        }
+        Ok(())
     }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let left = usize::try_from(self.run.end - self.run.start).unwrap_or(usize::MAX);
+        let len = left.min(self.buffer.len());
+        if len == 0 || read_up_to(&self.file, &mut self.buffer[..len], self.run.start)? < len {
+            return Err(broken());
+        }
+        self.run.start += len as u64;
+        (self.given, self.filled) = (0, len);
+        Ok(())
+    }
+}
+
+fn broken() -> io::Error {
+    io::Error::other("spilled records are not what they were")
 }
 
 /// Which stretches may have records in the file.

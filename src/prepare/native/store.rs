@@ -13,63 +13,44 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::catalog::Catalog;
 use super::merge::Merge;
-use super::records::{self, Kept, STRETCH_PAGES, Stretch};
+use super::records::{self, Run, STRETCH_PAGES, Stretch};
 use super::spill::{Filter, Spill};
+use super::table::{Landed, Pending, Pool, Row, Table};
 use crate::base::{Lsn, PageNo, SpaceId};
 
 /// Bytes that a stretch takes beside its records: its place in the table.
-const STRETCH_COST: u64 = 96;
+const STRETCH_COST: u64 = 160;
 /// The same for the LSNs of its pages.
-const LANDED_COST: u64 = 8 * STRETCH_PAGES as u64;
-/// LSNs of pages that have landed take so much of the memory at most.
+const LANDED_COST: u64 = 8 * STRETCH_PAGES as u64 + 16;
+/// LSNs of pages take so much of the memory at most.
 const LANDED_SHARE: u64 = 8;
 /// Dropping must free so much of the memory, or it is done again too soon.
 const WORTH_SHARE: u64 = 4;
-/// A stretch's first bytes.
-const FIRST_LEN: usize = 64;
 /// No stretch has more in memory: positions in it are kept in 32 bits.
 const STRETCH_MAX: usize = 1 << 30;
+
+/// Tells the LSN of a page that is in its file, if that is known.
+pub(super) type Ask = Box<dyn FnMut(SpaceId, PageNo) -> Option<Lsn> + Send>;
 
 /// The records of the log by page.
 pub(super) struct Store {
     base: Lsn,
-    stretches: HashMap<Stretch, Pending, foldhash::fast::RandomState>,
+    catalog: Arc<Catalog>,
+    table: Table,
     /// Memory: what it may be, and what it is.
     memory: u64,
     used: u64,
     landed_used: u64,
+    ask: Option<Ask>,
     /// A stretch has become too long.
     full: bool,
     spill: Option<Spill>,
     spilled: Filter,
     spill_dir: PathBuf,
-}
-
-/// What one stretch waits for.
-struct Pending {
-    records: Vec<u8>,
-    /// LSN of the last of them; that of the start of the log if there is none.
-    last: Lsn,
-    landed: Option<Box<Landed>>,
-}
-
-/// The pages of a stretch that were seen on their way to their file: each has what starts before its LSN.
-#[derive(Clone)]
-pub(super) struct Landed {
-    lsns: [Lsn; STRETCH_PAGES],
-    /// Pages of which records were dropped.
-    dropped: u64,
-}
-
-impl Landed {
-    /// Whether the page has this record.
-    pub(super) fn has(&mut self, slot: usize, start: Lsn) -> bool {
-        let has = start < self.lsns[slot];
-        self.dropped |= u64::from(has) << slot;
-        has
-    }
 }
 
 impl Store {
@@ -78,10 +59,12 @@ impl Store {
     pub(super) fn new(base: Lsn, memory: u64, dir: &Path) -> Store {
         Store {
             base,
-            stretches: HashMap::default(),
+            catalog: Arc::default(),
+            table: Table::new(),
             memory,
             used: 0,
             landed_used: 0,
+            ask: None,
             full: false,
             spill: None,
             spilled: Filter::default(),
@@ -89,30 +72,47 @@ impl Store {
         }
     }
 
-    /// Adds a record; false if its page has it.
-    pub(super) fn push(&mut self, space: SpaceId, page: PageNo, record: &Kept<'_>) -> bool {
-        let (stretch, slot) = Stretch::of(space, page);
-        let pending = pending_of(&mut self.stretches, &mut self.used, stretch, self.base);
-        if pending.landed.as_mut().is_some_and(|landed| landed.has(slot, record.start_lsn)) {
-            return false;
-        }
-        let before = pending.records.capacity();
-        if before == 0 {
-            pending.records.reserve_exact(FIRST_LEN);
-        }
-        records::put(&mut pending.records, pending.last, slot, record);
-        pending.last = record.start_lsn;
-        self.used += (pending.records.capacity() - before) as u64;
-        self.full |= pending.records.len() > STRETCH_MAX;
-        true
+    /// Pages are all there: what they have is left out.
+    pub(super) fn asking(mut self, ask: Ask) -> Store {
+        self.ask = Some(ask);
+        self
     }
 
-    /// The group of records that was added is whole.
-    pub(super) fn end_group(&mut self) -> io::Result<()> {
+    /// The index descriptions that records are kept without.
+    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Adds records of a page; false if the page has them.
+    pub(super) fn push(&mut self, space: SpaceId, page: PageNo, run: &Run<'_>) -> bool {
+        let (stretch, slot) = Stretch::of(space, page);
+        let before = self.table.len();
+        let (pending, pool) = self.table.entry(stretch, self.base);
+        if let Some(ask) = &mut self.ask {
+            if pending.landed.is_none() && self.landed_used + LANDED_COST <= self.memory / LANDED_SHARE {
+                pending.landed = Some(Landed::unknown());
+                self.landed_used += LANDED_COST;
+                self.used += LANDED_COST;
+            }
+            if let Some(landed) = &mut pending.landed {
+                landed.ask(slot, || ask(space, page));
+            }
+        }
+        let has = pending.landed.as_mut().is_some_and(|landed| landed.has(slot, run.start_lsn));
+        if !has {
+            self.used += pending.push(slot, run, pool) as u64;
+            self.full |= pending.row.len() > STRETCH_MAX;
+        }
+        self.used += (self.table.len() - before) as u64 * STRETCH_COST;
+        !has
+    }
+
+    /// The groups of records that were added are whole.
+    pub(super) fn end_groups(&mut self) -> io::Result<()> {
         if self.used <= self.memory && !self.full {
             return Ok(());
         }
-        if !self.full && self.landed_used > 0 {
+        if !self.full && self.landed_used > 0 && self.ask.is_none() {
             self.drop_applied();
             if self.used <= self.memory - self.memory / WORTH_SHARE {
                 return Ok(());
@@ -125,26 +125,24 @@ impl Store {
     /// A page with this LSN is on its way to its file.
     pub(super) fn note_landed(&mut self, space: SpaceId, page: PageNo, lsn: Lsn) {
         let (stretch, slot) = Stretch::of(space, page);
-        let is_new = self.stretches.get(&stretch).is_none_or(|pending| pending.landed.is_none());
-        if is_new {
+        let known = self.table.get(stretch);
+        if known.is_none_or(|pending| pending.landed.is_none()) {
             if self.landed_used + LANDED_COST > self.memory / LANDED_SHARE {
                 return;
             }
             self.landed_used += LANDED_COST;
-            self.used += LANDED_COST;
+            self.used += LANDED_COST + if known.is_none() { STRETCH_COST } else { 0 };
         }
-        let pending = pending_of(&mut self.stretches, &mut self.used, stretch, self.base);
-        let none = || Box::new(Landed { lsns: [Lsn(0); STRETCH_PAGES], dropped: 0 });
-        let landed = pending.landed.get_or_insert_with(none);
-        landed.lsns[slot] = landed.lsns[slot].max(lsn);
+        let (pending, _) = self.table.entry(stretch, self.base);
+        pending.landed.get_or_insert_with(Landed::unknown).note(slot, lsn);
     }
 
     /// Copies all records so far for a stretch; false if there are none, or some of them are not in memory.
     pub(super) fn pending(&self, stretch: Stretch, into: &mut Vec<u8>) -> bool {
         into.clear();
-        match self.stretches.get(&stretch) {
-            Some(pending) if !pending.records.is_empty() && !self.spilled.may_have(stretch) => {
-                into.extend_from_slice(&pending.records);
+        match self.table.get(stretch) {
+            Some(pending) if !pending.row.is_empty() && !self.spilled.may_have(stretch) => {
+                pending.row.parts().for_each(|part| into.extend_from_slice(part));
                 true
             }
             _ => false,
@@ -153,46 +151,43 @@ impl Store {
 
     /// Pages that were taken for newer than `end`, so that they lack records that were dropped.
     pub(super) fn beyond(&self, end: Lsn) -> Option<(SpaceId, PageNo, Lsn)> {
-        self.stretches.iter().find_map(|(stretch, pending)| {
-            let landed = pending.landed.as_ref()?;
-            let is_beyond = |slot: &usize| landed.dropped >> slot & 1 == 1 && landed.lsns[*slot] > end;
-            let slot = (0..STRETCH_PAGES).find(is_beyond)?;
+        self.table.iter().find_map(|Pending { stretch, landed, .. }| {
+            let landed = landed.as_ref()?;
+            let slot = landed.beyond(end)?;
             Some((stretch.space(), stretch.page(slot), landed.lsns[slot]))
         })
     }
 
     /// All records by stretch.
-    pub(super) fn into_merge(self) -> Merge {
-        let mut rest: Vec<_> = self.stretches.into_iter().collect();
-        rest.sort_unstable_by_key(|(stretch, _)| *stretch);
+    pub(super) fn into_merge(mut self) -> Merge {
         let mut landed = HashMap::default();
-        let mut memory = Vec::with_capacity(rest.len());
-        for (stretch, pending) in rest {
-            landed.extend(pending.landed.map(|pages| (stretch, pages)));
-            if !pending.records.is_empty() {
-                memory.push((stretch, pending.records));
+        let mut memory = Vec::with_capacity(self.table.len());
+        for pending in self.table.take() {
+            landed.extend(pending.landed.map(|pages| (pending.stretch, pages)));
+            if !pending.row.is_empty() {
+                memory.push((pending.stretch, pending.row));
             }
         }
-        Merge::new(self.base, self.spill, memory, landed, self.memory)
+        Merge::new(self.base, self.catalog.list(), self.spill, memory, landed, self.memory)
     }
 
     /// Leaves out what pages have by now.
     fn drop_applied(&mut self) {
-        for pending in self.stretches.values_mut() {
+        for pending in self.table.iter_mut() {
             let Some(landed) = &mut pending.landed else { continue };
-            let (mut kept, mut last) = (Vec::new(), self.base);
-            let (mut rest, mut lsn) = (&pending.records[..], self.base);
-            while let Some((record, slot)) = records::take(&mut rest, lsn) {
-                lsn = record.start_lsn;
-                if !landed.has(slot, lsn) {
-                    records::put(&mut kept, last, slot, &record);
-                    last = lsn;
+            let row = std::mem::take(&mut pending.row);
+            let mut lsn = self.base;
+            let mut kept = Pending { stretch: pending.stretch, row: Row::default(), last: lsn, landed: None };
+            for mut rest in row.parts() {
+                while let Some((run, slot)) = records::take(&mut rest, lsn) {
+                    lsn = run.start_lsn;
+                    if !landed.has(slot, lsn) {
+                        kept.push(slot, &run, &mut Pool::new());
+                    }
                 }
             }
-            kept.shrink_to_fit();
-            self.used -=
-                (pending.records.capacity() - kept.capacity().min(pending.records.capacity())) as u64;
-            (pending.records, pending.last) = (kept, last);
+            self.used = self.used.saturating_sub(row.cost() as u64) + kept.row.cost() as u64;
+            (pending.row, pending.last) = (kept.row, kept.last);
         }
     }
 
@@ -201,35 +196,21 @@ impl Store {
             Some(spill) => spill,
             none => none.insert(Spill::create(&self.spill_dir)?),
         };
-        let mut order: Vec<_> = self.stretches.keys().copied().collect();
-        order.sort_unstable();
         spill.begin_run();
-        for stretch in order {
-            let Some(pending) = self.stretches.get_mut(&stretch) else { continue };
-            let bytes = std::mem::take(&mut pending.records);
-            pending.last = self.base;
-            if !bytes.is_empty() {
-                self.spilled.add(stretch);
-                spill.put(stretch, &bytes)?;
+        for pending in self.table.take() {
+            if !pending.row.is_empty() {
+                self.spilled.add(pending.stretch);
+                spill.put(pending.stretch, &pending.row)?;
+                pending.row.recycle(&mut self.table.pool);
+            }
+            if pending.landed.is_some() {
+                self.table.entry(pending.stretch, self.base).0.landed = pending.landed;
             }
         }
         spill.end_run()?;
-        self.stretches.retain(|_, pending| pending.landed.is_some());
-        self.used = self.stretches.len() as u64 * STRETCH_COST + self.landed_used;
+        self.used = self.table.len() as u64 * STRETCH_COST + self.landed_used;
         Ok(())
     }
-}
-
-fn pending_of<'a>(
-    stretches: &'a mut HashMap<Stretch, Pending, foldhash::fast::RandomState>,
-    used: &mut u64,
-    stretch: Stretch,
-    base: Lsn,
-) -> &'a mut Pending {
-    stretches.entry(stretch).or_insert_with(|| {
-        *used += STRETCH_COST;
-        Pending { records: Vec::new(), last: base, landed: None }
-    })
 }
 
 #[cfg(test)]

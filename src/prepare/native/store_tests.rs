@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::super::index::Index;
 use super::super::merge::Batch;
 use super::*;
-use crate::innodb::redo::Kind;
 
 const BASE: Lsn = Lsn(1 << 20);
 
@@ -41,10 +40,10 @@ fn log(made: &[Made]) -> Vec<(SpaceId, PageNo, Lsn, Lsn, Vec<u8>)> {
 
 fn fill(store: &mut Store, made: &[Made], mut between: impl FnMut(&mut Store, usize)) {
     for (at, (space, page, start_lsn, end_lsn, bytes)) in log(made).iter().enumerate() {
-        let record = Kept { kind: Kind::WriteString, start_lsn: *start_lsn, end_lsn: *end_lsn, bytes };
-        store.push(*space, *page, &record);
+        let run = Run { start_lsn: *start_lsn, end_lsn: *end_lsn, records: 1, index: None, bytes };
+        store.push(*space, *page, &run);
         if made[at].2 {
-            store.end_group().unwrap();
+            store.end_groups().unwrap();
             between(store, at);
         }
     }
@@ -63,10 +62,10 @@ fn drain(store: Store, len_max: usize) -> (Found, usize) {
         last = Some(stretch);
         index.build(&mut batch, BASE).unwrap();
         for slot in 0..STRETCH_PAGES {
-            for record in index.records(&batch.bytes, slot) {
+            for run in index.runs(&batch.bytes, slot) {
                 let page = (stretch.space().0, stretch.page(slot).0);
-                let record = (record.start_lsn, record.end_lsn, record.bytes.to_vec());
-                found.entry(page).or_default().push(record);
+                let run = (run.start_lsn, run.end_lsn, run.bytes.to_vec());
+                found.entry(page).or_default().push(run);
             }
         }
         batches += 1;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::super::index_page::{IndexPage, N_RECS};
 use super::super::page::Page;
+use super::super::shape::Shape;
 use super::super::{Applier, ApplyError};
 use super::{Inflaters, Meta, Zip, compress, unzip};
 use crate::base::{Lsn, PageNo, SpaceId};
@@ -56,10 +57,10 @@ fn layout() -> PageLayout {
     PageLayout::zip(LOGICAL, 2048).unwrap()
 }
 
-fn shape(index: Index) -> std::sync::Arc<super::super::shape::Shape> {
+fn shape(index: Index) -> Shape {
     let body = [index.info(), &[0, 120]].concat();
     let Ok(Body::RecDelete { index, .. }) = parse_body(Kind::RecDelete, SPACE, &body) else { panic!() };
-    Applier::new().shape(&index).unwrap()
+    Shape::compile(&index).unwrap()
 }
 
 /// An empty compressed page.

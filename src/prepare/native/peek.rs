@@ -1,0 +1,60 @@
+//! What pages have already, asked of them before their records are kept.
+//!
+//! Of a page that lies in the page cache the LSN costs a system call, and its records that it has need not be kept. What
+//! would have to be read from a disk is not asked: it will be read once, when its turn comes. A file system in memory always
+//! answers.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::fstatfs;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::spaces::{OpenSpace, Spaces};
+use super::store::Ask;
+use crate::base::{Lsn, PageNo, SpaceId};
+use crate::innodb::page::{FIL_HEADER, FilHeader};
+use crate::prepare::Datadir;
+
+/// Tablespaces that are open at a time.
+const OPEN_MAX: usize = 64;
+/// `TMPFS_MAGIC` of `linux/magic.h`.
+const TMPFS: i64 = 0x0102_1994;
+
+/// Asks the tablespaces of `datadir` as they are now. Where they can't be told from each other, nothing is known.
+pub(super) fn asker(datadir: &Datadir<'_>) -> Ask {
+    let spaces = Spaces::find(datadir, Default::default()).ok();
+    let mut open: HashMap<SpaceId, Option<OpenSpace>> = HashMap::new();
+    Box::new(move |id, page| {
+        if open.len() >= OPEN_MAX && !open.contains_key(&id) {
+            open.clear();
+        }
+        let space = open.entry(id).or_insert_with(|| spaces.as_ref()?.get(id)?.open(id).ok());
+        lsn(space.as_ref()?, page)
+    })
+}
+
+fn lsn(space: &OpenSpace, page: PageNo) -> Option<Lsn> {
+    let mut bytes = [0; FIL_HEADER];
+    let (file, at) = space.at(page);
+    if !read_cached(file, &mut bytes, at) {
+        return None;
+    }
+    let header = FilHeader::of(&bytes)?;
+    let is_it = header.page_no() == page && (header.space_id() == space.id || space.id == SpaceId::SYSTEM);
+    is_it.then(|| header.lsn())
+}
+
+/// Fills `into`, if that takes no wait.
+fn read_cached(file: &File, into: &mut [u8], at: u64) -> bool {
+    let len = into.len();
+    match preadv2(file, &mut [IoSliceMut::new(into)], at, ReadWriteFlags::NOWAIT) {
+        Ok(filled) => filled == len,
+        Err(Errno::OPNOTSUPP) if fstatfs(file).is_ok_and(|fs| fs.f_type == TMPFS) => {
+            file.read_exact_at(into, at).is_ok()
+        }
+        Err(_) => false,
+    }
+}

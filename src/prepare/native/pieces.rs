@@ -1,0 +1,169 @@
+//! The log cut into pieces that can be understood each by itself, by several threads at a time.
+//!
+//! Every block says where the first group starts in it, if one does. A piece begins with such a block and ends with the next
+//! piece's first one, which both have: the groups up to that start are this piece's, the others the next one's. Whether the
+//! blocks are right is not looked at here: who understands a piece checks them all.
+
+use super::corrupt;
+use super::log::{Log, read_up_to};
+use crate::base::{Code, Error, Lsn, PageBuffer, Result};
+use crate::innodb::redo::{BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, GROUP_MAX};
+
+/// Bytes read at a time; a piece has about so many.
+const PIECE_LEN: usize = 1 << 20;
+const MEMORY_PAGE: usize = 4096;
+/// No group is so long that it would need more.
+const PIECE_MAX: usize = GROUP_MAX + GROUP_MAX / 16;
+
+/// Some blocks of the log.
+#[derive(Default)]
+pub(super) struct Piece {
+    /// Which one it is.
+    pub(super) number: u64,
+    bytes: PageBuffer,
+    /// Where the blocks begin in `bytes`.
+    begin: usize,
+    /// LSN of the first block.
+    pub(super) start: Lsn,
+    /// Where the next piece's first group starts, in the last block; `None`: the log ends with this piece.
+    pub(super) next: Option<Lsn>,
+}
+
+impl Piece {
+    pub(super) fn blocks(&self) -> &[[u8; BLOCK_LEN]] {
+        self.bytes[self.begin..].as_chunks().0
+    }
+}
+
+/// Reads a log in pieces.
+pub(super) struct Pieces<'a> {
+    log: &'a Log,
+    /// Bytes read at a time.
+    piece_len: usize,
+    /// The file to read from, by its place in the log.
+    file: usize,
+    /// The block to be read next.
+    read: Lsn,
+    /// What was read and not given out: the next piece's first blocks.
+    rest: Vec<u8>,
+    number: u64,
+    over: bool,
+}
+
+impl<'a> Pieces<'a> {
+    /// From the checkpoint on.
+    pub(super) fn of(log: &'a Log) -> Pieces<'a> {
+        Pieces {
+            log,
+            piece_len: PIECE_LEN,
+            file: 0,
+            read: log.start(),
+            rest: Vec::new(),
+            number: 0,
+            over: false,
+        }
+    }
+
+    /// The next one; false if there is none.
+    pub(super) fn next(&mut self, piece: &mut Piece) -> Result<bool> {
+        if std::mem::replace(&mut self.over, true) {
+            return Ok(false);
+        }
+        piece.start = Lsn(self.read.0 - self.rest.len() as u64);
+        piece.begin = self.begin();
+        let mut len = piece.begin + self.rest.len();
+        piece.bytes.resize(len);
+        piece.bytes[piece.begin..].copy_from_slice(&self.rest);
+        piece.number = self.number;
+        self.number += 1;
+        piece.next = None;
+        let mut looked_at = piece.begin;
+        while len <= PIECE_MAX {
+            piece.bytes.resize(len + self.piece_len.max(len));
+            let filled = self.read(&mut piece.bytes[len..])?;
+            len += filled;
+            piece.bytes.resize(len);
+            if filled == 0 {
+                break;
+            }
+            match cut(&piece.bytes[piece.begin..], looked_at - piece.begin, piece.start) {
+                Cut::At(block, next) => {
+                    self.rest.clear();
+                    self.rest.extend_from_slice(&piece.bytes[piece.begin + block..]);
+                    piece.bytes.resize(piece.begin + block + BLOCK_LEN);
+                    piece.next = Some(next);
+                    self.over = false;
+                    break;
+                }
+                Cut::Ends(with) => {
+                    piece.bytes.resize(piece.begin + with + BLOCK_LEN);
+                    break;
+                }
+                Cut::Nowhere => looked_at = len,
+            }
+        }
+        Ok(len > piece.begin)
+    }
+
+    /// Where the next piece's first block goes, such that what is read lies in its memory pages as it does in the file's: the
+    /// kernel copies faster then ([`PageBuffer`]).
+    fn begin(&self) -> usize {
+        let at = self.log.files.iter().find_map(|(_, _, redo)| redo.offset_of(self.read)).unwrap_or(0);
+        (at as usize).wrapping_sub(self.rest.len()) % MEMORY_PAGE
+    }
+
+    /// Reads whole blocks; none where the log ends.
+    fn read(&mut self, into: &mut [u8]) -> Result<usize> {
+        while let Some((path, file, redo)) = self.log.files.get(self.file) {
+            let Some(at) = redo.offset_of(self.read) else {
+                self.file += 1;
+                continue;
+            };
+            let len = self.log.readable(at, into.len())?;
+            let filled = read_up_to(file, &mut into[..len], at)
+                .map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
+            let whole = filled - filled % BLOCK_LEN;
+            if whole > 0 {
+                self.read = self.read.plus(whole as u64);
+                return Ok(whole);
+            }
+            if filled > 0 && !self.log.grows() {
+                return Err(corrupt("it ends inside a block"));
+            }
+            self.file += 1;
+        }
+        Ok(0)
+    }
+}
+
+/// Where a piece may end.
+enum Cut {
+    /// With this block, in which a group starts there.
+    At(usize, Lsn),
+    /// The log ends with this block, or before it.
+    Ends(usize),
+    Nowhere,
+}
+
+/// Looks for the last block from `from` on that a group starts in, as far as the log goes.
+fn cut(bytes: &[u8], from: usize, start: Lsn) -> Cut {
+    const PAYLOAD: std::ops::Range<u16> = BLOCK_HEADER as u16..(BLOCK_LEN - BLOCK_TRAILER) as u16;
+    let mut found = Cut::Nowhere;
+    let (blocks, _) = bytes.as_chunks::<BLOCK_LEN>();
+    for (n, bytes) in blocks.iter().enumerate().skip(from / BLOCK_LEN) {
+        let (at, block) = (n * BLOCK_LEN, Block::of(bytes));
+        let lsn = start.plus(at as u64);
+        if !block.is_of(lsn) || usize::from(block.data_len()) != BLOCK_LEN {
+            return Cut::Ends(at);
+        }
+        // The first block is where this piece begins itself.
+        if let Some(group) = block.first_group().filter(|group| n > 0 && PAYLOAD.contains(group)) {
+            found = Cut::At(at, lsn.plus(u64::from(group)));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "pieces_tests.rs"]
+mod tests;

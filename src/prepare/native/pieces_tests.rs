@@ -1,0 +1,150 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::super::catalog::Catalog;
+use super::super::log::Place;
+use super::super::sheaf::Sheaf;
+use super::super::store::Store;
+use super::super::table::Landed;
+use super::*;
+use crate::innodb::redo::index_info::KnownIndexes;
+use crate::innodb::redo::{BlockWriter, LeanRun, RedoFlags, RedoHead, Scanner, lsn};
+use crate::stream::metadata::LOGFILE;
+
+const START: Lsn = Lsn(40 * 512);
+const END: u8 = 31;
+
+/// Descriptions of indexes: of two, and of any in REDUNDANT format.
+const INDEXES: [&[u8]; 3] = [&[1, 1, 0, 2, 0, 2, 0x80, 4, 0, 0], &[1, 1, 0, 1, 0, 1, 0x80, 4], &[1, 0]];
+
+/// A record for a page of space 5: 1BYTE at offset 60, or REC_DELETE of the record at 120.
+fn record(page: u8) -> Vec<u8> {
+    let page = page & 0x7F;
+    match INDEXES.get(usize::from(page % 4)) {
+        Some(index) => [&[69, 5, page], *index, &[0, 120]].concat(),
+        None => vec![1, 5, page, 0, 60, 7],
+    }
+}
+
+/// A group of so many records, each for the page after the one before; of one record without an end of its own.
+fn group(records: u16) -> Vec<u8> {
+    if records == 0 {
+        return vec![32];
+    }
+    let mut group: Vec<u8> = (0..records).flat_map(|n| record((n / 3) as u8)).collect();
+    if records == 1 {
+        group[0] |= 0x80;
+    } else {
+        group.push(END);
+    }
+    group
+}
+
+fn write_log(root: &Path, groups: &[Vec<u8>], checkpoint: Lsn) -> Vec<[u8; BLOCK_LEN]> {
+    let mut writer = BlockWriter::new(START);
+    groups.iter().for_each(|group| writer.push_group(group));
+    let (blocks, _) = writer.finish();
+    let head = RedoHead {
+        uuid: 7,
+        start_lsn: START,
+        creator: "MySQL 9.7.4".into(),
+        flags: RedoFlags::default(),
+        checkpoints: [Some(checkpoint); 2],
+        encryption: None,
+    };
+    let head = head.build(crate::base::format::Format::MySql8);
+    std::fs::write(root.join(LOGFILE), [&head[..], blocks.as_flattened()].concat()).unwrap();
+    blocks
+}
+
+/// Every record in words, with the end of its group; and the end.
+type Said = (Vec<(String, Lsn)>, Lsn);
+
+fn at_once(blocks: &[[u8; BLOCK_LEN]], checkpoint: Lsn) -> Said {
+    let mut scanner = Scanner::new(checkpoint);
+    let mut records = Vec::new();
+    for block in &blocks[(checkpoint.block_start().since(START) / 512) as usize..] {
+        scanner.feed(block).unwrap();
+        while let Some(group) = scanner.poll().unwrap() {
+            let end = group.end_lsn;
+            let changes = group.records().filter(|record| record.kind.is_page_change());
+            records.extend(changes.map(|record| (record.to_string(), end)));
+        }
+    }
+    (records, scanner.recovered_lsn().map_or(checkpoint, |lsn| lsn.max(checkpoint)))
+}
+
+fn in_pieces(root: &Path, piece_len: usize, checkpoint: Lsn) -> (Said, u64) {
+    let log = Log::open(&Place::Logfile(root.join(LOGFILE))).unwrap();
+    let mut pieces = Pieces { piece_len, ..Pieces::of(&log) };
+    let catalog = Arc::new(Catalog::default());
+    let (mut piece, mut sheaf) = (Piece::default(), Sheaf::new(checkpoint, None, catalog.clone()));
+    let (mut records, mut reached, mut number) = (Vec::new(), checkpoint, 0);
+    while pieces.next(&mut piece).unwrap() {
+        assert_eq!(piece.number, number);
+        number += 1;
+        sheaf.fill(&piece).unwrap();
+        let (indexes, mut known) = (catalog.list(), KnownIndexes::default());
+        for (space, page, run) in sheaf.runs() {
+            let index = run.index.map(|number| indexes.get(number).unwrap());
+            let mut lean = LeanRun::new((space, page), run.start_lsn, run.end_lsn, index, run.bytes);
+            let before = records.len();
+            while let Some(record) = lean.next(&mut known) {
+                records.push((record.unwrap().to_string(), run.end_lsn));
+            }
+            assert_eq!(records.len() - before, run.records as usize);
+        }
+        reached = sheaf.reached;
+        if sheaf.over {
+            break;
+        }
+    }
+    ((records, reached), number)
+}
+
+proptest! {
+    #[test]
+    fn pieces_say_what_the_whole_says(
+        records in prop::collection::vec(prop_oneof![8 => 0..40u16, 1 => 0..900u16], 0..60),
+        piece_blocks in 1..12usize,
+        checkpoint_group in any::<prop::sample::Index>(),
+    ) {
+        let groups: Vec<_> = records.iter().map(|n| group(*n)).collect();
+        let before: usize = groups.iter().take(checkpoint_group.index(groups.len() + 1)).map(Vec::len).sum();
+        let checkpoint = lsn::advance(START, before as u64);
+        let dir = tempfile::tempdir().unwrap();
+        let blocks = write_log(dir.path(), &groups, checkpoint);
+        let (said, _) = in_pieces(dir.path(), piece_blocks * BLOCK_LEN, checkpoint);
+        prop_assert_eq!(said, at_once(&blocks, checkpoint));
+    }
+}
+
+#[test]
+fn a_log_has_many_pieces_and_its_runs_reach_the_store() {
+    let groups: Vec<_> = (0..3000).map(|n| group(n % 7)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint = lsn::first_payload(START);
+    write_log(dir.path(), &groups, checkpoint);
+    let ((records, _), pieces) = in_pieces(dir.path(), 4096, checkpoint);
+    assert!(pieces > 10, "{pieces}");
+    let mut store = Store::new(START, 1 << 20, dir.path());
+    let log = Log::open(&Place::Logfile(dir.path().join(LOGFILE))).unwrap();
+    let (mut all, mut piece, mut sheaf) =
+        (Pieces::of(&log), Piece::default(), Sheaf::new(checkpoint, None, store.catalog().clone()));
+    assert!(all.next(&mut piece).unwrap());
+    sheaf.fill(&piece).unwrap();
+    assert_eq!((sheaf.put(&mut store), sheaf.records), (0, (0..3000u64).map(|n| n % 7).sum()));
+    assert_eq!(sheaf.records, records.len() as u64);
+    assert!(store.catalog().list().get(1).is_some());
+}
+
+#[test]
+fn a_page_is_asked_once_for_its_lsn() {
+    let mut landed = Landed::unknown();
+    landed.ask(3, || Some(Lsn(500)));
+    landed.ask(3, || unreachable!());
+    assert!(landed.has(3, Lsn(499)) && !landed.has(3, Lsn(500)) && !landed.has(4, Lsn(1)));
+    assert_eq!((landed.beyond(Lsn(499)), landed.beyond(Lsn(500))), (Some(3), None));
+}

@@ -1,0 +1,211 @@
+//! What a piece of the log says: the records for pages, and what does not belong to a page beside them.
+
+use std::sync::Arc;
+
+use super::catalog::Catalog;
+use super::corrupt;
+use super::dynamic::Dynamic;
+use super::log::{scan_error, take};
+use super::pieces::Piece;
+use super::records::Run;
+use super::store::Store;
+use crate::base::{Lsn, PageNo, Result, SpaceId};
+use crate::innodb::redo::{
+    Body, FileEvent, Group, IndexNumbers, Kind, RawRecord, ScanError, Scanner, file_events, lean,
+};
+
+/// Whole groups, understood. Its memory is used for one piece after the other.
+pub(super) struct Sheaf {
+    scanner: Scanner,
+    checkpoint: Lsn,
+    /// Groups that end behind this are not wanted.
+    promised: Option<Lsn>,
+    catalog: Arc<Catalog>,
+    numbers: IndexNumbers,
+    bytes: Vec<u8>,
+    runs: Vec<Bound>,
+    /// Where the last record ends in the payload of the log.
+    last_end: u64,
+    pub(super) events: Vec<FileEvent>,
+    pub(super) dynamic: Dynamic,
+    /// Number of records for pages.
+    pub(super) records: u64,
+    /// The end of the last group that was taken in, if there is one.
+    pub(super) end: Option<Lsn>,
+    /// How far the log was read.
+    pub(super) reached: Lsn,
+    /// The log ends here, or nothing more of it is wanted.
+    pub(super) over: bool,
+}
+
+/// A run of records in a sheaf.
+struct Bound {
+    space: SpaceId,
+    page: PageNo,
+    start: Lsn,
+    end: Lsn,
+    records: u32,
+    len: u32,
+    index: Described,
+}
+
+/// Whether records of a run describe an index.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Described {
+    Not,
+    /// The description has this number and was left out; without a number it stands in the record.
+    By(Option<u32>),
+}
+
+impl Described {
+    /// What it is for both together; `None` if they can't be in one run.
+    fn and(self, other: Described) -> Option<Described> {
+        match (self, other) {
+            (one, Described::Not) => Some(one),
+            (Described::Not, other) => Some(other),
+            (one, other) => (one == other).then_some(one),
+        }
+    }
+
+    fn number(self) -> Option<u32> {
+        match self {
+            Described::Not => None,
+            Described::By(number) => number,
+        }
+    }
+}
+
+impl Sheaf {
+    /// Of a log with this checkpoint.
+    pub(super) fn new(checkpoint: Lsn, promised: Option<Lsn>, catalog: Arc<Catalog>) -> Sheaf {
+        Sheaf {
+            scanner: Scanner::new(checkpoint),
+            checkpoint,
+            promised,
+            catalog,
+            numbers: IndexNumbers::default(),
+            bytes: Vec::new(),
+            runs: Vec::new(),
+            last_end: 0,
+            events: Vec::new(),
+            dynamic: Dynamic::default(),
+            records: 0,
+            end: None,
+            reached: checkpoint,
+            over: false,
+        }
+    }
+
+    /// Understands a piece.
+    pub(super) fn fill(&mut self, piece: &Piece) -> Result<()> {
+        self.clear();
+        let mut scanner = std::mem::replace(&mut self.scanner, Scanner::new(self.checkpoint));
+        scanner.restart(piece.start);
+        let filled = self.fill_from(&mut scanner, piece);
+        self.scanner = scanner;
+        filled
+    }
+
+    fn fill_from(&mut self, scanner: &mut Scanner, piece: &Piece) -> Result<()> {
+        self.over = piece.next.is_none();
+        for block in piece.blocks() {
+            let goes_on = take(scanner, block)?;
+            while piece.next.is_none() || scanner.recovered_lsn() != piece.next {
+                let Some(group) = scanner.poll().map_err(scan_error)? else { break };
+                if let Some(promised) = self.promised.filter(|promised| group.end_lsn > *promised) {
+                    // Groups behind the end may be of transactions that are not in the backup.
+                    (self.reached, self.over) = (promised, true);
+                    return Ok(());
+                }
+                self.group(&group);
+            }
+            if !goes_on {
+                self.over = true;
+                break;
+            }
+        }
+        self.reached = scanner.recovered_lsn().map_or(self.checkpoint, |lsn| lsn.max(self.checkpoint));
+        match piece.next {
+            Some(next) if !self.over && scanner.recovered_lsn() != Some(next) => {
+                Err(corrupt(ScanError::Desync { expected: next }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.runs.clear();
+        self.events.clear();
+        self.dynamic = Dynamic::default();
+        (self.records, self.end) = (0, None);
+    }
+
+    fn group(&mut self, group: &Group<'_>) {
+        let first = self.runs.len();
+        for record in group.page_changes() {
+            self.record(&record, first);
+        }
+        self.runs[first..].iter_mut().for_each(|run| run.end = group.end_lsn);
+        let is_beside = |kind: Kind| !kind.is_page_change() && kind != Kind::MultiRecEnd;
+        if group.outline().any(|(kind, ..)| is_beside(kind)) {
+            self.beside(group);
+        }
+        self.end = Some(group.end_lsn);
+    }
+
+    /// Adds a record to the last run of its group, whose first is `first`, or makes a new one.
+    #[inline]
+    fn record(&mut self, record: &RawRecord<'_>, first: usize) {
+        let number = match record.index {
+            [] => None,
+            index => self.numbers.get(index, |index| self.catalog.number(index)),
+        };
+        let index = if record.kind.has_index() { Described::By(number) } else { Described::Not };
+        let before = self.bytes.len();
+        lean::put(&mut self.bytes, record, number.is_some());
+        let len = (self.bytes.len() - before) as u32;
+        self.records += 1;
+        let follows = std::mem::replace(&mut self.last_end, record.at.end) == record.at.start;
+        if let Some(run) = self.runs[first..].last_mut()
+            && follows
+            && (run.page, run.space) == (record.page, record.space)
+            && let Some(both) = run.index.and(index)
+        {
+            (run.records, run.len, run.index) = (run.records + 1, run.len + len, both);
+            return;
+        }
+        let (space, page, start) = (record.space, record.page, record.start_lsn());
+        self.runs.push(Bound { space, page, start, end: start, records: 1, len, index });
+    }
+
+    /// What does not belong to a page.
+    fn beside(&mut self, group: &Group<'_>) {
+        self.events.extend(file_events(group));
+        if !group.outline().any(|(kind, ..)| kind == Kind::TableDynamicMeta) {
+            return;
+        }
+        for record in group.records() {
+            if let Body::DynamicMeta { table, version, meta } = &record.body {
+                self.dynamic.note(*table, *version, meta);
+            }
+        }
+    }
+
+    /// The records for pages.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (SpaceId, PageNo, Run<'_>)> {
+        let mut rest = &self.bytes[..];
+        self.runs.iter().map(move |run| {
+            let (bytes, left) = rest.split_at(run.len as usize);
+            rest = left;
+            let (start_lsn, end_lsn, index) = (run.start, run.end, run.index.number());
+            (run.space, run.page, Run { start_lsn, end_lsn, records: run.records, index, bytes })
+        })
+    }
+
+    /// Gives all records to the store; how many of them their pages have.
+    pub(super) fn put(&self, store: &mut Store) -> u64 {
+        let has = self.runs().filter(|(space, page, run)| !store.push(*space, *page, run));
+        has.map(|(.., run)| u64::from(run.records)).sum()
+    }
+}
