@@ -1,8 +1,9 @@
 //! What pages have already, asked of them before their records are kept.
 //!
-//! Of a page that lies in the page cache the LSN costs a system call, and its records that it has need not be kept. What
-//! would have to be read from a disk is not asked: it will be read once, when its turn comes. A file system in memory always
-//! answers.
+//! A page that lies in the page cache is read by one system call, and the records that it has need not be kept. Since it
+//! may not be read again then, it is verified here: what a page that is not whole says of itself is not believed, and its
+//! turn comes later. What would have to be read from a disk is not asked: it will be read once, when its turn comes. A file
+//! system in memory always answers.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,8 +15,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::spaces::{OpenSpace, Spaces};
 use super::store::Ask;
-use crate::base::{Lsn, PageNo, SpaceId};
-use crate::innodb::page::{FIL_HEADER, FilHeader};
+use crate::base::{Lsn, PageBuffer, PageNo, SpaceId};
+use crate::innodb::page::{Expected, FilHeader, LOGICAL_MAX, Scratch, Verdict, verify};
 use crate::prepare::Datadir;
 
 /// Tablespaces that are open at a time.
@@ -27,24 +28,25 @@ const TMPFS: i64 = 0x0102_1994;
 pub(super) fn asker(datadir: &Datadir<'_>) -> Ask {
     let spaces = Spaces::find(datadir, Default::default()).ok();
     let mut open: HashMap<SpaceId, Option<OpenSpace>> = HashMap::new();
+    let (mut bytes, mut scratch) = (PageBuffer::new(LOGICAL_MAX), Scratch::new());
     Box::new(move |id, page| {
         if open.len() >= OPEN_MAX && !open.contains_key(&id) {
             open.clear();
         }
         let space = open.entry(id).or_insert_with(|| spaces.as_ref()?.get(id)?.open(id).ok());
-        lsn(space.as_ref()?, page)
+        lsn(space.as_ref()?, page, &mut bytes, &mut scratch)
     })
 }
 
-fn lsn(space: &OpenSpace, page: PageNo) -> Option<Lsn> {
-    let mut bytes = [0; FIL_HEADER];
+fn lsn(space: &OpenSpace, page: PageNo, buffer: &mut [u8], scratch: &mut Scratch) -> Option<Lsn> {
+    let bytes = buffer.get_mut(..space.layout.physical())?;
     let (file, at) = space.at(page);
-    if !read_cached(file, &mut bytes, at) {
+    if !read_cached(file, bytes, at) {
         return None;
     }
-    let header = FilHeader::of(&bytes)?;
-    let is_it = header.page_no() == page && (header.space_id() == space.id || space.id == SpaceId::SYSTEM);
-    is_it.then(|| header.lsn())
+    let expected = Expected { space: space.id, page };
+    let is_whole = verify(bytes, &space.layout, expected, scratch) == Ok(Verdict::Ok);
+    FilHeader::of(bytes).filter(|_| is_whole).map(|header| header.lsn())
 }
 
 /// Fills `into`, if that takes no wait.
