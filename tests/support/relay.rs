@@ -45,7 +45,7 @@ struct State {
     swallows: AtomicBool,
     /// Bytes that the sender gave to the line.
     sent: AtomicU64,
-    /// What the sender gave to the line, in pieces as it came, if that is wanted.
+    /// What came to the receiver, in pieces as it came, if that is wanted.
     recorded: Mutex<Option<Vec<Vec<u8>>>>,
     tasks: Mutex<Vec<AbortHandle>>,
     /// Of UDP: the sockets towards the receiver, by sender.
@@ -81,7 +81,8 @@ impl Relay {
         self.state.sent.load(Relaxed)
     }
 
-    /// From here on everything is written down that the sender says.
+    /// From here on everything is written down that the receiver hears. (Who says to it what it has not heard, because
+    /// it was lost, is just another way for the sender's words.)
     pub fn record(&self) {
         *self.state.recorded.lock().unwrap() = Some(Vec::new());
     }
@@ -154,6 +155,7 @@ async fn pump(
                 sleep(Duration::from_millis(10)).await;
             }
             if forth {
+                state.count(n);
                 state.note(&buffer[..n]);
                 free = free.max(Instant::now()) + Duration::from_secs_f64(n as f64 / state.weather.rate);
                 if free > Instant::now() + Duration::from_millis(2) {
@@ -190,16 +192,16 @@ async fn udp(to: SocketAddr, state: Arc<State>) -> SocketAddr {
     tokio::spawn(async move {
         let mut buffer = vec![0; 65536];
         while let Ok((n, sender)) = front.recv_from(&mut buffer).await {
-            state.note(&buffer[..n]);
+            state.count(n);
             let known = state.ways.lock().unwrap().get(&sender).cloned();
             let way = match known {
                 Some(way) => way,
                 None => {
                     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
                     socket.connect(to).await.unwrap();
-                    let way = deliver(socket.clone(), None);
+                    let way = deliver(socket.clone(), Onwards::To(state.clone()));
                     state.ways.lock().unwrap().insert(sender, way.clone());
-                    let back = deliver(front.clone(), Some(sender));
+                    let back = deliver(front.clone(), Onwards::Back(sender));
                     let task = tokio::spawn(answers(socket, back, state.clone()));
                     state.keep(task.abort_handle());
                     way
@@ -212,16 +214,30 @@ async fn udp(to: SocketAddr, state: Arc<State>) -> SocketAddr {
     address
 }
 
+/// Where packets go.
+enum Onwards {
+    /// To the receiver, by a socket of its own for each sender.
+    To(Arc<State>),
+    /// To this sender.
+    Back(SocketAddr),
+}
+
 /// A line keeps the order of its packets.
-fn deliver(socket: Arc<UdpSocket>, to: Option<SocketAddr>) -> Packets {
+fn deliver(socket: Arc<UdpSocket>, onwards: Onwards) -> Packets {
     let (put, mut take) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     tokio::spawn(async move {
         while let Some((due, packet)) = take.recv().await {
             sleep_until(due).await;
-            let _ = match to {
-                Some(to) => socket.send_to(&packet, to).await,
-                None => socket.send(&packet).await,
-            };
+            match &onwards {
+                Onwards::To(state) => {
+                    if socket.send(&packet).await.is_ok() {
+                        state.note(&packet);
+                    }
+                }
+                Onwards::Back(sender) => {
+                    let _ = socket.send_to(&packet, sender).await;
+                }
+            }
         }
     });
     put
@@ -240,8 +256,11 @@ async fn answers(way: Arc<UdpSocket>, back: Packets, state: Arc<State>) {
 }
 
 impl State {
+    fn count(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Relaxed);
+    }
+
     fn note(&self, bytes: &[u8]) {
-        self.sent.fetch_add(bytes.len() as u64, Relaxed);
         if let Some(pieces) = &mut *self.recorded.lock().unwrap() {
             pieces.push(bytes.to_vec());
         }
