@@ -174,7 +174,8 @@ fn all_ways_lead_to_the_same_copy() {
     prepared(&extracted).says("is prepared");
     assert_same_files(&extracted, &native);
 
-    // Pages that have all their records already are not changed, but looked at all the same.
+    // Pages that have all their records already are looked at all the same: those that are damaged are made again, since
+    // the redo begins before they do.
     for entry in std::fs::read_dir(native.join("load")).unwrap() {
         let path = entry.unwrap().path();
         let mut table = std::fs::read(&path).unwrap();
@@ -182,7 +183,8 @@ fn all_ways_lead_to_the_same_copy() {
         index_pages.for_each(|page| page[20_000] ^= 1);
         std::fs::write(damaged.join("load").join(path.file_name().unwrap()), table).unwrap();
     }
-    said(prepare(&damaged).spawn().unwrap()).failed("corrupt-page");
+    prepared(&damaged).says("is prepared");
+    assert_same_files(&damaged, &native);
 
     // A folder that XtraBackup made.
     let foreign = backup.again(&backup.again_extracted(), "foreign");
