@@ -77,8 +77,7 @@ class Trial:
 
     def xbrecv(self, *options: str) -> Command:
         return Command("xbrecv", [str(self.settings.programs / "xbrecv"), "--progress=none", f"--parallel={self.settings.parallel}",
-                                  f"--mysqld={servers.tool('mysqld')}", f"--use-memory={self.settings.use_memory}", *options,
-                                  str(self.target)])
+                                  f"--use-memory={self.settings.use_memory}", *options, str(self.target)])
 
     def mariadb_backup(self) -> Command:
         scratch = self.logs / "scratch"
