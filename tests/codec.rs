@@ -121,6 +121,27 @@ fn pages(random: &mut Random, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// Frames that decoders leave out may stand anywhere, and reads may end anywhere in them.
+#[test]
+fn skippable_frames_are_left_out_wherever_a_read_ends() {
+    let plain = b"Xabc".to_vec();
+    for compression in [Compression::Lz4, Compression::Zstd(1)] {
+        let frame = wrap(Wraps { compression: Some(compression), cover: None }, std::slice::from_ref(&plain));
+        let skipped = [&0x184D_2A5Eu32.to_le_bytes()[..], &3u32.to_le_bytes(), b"xyz"].concat();
+        let empty = [&0x184D_2A50u32.to_le_bytes()[..], &0u32.to_le_bytes()].concat();
+        let bytes = [&frame[..], &skipped, &empty, &frame, &frame, &skipped, &empty].concat();
+        for step in 1..bytes.len() {
+            let found = unwrap_one(&bytes, &Keys::default(), || step).unwrap();
+            assert_eq!(found, [&plain[..], &plain, &plain].concat(), "{compression} by {step}");
+        }
+        for cut in 1..empty.len() {
+            let cut = &bytes[..bytes.len() - cut];
+            let found = unwrap_one(cut, &Keys::default(), || 1);
+            assert!(matches!(found, Err(CodecError::Cut { .. })), "{compression}: {found:?}");
+        }
+    }
+}
+
 fn compressions() -> impl Strategy<Value = Option<Compression>> {
     prop_oneof![Just(None), Just(Some(Compression::Lz4)), (-5..4i32).prop_map(|l| Some(Compression::Zstd(l)))]
 }

@@ -7,7 +7,7 @@
 use crate::base::PageBuffer;
 
 use super::feed::Feed;
-use super::{CodecError, Layer, PIECE_MAX, Piece, SKIPPABLE_HEAD, skippable};
+use super::{CodecError, Layer, PIECE_MAX, Piece, SKIPPABLE_HEAD, may_be_skippable, skippable};
 
 /// Content, and bytes, of the frames that are given out together, if there are that many at hand.
 const BATCH: usize = 1 << 20;
@@ -203,6 +203,9 @@ impl<F: Format> Frames<F> {
             feed.take(SKIPPABLE_HEAD);
             self.state = State::Skipping(len);
             return Ok(Step::Go);
+        }
+        if may_be_skippable(bytes) {
+            return Ok(if whole > 0 { self.give(feed) } else { Step::Wait });
         }
         let end = scan.advance(bytes).map_err(|f| f.at(F::LAYER, self.frame_at))?;
         let content_said = scan.head.as_ref().and_then(Head::content);

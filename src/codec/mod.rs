@@ -68,6 +68,13 @@ impl std::fmt::Display for Layer {
     }
 }
 
+/// Whether a skippable frame may begin here, of whose head more bytes are needed.
+pub fn may_be_skippable(head: &[u8]) -> bool {
+    let known = &head[..head.len().min(4)];
+    let begins = |magic: u32| magic.to_le_bytes().starts_with(known);
+    !head.is_empty() && head.len() < SKIPPABLE_HEAD && SKIPPABLE.into_iter().any(begins)
+}
+
 /// The length of the content of a skippable frame, if that is what begins here.
 pub fn skippable(head: &[u8]) -> Option<u64> {
     let magic = u32::from_le_bytes(*head.first_chunk()?);
