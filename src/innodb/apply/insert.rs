@@ -197,7 +197,8 @@ fn needs_compression(page: &IndexPage<'_>, shape: &Shape, size: usize) -> Applie
     let data = page.get(HEAP_TOP).checked_sub(HEAP_START).ok_or(Damage("the heap ends before it starts"))?;
     let room = page.b.len() - FIL_TRAILER - 2 * MIN_SLOTS - HEAP_START;
     let directory = |recs: usize| (2 * recs).div_ceil(OWNED_MIN);
-    let free = room.saturating_sub(data + directory(page.n_heap() - 1));
+    let heap_recs = page.n_heap().checked_sub(1).ok_or(Damage("a heap without the infimum"))?;
+    let free = room.saturating_sub(data + directory(heap_recs));
     let garbage = page.get(GARBAGE);
     let free_rebuilt = room.saturating_sub(data.saturating_sub(garbage) + directory(page.get(N_RECS) + 1));
     Ok(garbage != 0 && size > free && size <= free_rebuilt)
