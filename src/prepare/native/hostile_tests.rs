@@ -2,20 +2,14 @@
 
 use proptest::prelude::*;
 
+use super::testing::{Around, START, SYSTEM, TABLE, write_log, write_space};
 use super::*;
 use crate::base::Stop;
 use crate::base::progress::Progress;
-use crate::innodb::page::{SpaceFlags, build_page0, checksum};
-use crate::innodb::redo::{BlockWriter, Kind, RedoFlags, RedoHead, lsn};
+use crate::innodb::redo::{Kind, lsn};
 use crate::prepare::Means;
-use crate::stream::metadata::{BackupCnf, LOGFILE};
+use crate::stream::metadata::LOGFILE;
 use crate::stream::{Chunk, MemberName};
-
-const PAGE_LEN: usize = 16 << 10;
-const PAGES: u32 = 70;
-const START: Lsn = Lsn(40 * 512);
-const TABLE: (&str, SpaceId, u32) = ("t.ibd", SpaceId(5), 0x21);
-const SYSTEM: (&str, SpaceId, u32) = ("ibdata1", SpaceId(0), 0);
 
 /// A group of one record for one of a few pages: one that can be applied, or anything.
 fn group() -> impl Strategy<Value = Vec<u8>> {
@@ -39,40 +33,6 @@ fn group() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn write_log(root: &std::path::Path, groups: &[Vec<u8>]) {
-    let mut writer = BlockWriter::new(START);
-    groups.iter().for_each(|group| writer.push_group(group));
-    let (blocks, _) = writer.finish();
-    let head = RedoHead {
-        uuid: 7,
-        start_lsn: START,
-        creator: "MySQL 9.7.4".into(),
-        flags: RedoFlags::default(),
-        checkpoints: [Some(lsn::first_payload(START)); 2],
-        encryption: None,
-    };
-    let head = head.build(crate::base::format::Format::MySql8);
-    std::fs::write(root.join(LOGFILE), [&head[..], blocks.as_flattened()].concat()).unwrap();
-}
-
-/// A tablespace whose pages are these bytes again and again, with the header and checksum of sound pages but for every
-/// seventh.
-fn write_space(root: &std::path::Path, (name, space, flags): (&str, SpaceId, u32), noise: &[u8]) {
-    let mut bytes = build_page0(space, SpaceFlags(flags), PAGES).unwrap();
-    for number in 1..PAGES {
-        let mut page: Vec<u8> = noise.iter().copied().cycle().take(PAGE_LEN).collect();
-        page[4..8].copy_from_slice(&number.to_be_bytes());
-        page[16..24].copy_from_slice(&(START.0 + u64::from(number)).to_be_bytes());
-        page[24..26].copy_from_slice(&[0x45, 0xBF]);
-        page[34..38].copy_from_slice(&space.0.to_be_bytes());
-        if number % 7 != 0 {
-            checksum::stamp(&mut page, false);
-        }
-        bytes.extend_from_slice(&page);
-    }
-    std::fs::write(root.join(name), bytes).unwrap();
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -85,21 +45,11 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        write_log(root, &groups);
+        write_log(root, &groups, lsn::first_payload(START));
         write_space(root, TABLE, &noise);
         write_space(root, SYSTEM, &noise);
-        let cnf = BackupCnf::parse(b"[mysqld]\ninnodb_data_file_path=ibdata1:12M:autoextend\n").unwrap();
-        let run = root.join("run");
-        let datadir = Datadir {
-            root,
-            run: &run,
-            external: &[],
-            owner: None,
-            cnf: &cnf,
-            gtid_executed: None,
-            end_lsn: None,
-            server_version: None,
-        };
+        let around = Around::of(root);
+        let datadir = around.datadir(root);
         let (progress, stop) = (std::sync::Arc::new(Progress::new()), Stop::new().unwrap());
         let live = arriving.then(|| arrive(root, &progress));
         let place = find_log(root).unwrap().unwrap();

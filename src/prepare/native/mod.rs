@@ -192,5 +192,8 @@ fn too_short(end: Lsn, wanted: Lsn, what: &str) -> Error {
 }
 
 #[cfg(test)]
+mod testing;
+
+#[cfg(test)]
 #[path = "hostile_tests.rs"]
 mod hostile_tests;

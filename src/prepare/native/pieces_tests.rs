@@ -8,13 +8,14 @@ use super::super::log::Place;
 use super::super::sheaf::Sheaf;
 use super::super::store::Store;
 use super::super::table::Landed;
+use super::super::testing::{START, write_log};
 use super::*;
 use crate::innodb::redo::index_info::KnownIndexes;
-use crate::innodb::redo::{BlockWriter, LeanRun, RedoFlags, RedoHead, Scanner, lsn};
+use crate::innodb::redo::{LeanRun, Scanner, lsn};
 use crate::stream::metadata::LOGFILE;
 
-const START: Lsn = Lsn(40 * 512);
 const END: u8 = 31;
+const DUMMY: u8 = 32;
 
 /// Descriptions of indexes: of two, and of any in REDUNDANT format.
 const INDEXES: [&[u8]; 3] = [&[1, 1, 0, 2, 0, 2, 0x80, 4, 0, 0], &[1, 1, 0, 1, 0, 1, 0x80, 4], &[1, 0]];
@@ -31,7 +32,7 @@ fn record(page: u8) -> Vec<u8> {
 /// A group of so many records, each for the page after the one before; of one record without an end of its own.
 fn group(records: u16) -> Vec<u8> {
     if records == 0 {
-        return vec![32];
+        return vec![DUMMY];
     }
     let mut group: Vec<u8> = (0..records).flat_map(|n| record((n / 3) as u8)).collect();
     if records == 1 {
@@ -42,21 +43,10 @@ fn group(records: u16) -> Vec<u8> {
     group
 }
 
-fn write_log(root: &Path, groups: &[Vec<u8>], checkpoint: Lsn) -> Vec<[u8; BLOCK_LEN]> {
-    let mut writer = BlockWriter::new(START);
-    groups.iter().for_each(|group| writer.push_group(group));
-    let (blocks, _) = writer.finish();
-    let head = RedoHead {
-        uuid: 7,
-        start_lsn: START,
-        creator: "MySQL 9.7.4".into(),
-        flags: RedoFlags::default(),
-        checkpoints: [Some(checkpoint); 2],
-        encryption: None,
-    };
-    let head = head.build(crate::base::format::Format::MySql8);
-    std::fs::write(root.join(LOGFILE), [&head[..], blocks.as_flattened()].concat()).unwrap();
-    blocks
+/// As a server logs them whose redo capacity is made smaller: one mini-transaction, of which each is read as a group, and
+/// its end as one more.
+fn dummies(n: usize) -> Vec<u8> {
+    [vec![DUMMY; n], vec![END]].concat()
 }
 
 /// Every record in words, with the end of its group; and the end.
@@ -107,11 +97,17 @@ fn in_pieces(root: &Path, piece_len: usize, checkpoint: Lsn) -> (Said, u64) {
 proptest! {
     #[test]
     fn pieces_say_what_the_whole_says(
-        records in prop::collection::vec(prop_oneof![8 => 0..40u16, 1 => 0..900u16], 0..60),
+        groups in prop::collection::vec(
+            prop_oneof![
+                8 => (0..40u16).prop_map(group),
+                1 => (0..900u16).prop_map(group),
+                1 => (1..4000usize).prop_map(dummies),
+            ],
+            0..60,
+        ),
         piece_blocks in 1..12usize,
         checkpoint_group in any::<prop::sample::Index>(),
     ) {
-        let groups: Vec<_> = records.iter().map(|n| group(*n)).collect();
         let before: usize = groups.iter().take(checkpoint_group.index(groups.len() + 1)).map(Vec::len).sum();
         let checkpoint = lsn::advance(START, before as u64);
         let dir = tempfile::tempdir().unwrap();
