@@ -188,6 +188,16 @@ fn run(
     Ok(())
 }
 
+#[test]
+fn a_heap_without_even_an_infimum_is_damage() {
+    let (mut applier, mut page) = (Applier::default(), empty(Index::Secondary));
+    let after = places(&mut page)[0];
+    // PAGE_N_HEAP: the flag of the COMPACT format, and none.
+    apply(&mut applier, &mut page, Kind::ZipWriteHeader, &[42, 2, 0x80, 0]).unwrap();
+    let e = insert(&mut applier, &mut page, Index::Secondary, after, 1, b"x").unwrap_err();
+    assert!(e.to_string().contains("infimum"), "{e}");
+}
+
 proptest! {
     #[test]
     fn both_halves_say_the_same(steps in steps(), clustered in any::<bool>()) {
