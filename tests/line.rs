@@ -34,6 +34,34 @@ fn a_stream_crosses_and_the_verdict_comes_back() {
     }
 }
 
+/// A receiver whose process ends as soon as its work is done leaves nobody waiting for its last words.
+#[test]
+fn a_receiver_that_leaves_after_its_verdict_was_heard() {
+    const ROUNDS: u32 = 20;
+    for carrier in CARRIERS {
+        let options = options(5000, 10);
+        // In which the sender waited for them in vain, until it gave up.
+        let mut in_vain = 0;
+        for _ in 0..ROUNDS {
+            let incoming = listen(carrier, &options);
+            let outgoing = connect(&to(&incoming, incoming.local), &options).unwrap();
+            let begun = Instant::now();
+            thread::scope(|scope| {
+                let sending = scope.spawn(|| send(&outgoing, 70_000, 1));
+                assert_eq!(receive(incoming.inlet(), 1, 70_000).unwrap(), 70_000);
+                assert!(incoming.settle(None), "{carrier}: the sender does not know");
+                drop(incoming);
+                sending.join().unwrap().unwrap();
+            });
+            drop(outgoing);
+            in_vain += u32::from(begun.elapsed() >= Duration::from_secs(2));
+        }
+        eprintln!("{carrier}: {in_vain} of {ROUNDS} in vain");
+        // A loaded machine may be late by itself.
+        assert!(in_vain <= 1, "{carrier}: {in_vain} of {ROUNDS}");
+    }
+}
+
 const CUTS: u64 = 10;
 
 /// The goal: ten cuts in one transfer, no more than one byte in twenty sent twice.

@@ -66,7 +66,8 @@ pub(super) async fn say(write: &mut Writing, message: Message) -> io::Result<()>
 
 impl Connection {
     /// Ends it in a way that lets the last words arrive: what the other side still sends is taken and thrown away until it
-    /// ends its half too.
+    /// ends its half too. Over QUIC the side that accepted the connection leaves its close to the other one: a close
+    /// takes what is still under way with it, the end of its own half for instance.
     pub(super) async fn close(mut self) {
         let gently = async {
             if self.write.shutdown().await.is_err() {
@@ -74,6 +75,9 @@ impl Connection {
             }
             let mut scrap = [0; 4096];
             while let Ok(1..) = self.read.read(&mut scrap).await {}
+            if let (Some(lanes), None) = (&self.lanes, &self.endpoint) {
+                lanes.closed().await;
+            }
         };
         // Where it takes too long, nobody listens.
         let _ = tokio::time::timeout(LAST_WORDS, gently).await;

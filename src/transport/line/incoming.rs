@@ -60,8 +60,8 @@ struct State {
     arrivals: Arrivals,
     /// Somebody waits for room among the arrivals.
     full: bool,
-    /// Connections whose last words are being said.
-    closing: usize,
+    /// The session's connections that are not closed yet.
+    open: usize,
 }
 
 enum Door {
@@ -99,7 +99,7 @@ impl Incoming {
             session: Receiver::new(ticket.as_ref().map(|t| t.token), options.patience),
             arrivals: Arrivals::default(),
             full: false,
-            closing: 0,
+            open: 0,
         };
         let line = Arc::new(Line {
             shared: Shared::new(state),
@@ -154,7 +154,8 @@ impl Incoming {
         }
         let settled = state.session.outcome() == Some(&Outcome::Settled) || !state.session.has_begun();
         let until = self.line.clock.now() + LAST_WORDS;
-        while state.closing > 0 && self.line.clock.now() < until {
+        // A process that ends sooner leaves the sender waiting for an end of the connection.
+        while state.open > 0 && self.line.clock.now() < until {
             state = shared.wait_for(state, LAST_WORDS);
         }
         settled
@@ -333,7 +334,12 @@ impl Line {
     }
 
     async fn meet(&self, id: ConnectionId, mut connection: Connection, mut frames: Frames, hello: Hello) {
-        let admitted = self.shared.lock().session.hello(self.clock.now(), id, &hello);
+        let admitted = {
+            let mut state = self.shared.lock();
+            let admitted = state.session.hello(self.clock.now(), id, &hello);
+            state.open += usize::from(admitted.is_ok());
+            admitted
+        };
         if let Err(refused) = admitted {
             tracing::warn!("{} was refused ({:?})", connection.peer, refused.reason());
             let said = say(&mut connection.write, Message::Refused(refused));
@@ -362,18 +368,16 @@ impl Line {
     async fn part(&self, id: ConnectionId, connection: Connection, problem: io::Result<()>) {
         if self.leave(id, &connection.peer, problem) {
             connection.close().await;
-            self.shared.lock().closing -= 1;
-            self.shared.wake();
         }
+        self.shared.lock().open -= 1;
+        self.shared.wake();
     }
 
     /// The session goes on without a connection; or it is over, and last words are to be said.
     fn leave(&self, id: ConnectionId, peer: &str, problem: io::Result<()>) -> bool {
         let mut state = self.shared.lock();
         let over = state.session.outcome().is_some();
-        if over {
-            state.closing += 1;
-        } else {
+        if !over {
             if state.session.is_current(id) {
                 let problem = problem.err().map_or_else(|| "it was closed".to_owned(), |e| e.to_string());
                 tracing::warn!("the line from {peer} is cut ({problem}); the sender may come back");
