@@ -59,7 +59,7 @@
 //! goes out between turns; what the line is too slow for is spooled ([`source::spool`]), so that the tailer never waits
 //! for the line. The main thread talks to the server meanwhile: it tells the redo consumer how far reading has come and
 //! notices a lost session. With `--throttle` reading threads wait for leave before each block ([`throttle`] decides, from what
-//! [`source::load`] saw of the server; with `auto` one small read is under way at a time, [`source::uncached`]). The first
+//! [`source::load`] saw of the server; with `auto` one small read is under way at a time, [`source::gives_way`]). The first
 //! failure of any thread closes the outlet, and everybody gives up.
 //!
 //! ## Layers around the stream

@@ -24,6 +24,7 @@ use crate::innodb::page::PageLayout;
 use crate::source::consumer::RedoConsumer;
 use crate::source::discovery::Inventory;
 use crate::source::facts::ServerFacts;
+use crate::source::gives_way::GivesWay;
 use crate::source::locks::{BackupLock, LockTimes, TableLock};
 use crate::source::position::Cut;
 use crate::source::privileges::Privileges;
@@ -299,7 +300,7 @@ impl Backup<'_> {
         let work = datafiles::Work::new(
             &self.inventory.datafiles,
             self.plain_layout,
-            self.options.throttle == Throttle::Auto,
+            (self.options.throttle == Throttle::Auto).then(|| GivesWay::new(self.facts.reads_past_cache())),
         );
         let over = AtomicBool::new(false);
         let began = Instant::now();

@@ -7,8 +7,8 @@ use crate::base::progress::Progress;
 use crate::base::{PageBuffer, Result, SpaceId};
 use crate::innodb::page::PageLayout;
 use crate::source::discovery::Datafile;
+use crate::source::gives_way::GivesWay;
 use crate::source::pages::{OpenDatafile, PageReader};
-use crate::source::uncached::OneByOne;
 use crate::stream::digest::{BLOCK, BlockDigest, leaf};
 use crate::stream::{MemberName, frame};
 use crate::transport::Lane;
@@ -20,7 +20,7 @@ use super::pace::Pacer;
 pub(super) struct Work<'a> {
     cursor: Mutex<Cursor<'a>>,
     plain_layout: PageLayout,
-    gives_way: Option<OneByOne>,
+    gives_way: Option<Arc<GivesWay>>,
 }
 
 struct Cursor<'a> {
@@ -49,10 +49,10 @@ struct Task {
 
 impl<'a> Work<'a> {
     /// `gives_way`: the server's reads and writes come first.
-    pub(super) fn new(files: &'a [Datafile], plain_layout: PageLayout, gives_way: bool) -> Self {
+    pub(super) fn new(files: &'a [Datafile], plain_layout: PageLayout, gives_way: Option<GivesWay>) -> Self {
         let cursor =
             Cursor { files: files.iter(), current: None, next_block: 0, next_ticket: 0, system_pages: 0 };
-        Work { cursor: Mutex::new(cursor), plain_layout, gives_way: gives_way.then(OneByOne::default) }
+        Work { cursor: Mutex::new(cursor), plain_layout, gives_way: gives_way.map(Arc::new) }
     }
 
     /// One thread's share.

@@ -84,6 +84,11 @@ impl ServerFacts {
         self.resolve(self.variable("innodb_log_group_home_dir")).join("#innodb_redo")
     }
 
+    /// Whether the server reads its datafiles past the page cache.
+    pub fn reads_past_cache(&self) -> bool {
+        self.variable("innodb_flush_method").starts_with("O_DIRECT")
+    }
+
     /// Whether transactions go to the binary log.
     pub fn has_binlog(&self) -> bool {
         self.is_on("log_bin")

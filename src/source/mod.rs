@@ -5,6 +5,7 @@ pub mod binlog;
 pub mod consumer;
 pub mod discovery;
 pub mod facts;
+pub mod gives_way;
 pub mod load;
 pub mod locks;
 pub mod pages;

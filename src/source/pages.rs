@@ -1,9 +1,9 @@
 //! Datafiles, read a block at a time: every page is verified, and read again while a write of the server tears it.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use crate::stream::Extent;
 use crate::stream::digest::BLOCK;
 
 use super::discovery::Datafile;
-use super::uncached::{OneByOne, Uncached};
+use super::gives_way::GivesWay;
+use super::uncached::Uncached;
 
 /// How often a page is read again before it is called corrupt, and the longest pause between two reads: about
 /// three seconds in all, far longer than a server takes to write one page.
@@ -87,14 +88,14 @@ impl OpenDatafile {
         datafile: &Datafile,
         plain: PageLayout,
         first_page: u64,
-        gives_way: Option<OneByOne>,
+        gives_way: Option<Arc<GivesWay>>,
     ) -> Result<OpenDatafile> {
         let path = datafile.path.clone();
         let failed = |e| Error::io(Code::SourceIo, format!("can't read {}", path.display()), e);
-        let file = File::open(&path).map_err(failed)?;
-        let bytes = file.metadata().map_err(failed)?.len();
+        let file = Uncached::open(&path, gives_way).map_err(failed)?;
+        let bytes = file.bytes().map_err(failed)?;
         let mut open = OpenDatafile {
-            file: Uncached::new(file, gives_way),
+            file,
             layout: plain,
             space: datafile.space,
             first_page,

@@ -6,36 +6,37 @@
 //! wait (`RWF_NOWAIT`) tells what is cached; the rest is read and dropped (`POSIX_FADV_DONTNEED`). Then the kernel must not
 //! read ahead, or the next block would look as if it had been there before.
 //!
-//! A disk serves who came first, and nobody's small read or sync comes before a large read that is under way. So reads that are to
-//! give way to the server's ([`OneByOne`]) are small, none is made ahead, and one is under way at a time, of all threads together:
-//! the server waits for a fraction of a millisecond then, not for all that readers have asked for.
+//! Reads that give way to the server's ([`GivesWay`]) go past the page cache where the server's own do.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::gives_way::{GivesWay, SMALL};
 
 /// `RWF_DONTCACHE` of `linux/fs.h`.
 const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 /// What is cached is found out for so many bytes at a time.
 const PIECE: usize = 64 << 10;
-/// Bytes of a read that gives way.
-const SMALL: usize = 256 << 10;
-
-/// Whose turn it is to read, of those that give way.
-pub type OneByOne = Arc<Mutex<()>>;
+/// What memory, place and length of a read past the page cache are multiples of, whatever the disk.
+const ALIGNMENT: usize = 4096;
 
 /// A file that is read without a trace.
 #[derive(Debug)]
 pub struct Uncached {
     file: File,
     way: AtomicU8,
-    gives_way: Option<OneByOne>,
+    gives_way: Option<Arc<GivesWay>>,
+    /// The same file, past the page cache (`O_DIRECT`).
+    direct: Option<File>,
+    direct_is_refused: AtomicBool,
 }
 
 /// How it is done; each is tried until the kernel refuses it.
@@ -44,12 +45,33 @@ const BY_LOOKING: u8 = 1;
 const PLAIN: u8 = 2;
 
 impl Uncached {
-    /// Takes a file that will be read from its start to its end.
-    pub fn new(file: File, gives_way: Option<OneByOne>) -> Uncached {
+    /// Opens a file that will be read from its start to its end.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open(path: &Path, gives_way: Option<Arc<GivesWay>>) -> io::Result<Uncached> {
+        let file = File::open(path)?;
         // Only a hint to the kernel.
         let advice = if gives_way.is_some() { Advice::Random } else { Advice::Sequential };
         let _ = fadvise(&file, 0, None, advice);
-        Uncached { file, way: AtomicU8::new(BY_KERNEL), gives_way }
+        let direct = match &gives_way {
+            Some(gives_way) if gives_way.past_cache() => {
+                let flags = OFlags::DIRECT.bits() as i32;
+                // Some file systems have no such way.
+                OpenOptions::new().read(true).custom_flags(flags).open(path).ok()
+            }
+            _ => None,
+        };
+        let (way, direct_is_refused) = (AtomicU8::new(BY_KERNEL), AtomicBool::new(false));
+        Ok(Uncached { file, way, gives_way, direct, direct_is_refused })
+    }
+
+    /// Its bytes at present.
+    ///
+    /// # Errors
+    /// As `fstat`.
+    pub fn bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
     }
 
     /// Fills `buffer` from `offset` on.
@@ -57,15 +79,35 @@ impl Uncached {
     /// # Errors
     /// As `pread`; `UnexpectedEof` where the file is shorter.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let Some(turn) = &self.gives_way else { return self.read(buffer, offset) };
+        let Some(gives_way) = &self.gives_way else { return self.read(buffer, offset) };
         for (n, piece) in buffer.chunks_mut(SMALL).enumerate() {
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            self.read(piece, offset + (n * SMALL) as u64)?;
+            gives_way.read(|| self.read_past_cache(piece, offset + (n * SMALL) as u64))?;
         }
         Ok(())
     }
 
+    /// Past the page cache, as far as that goes, and the rest as ever: what is not aligned, or all of it.
+    fn read_past_cache(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut done = 0;
+        while let Some(file) = &self.direct
+            && !self.direct_is_refused.load(Ordering::Relaxed)
+            && is_aligned(&buffer[done..], offset + done as u64)
+        {
+            match file.read_at(&mut buffer[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if is_refusal(&e) => self.direct_is_refused.store(true, Ordering::Relaxed),
+                Err(e) => return Err(e),
+            }
+        }
+        self.read(&mut buffer[done..], offset + done as u64)
+    }
+
     fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if buffer.is_empty() {
+            return Ok(());
+        }
         if self.way.load(Ordering::Relaxed) == BY_KERNEL {
             match self.read_by_kernel(buffer, offset) {
                 Err(e) if is_refusal(&e) => self.give_up(BY_LOOKING),
@@ -133,6 +175,12 @@ impl Uncached {
     }
 }
 
+/// Whether there is something to be read past the page cache.
+fn is_aligned(buffer: &[u8], offset: u64) -> bool {
+    let all = [buffer.as_ptr().addr(), buffer.len(), offset as usize % ALIGNMENT];
+    !buffer.is_empty() && all.iter().all(|n| n % ALIGNMENT == 0)
+}
+
 /// As much as one call reads.
 fn read_flagged(file: &File, buffer: &mut [u8], offset: u64, flags: ReadWriteFlags) -> io::Result<usize> {
     Ok(preadv2(file, &mut [IoSliceMut::new(buffer)], offset, flags)?)
@@ -148,6 +196,7 @@ fn is_refusal(e: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::PageBuffer;
     use std::io::Write;
 
     const LEN: usize = 3 << 20;
@@ -196,7 +245,7 @@ mod tests {
             }
             // The second MiB is somebody's.
             plain.read_exact_at(&mut vec![0; MIB], MIB as u64).unwrap();
-            let uncached = Uncached::new(File::open(&path).unwrap(), None);
+            let uncached = Uncached::open(&path, None).unwrap();
             uncached.give_up(way);
             let mut buffer = vec![0; MIB];
             for block in 0..3 {
@@ -221,12 +270,39 @@ mod tests {
     fn every_way_reads_the_same_and_sees_the_end() {
         let (path, _, bytes) = file();
         for way in [BY_KERNEL, BY_LOOKING, PLAIN] {
-            let uncached = Uncached::new(File::open(&path).unwrap(), None);
+            let uncached = Uncached::open(&path, None).unwrap();
             uncached.give_up(way);
             let mut buffer = vec![0; 100_000];
             uncached.read_exact_at(&mut buffer, 70_001).unwrap();
             assert_eq!(buffer, bytes[70_001..][..100_000]);
             let e = uncached.read_exact_at(&mut buffer, LEN as u64 - 99_999).unwrap_err();
+            assert_eq!(e.kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+
+    #[test]
+    fn reads_that_give_way_are_the_same_and_leave_nothing_behind() {
+        let (path, plain, bytes) = file();
+        let drops = drops(&plain);
+        for past_cache in [true, false] {
+            let uncached = Uncached::open(&path, Some(Arc::new(GivesWay::new(past_cache)))).unwrap();
+            let mut buffer = PageBuffer::new(1 << 20);
+            for at in (0..LEN).step_by(1 << 20) {
+                uncached.read_exact_at(&mut buffer, at as u64).unwrap();
+                assert_eq!(buffer[..], bytes[at..][..1 << 20]);
+            }
+            if past_cache
+                && drops
+                && uncached.direct.is_some()
+                && !uncached.direct_is_refused.load(Ordering::Relaxed)
+            {
+                assert_eq!(cached(&plain, 5), Some(vec![false; LEN / PIECE]));
+            }
+            // Neither memory nor place nor length are whole pages.
+            let mut odd = vec![0; 700_001];
+            uncached.read_exact_at(&mut odd[1..], 70_001).unwrap();
+            assert_eq!(odd[1..], bytes[70_001..][..700_000]);
+            let e = uncached.read_exact_at(&mut buffer, LEN as u64 - (1 << 19)).unwrap_err();
             assert_eq!(e.kind(), io::ErrorKind::UnexpectedEof);
         }
     }
