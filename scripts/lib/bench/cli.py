@@ -64,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
     layers.add_argument("--level", type=int, metavar="N", help="level of zstd (default: xbsend's)")
     layers.add_argument("--only", metavar="WORD,...", help="only rows whose key (plain, zstd+age-verify, lz4-tcp, tool-age, ...) ends with "
                         "one of these: tcp,quic for the lines, age for what is only sent encrypted")
+    layers.add_argument("--with", dest="earlier", type=Path, action="append", default=[], metavar="FILE",
+                        help="count in what an earlier run has written by --json; may be given again")
     layers.add_argument("--send-only", action="store_true", help="leave out the rows with xbrecv")
     memory = commands.add_parser("memory", parents=[common], help="peak memory and locks")
     memory.add_argument("--sizes", default="0.5,4", metavar="GB,...", help="amounts of data (default 0.5,4)")
@@ -149,7 +151,7 @@ def layers(options: argparse.Namespace, settings: Settings) -> int:
     samples: List[Sample] = []
     with Setup(settings, shape, [MYSQL], options.target_dir, False, options.rate, options.quiet) as setup:
         print(report.headline(shape, {MYSQL: setup.sources[MYSQL].version}, "warm", "/dev/null"), flush=True)
-        rows = codec.rows_of(codec.make_keys(setup), settings.parallel, options.level)
+        all_rows = rows = codec.rows_of(codec.make_keys(setup), settings.parallel, options.level)
         if options.send_only:
             rows = [row for row in rows if not row.key.endswith(("-verify", *(f"-{carrier}" for carrier in codec.CARRIERS)))]
         if options.only:
@@ -158,7 +160,7 @@ def layers(options: argparse.Namespace, settings: Settings) -> int:
             for row in rows if number % 2 == 0 else reversed(rows):
                 say(f"round {number + 1} of {options.rounds}: {row.title}")
                 samples.append(setup.measure(row, "idle", number))
-        print(codec.report(rows, samples), flush=True)
+        print(codec.report(all_rows, [*read_json(options.earlier), *samples]), flush=True)
     write_json(options, samples)
     return 0
 
@@ -177,7 +179,7 @@ def throttle(options: argparse.Namespace, settings: Settings) -> int:
                 say(f"round {number + 1} of {options.rounds}: {row.title}")
                 samples.append(setup.measure(row, "load", number))
         print(report.throttle_table(samples))
-        print(report.throttle_goals(samples), flush=True)
+        print("\n".join([report.throttle_goals(samples), *report.disturbances(samples)]), flush=True)
     write_json(options, samples)
     return 0
 
@@ -209,6 +211,10 @@ def memory(options: argparse.Namespace, settings: Settings) -> int:
 def file_system(folder: Path) -> str:
     kind = run(["findmnt", "--noheadings", "--output=FSTYPE", "--target", folder]).strip()
     return f"{kind}{'' if CACHE.stat().st_dev == folder.stat().st_dev else ', another disk than the sources'}"
+
+
+def read_json(files: List[Path]) -> List[Sample]:
+    return [Sample(**sample) for file in files for sample in json.loads(file.read_text())["samples"]]
 
 
 def write_json(options: argparse.Namespace, samples: List[Sample]) -> None:

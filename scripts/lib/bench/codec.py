@@ -6,6 +6,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from . import servers
 from .measure import Command
+from .report import disturbances
 from .rows import Row, Trial
 from .servers import MYSQL
 from .setup import Sample, Setup
@@ -92,7 +93,7 @@ def report(rows: List[Row], samples: List[Sample]) -> str:
         peaks = ", ".join(f"{name} {max(s.memory.get(name, 0) for s in some) / 2**20:.0f}" for name in some[0].memory)
         rate = median(s.bytes / s.wall / 1e6 for s in some)
         lines.append(f"{row.title:44} {wall[row.key]:8.2f} {rate:7.0f} {cpu[row.key]:9.2f} {sent(some[0]):>6}{ratios}  {peaks}")
-    return "\n".join([*lines, *goals(wall, cpu)])
+    return "\n".join([*lines, *goals(wall, cpu), *disturbances(samples)])
 
 
 def sent(sample: Sample) -> str:

@@ -99,6 +99,17 @@ def spawn(commands: List[Command], logs: Path) -> List[subprocess.Popen]:
     return processes
 
 
+def cpu_ticks() -> List[int]:
+    """What all processors did so far: user, nice, system, idle, waiting, interrupts (two kinds), stolen (proc_stat(5))."""
+    return [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+
+
+def stolen_since(before: List[int]) -> float:
+    """What part of the time the machine's host has given to others."""
+    spent = [now - then for now, then in zip(cpu_ticks(), before)]
+    return spent[7] / max(1, sum(spent))
+
+
 class MemoryWatch(threading.Thread):
     """Notes the peak memory of processes and of what they start."""
 

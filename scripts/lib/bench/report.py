@@ -10,6 +10,8 @@ from .setup import Sample
 
 # Of the load's latency with --throttle=auto, and of the backup's duration, in units of the quiet and the unthrottled figure.
 P95_GOAL, SLOWER_GOAL = 1.2, 2.0
+# Less of the processor time taken away is not worth a word.
+STOLEN_MIN = 0.02
 PHASES = {"idle": "source idle", "load": "source under write load"}
 
 
@@ -117,6 +119,15 @@ def memory_table(samples: Dict[float, List[Sample]]) -> str:
             lines.append(f"{sample.bytes / 1e9:5.2f} GB  {by_key(sample.row).title:30} {sample.phase:>7} {sample.wall:8.2f} "
                          f"{peaks[0]:>11} {peaks[1]:>11}  {', '.join(locks)}")
     return "\n".join(lines)
+
+
+def disturbances(samples: List[Sample]) -> List[str]:
+    """A machine that is not one's own: figures of rows that had not all of it are no good."""
+    worst = max(samples, key=lambda sample: sample.stolen, default=None)
+    if worst is None or worst.stolen < STOLEN_MIN:
+        return []
+    return [f"  the host gave {worst.stolen:.0%} of the processor time to others in row {worst.row}, round {worst.round + 1} "
+            f"({median(s.stolen for s in samples):.0%} in the median of all)"]
 
 
 def mebibytes(n: Optional[int]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from . import data, rows, servers
+from . import data, measure, rows, servers
 from .common import CACHE, BenchError, run, size_of
 from .load import Load, percentile
 from .rows import Row, Settings, Trial
@@ -42,6 +42,8 @@ class Sample:
     quiet_p95: Optional[float] = None
     p95: Optional[float] = None
     worst: Optional[float] = None
+    # Part of all processor time that the machine's host gave to others meanwhile.
+    stolen: float = 0.0
     # xbsend's summary lines.
     summary: Optional[Dict[str, str]] = None
 
@@ -130,8 +132,9 @@ class Setup:
     def sample(self, row: Row, trial: Trial, phase: str, number: int, usual_cpu: float = 0.0) -> Sample:
         """`usual_cpu`: seconds a second that the source server takes without a backup."""
         files = size_of(trial.source.datafiles())
-        cpu, began = trial.source.cpu_seconds(), time.monotonic()
+        cpu, began, ticks = trial.source.cpu_seconds(), time.monotonic(), measure.cpu_ticks()
         row.run(trial)
+        stolen = measure.stolen_since(ticks)
         server_cpu = trial.source.cpu_seconds() - cpu - usual_cpu * (time.monotonic() - began)
         wall = sum(trial.parts.values())
         synced = time.monotonic()
@@ -140,7 +143,7 @@ class Setup:
         log = self.logs / "xbsend.log"
         summary = summary_of(log.read_text()) if "xbsend" in trial.memory else None
         return Sample(row.key, phase, number, files, wall, trial.parts, durable, trial.cpu + max(server_cpu, 0.0), trial.memory,
-                      summary=summary)
+                      stolen=stolen, summary=summary)
 
     def under_load(self, row: Row, trial: Trial, number: int) -> Sample:
         load = Load(trial.source, self.shape, self.rate, self.logs)
