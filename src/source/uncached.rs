@@ -235,34 +235,49 @@ mod tests {
         empty
     }
 
+    /// The cache has its own mind on a busy machine: pages are held by others for a moment, or read ahead where one was asked for. So
+    /// what leaves the cache as it should be one time in so many is right.
+    const TRIES: u32 = 8;
+
+    fn is_right_once(mut attempt: impl FnMut() -> Result<(), String>) {
+        let wrong: Vec<_> = (0..TRIES).map_while(|_| attempt().err()).collect();
+        assert!(wrong.len() < TRIES as usize, "{wrong:#?}");
+    }
+
+    /// Which pieces are in the cache, in short; an error where it is others than should be.
+    fn expect_cached(file: &File, should_be: impl Fn(usize) -> bool) -> Result<(), String> {
+        let pieces = cached(file, 5).unwrap();
+        match pieces.iter().enumerate().all(|(i, c)| *c == should_be(i)) {
+            true => Ok(()),
+            false => Err(pieces.iter().map(|c| if *c { '#' } else { '.' }).collect()),
+        }
+    }
+
     #[test]
     fn the_cache_is_as_it_was() {
         const MIB: usize = 1 << 20;
         for way in [BY_KERNEL, BY_LOOKING] {
-            let (path, plain, bytes) = file();
-            if !drops(&plain) {
-                return;
-            }
-            // The second MiB is somebody's.
-            plain.read_exact_at(&mut vec![0; MIB], MIB as u64).unwrap();
-            let uncached = Uncached::open(&path, None).unwrap();
-            uncached.give_up(way);
-            let mut buffer = vec![0; MIB];
-            for block in 0..3 {
-                uncached.read_exact_at(&mut buffer, (block * MIB) as u64).unwrap();
-                assert_eq!(buffer, bytes[block * MIB..][..MIB]);
-            }
-            if uncached.way.load(Ordering::Relaxed) != way {
-                continue;
-            }
-            // Pages are dropped a moment later where something else holds them just then.
-            let mut after = Vec::new();
-            let is_as_it_was = (1..16).any(|page| {
+            is_right_once(|| {
+                let (path, plain, bytes) = file();
+                if !drops(&plain) {
+                    return Ok(());
+                }
+                // The second MiB is somebody's.
+                plain.read_exact_at(&mut vec![0; MIB], MIB as u64).unwrap();
+                let uncached = Uncached::open(&path, None).unwrap();
+                uncached.give_up(way);
+                let mut buffer = vec![0; MIB];
+                for block in 0..3 {
+                    uncached.read_exact_at(&mut buffer, (block * MIB) as u64).unwrap();
+                    assert_eq!(buffer, bytes[block * MIB..][..MIB]);
+                }
+                if uncached.way.load(Ordering::Relaxed) != way {
+                    return Ok(());
+                }
+                // Pages are dropped a moment later where something else holds them just then.
                 std::thread::sleep(std::time::Duration::from_millis(20));
-                after = cached(&plain, page).unwrap();
-                after.iter().enumerate().all(|(i, c)| *c == (16..32).contains(&i))
+                expect_cached(&plain, |piece| (16..32).contains(&piece))
             });
-            assert!(is_as_it_was, "way {way}: {after:?}");
         }
     }
 
@@ -281,22 +296,14 @@ mod tests {
     }
 
     #[test]
-    fn reads_that_give_way_are_the_same_and_leave_nothing_behind() {
-        let (path, plain, bytes) = file();
-        let drops = drops(&plain);
+    fn reads_that_give_way_are_the_same() {
+        let (path, _, bytes) = file();
         for past_cache in [true, false] {
             let uncached = Uncached::open(&path, Some(Arc::new(GivesWay::new(past_cache)))).unwrap();
             let mut buffer = PageBuffer::new(1 << 20);
             for at in (0..LEN).step_by(1 << 20) {
                 uncached.read_exact_at(&mut buffer, at as u64).unwrap();
                 assert_eq!(buffer[..], bytes[at..][..1 << 20]);
-            }
-            if past_cache
-                && drops
-                && uncached.direct.is_some()
-                && !uncached.direct_is_refused.load(Ordering::Relaxed)
-            {
-                assert_eq!(cached(&plain, 5), Some(vec![false; LEN / PIECE]));
             }
             // Neither memory nor place nor length are whole pages.
             let mut odd = vec![0; 700_001];
@@ -305,5 +312,22 @@ mod tests {
             let e = uncached.read_exact_at(&mut buffer, LEN as u64 - (1 << 19)).unwrap_err();
             assert_eq!(e.kind(), io::ErrorKind::UnexpectedEof);
         }
+    }
+
+    #[test]
+    fn reads_past_the_cache_leave_nothing_in_it() {
+        is_right_once(|| {
+            let (path, plain, _) = file();
+            if !drops(&plain) {
+                return Ok(());
+            }
+            let uncached = Uncached::open(&path, Some(Arc::new(GivesWay::new(true)))).unwrap();
+            let mut buffer = PageBuffer::new(LEN);
+            uncached.read_exact_at(&mut buffer, 0).unwrap();
+            if uncached.direct.is_none() || uncached.direct_is_refused.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            expect_cached(&plain, |_| false)
+        });
     }
 }
