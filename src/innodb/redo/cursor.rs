@@ -89,36 +89,37 @@ impl<'a> Cursor<'a> {
 
     #[inline(always)]
     pub(super) fn compressed(&mut self) -> Read<u32> {
-        match self.rest.split_first() {
-            // Most are so small.
-            Some((&first @ 0x00..=0x7F, rest)) => {
-                self.rest = rest;
-                Ok(u32::from(first))
-            }
-            Some((&first, _)) => self.compressed_long(first),
-            None => Err(Stop::More),
+        let Some(chunk) = self.rest.first_chunk() else { return self.compressed_at_end() };
+        let word = u64::from_be_bytes(*chunk);
+        // Branches, since what follows need not wait for them: how long the next one is can mostly be foreseen.
+        let (len, value) = match word >> 56 {
+            0x00..=0x7F => (1, word >> 56),
+            0x80..=0xBF => (2, word >> 48 & 0x3FFF),
+            0xC0..=0xDF => (3, word >> 40 & 0x1F_FFFF),
+            0xE0..=0xEF => (4, word >> 32 & 0x0FFF_FFFF),
+            0xF0..=0xF7 => (5, word >> 24),
+            0xF8..=0xFB => (2, word >> 48 & 0x3FF | 0xFFFF_FC00),
+            0xFC..=0xFD => (3, word >> 40 & 0x1_FFFF | 0xFFFE_0000),
+            0xFE => (4, word >> 32 & 0xFF_FFFF | 0xFF00_0000),
+            _ => return Err(Stop::Bad("compressed integer starts with FF")),
+        };
+        self.rest = &self.rest[len..];
+        Ok(value as u32)
+    }
+
+    /// Where fewer bytes are left than are looked at.
+    #[inline(never)]
+    fn compressed_at_end(&mut self) -> Read<u32> {
+        if let Some((&first @ 0x00..=0x7F, rest)) = self.rest.split_first() {
+            self.rest = rest;
+            return Ok(u32::from(first));
         }
-    }
-
-    fn compressed_long(&mut self, first: u8) -> Read<u32> {
-        Ok(match first {
-            0x00..=0x7F => u32::from(self.u8()?),
-            0x80..=0xBF => u32::from(self.u16()?) & 0x3FFF,
-            0xC0..=0xDF => self.u24()? & 0x1F_FFFF,
-            0xE0..=0xEF => self.u32()? & 0x0FFF_FFFF,
-            0xF0..=0xF7 => {
-                self.u8()?;
-                self.u32()?
-            }
-            0xF8..=0xFB => u32::from(self.u16()?) & 0x3FF | 0xFFFF_FC00,
-            0xFC..=0xFD => self.u24()? & 0x1_FFFF | 0xFFFE_0000,
-            0xFE => self.u32()? & 0xFF_FFFF | 0xFF00_0000,
-            0xFF => return Err(Stop::Bad("compressed integer starts with FF")),
-        })
-    }
-
-    fn u24(&mut self) -> Read<u32> {
-        self.array().map(|[a, b, c]: &[u8; 3]| u32::from_be_bytes([0, *a, *b, *c]))
+        let mut chunk = [0; 8];
+        chunk[..self.rest.len()].copy_from_slice(self.rest);
+        let mut padded = Cursor::new(&chunk);
+        let value = if self.rest.is_empty() { Err(Stop::More) } else { padded.compressed() };
+        let len = chunk.len() - padded.rest.len();
+        self.bytes(len).and(value)
     }
 
     #[inline(always)]

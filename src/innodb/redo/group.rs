@@ -35,7 +35,7 @@ impl Span {
     }
 }
 
-/// A group of records, all of them there.
+/// A group of records, all of them there, or those that [`super::Scanner::poll_changes`] left in it.
 pub struct Group<'a> {
     bytes: &'a [u8],
     spans: &'a [Span],
@@ -58,13 +58,24 @@ pub struct RawRecord<'a> {
     pub page: PageNo,
     /// The description of the index that it begins with; empty if it has none.
     pub index: &'a [u8],
+    /// Its key, for [`super::IndexNumbers`].
+    pub index_key: u64,
     /// The rest of the body.
     pub rest: &'a [u8],
     /// Where it is in the payload of all the log.
     pub at: Range<u64>,
 }
 
-impl RawRecord<'_> {
+impl<'a> RawRecord<'a> {
+    /// The one at `span` of `bytes`, which stand at `base` in the payload of all the log.
+    #[inline(always)]
+    pub(super) fn new(bytes: &'a [u8], base: u64, span: &Span, index_key: u64) -> RawRecord<'a> {
+        let (index, rest) = bytes[span.body as usize..span.end as usize].split_at(span.described as usize);
+        let Head { kind, space, page, .. } = span.head;
+        let at = base + u64::from(span.at)..base + u64::from(span.end);
+        RawRecord { kind, space, page, index, index_key, rest, at }
+    }
+
     /// LSN of its first byte.
     pub fn start_lsn(&self) -> Lsn {
         lsn::from_payload(self.at.start)
@@ -91,22 +102,6 @@ impl<'a> Group<'a> {
     /// The records, those before the checkpoint too, which are not to be applied.
     pub fn all_records(&self) -> impl Iterator<Item = Record<'a>> + '_ {
         self.spans.iter().filter(|s| s.head.kind != Kind::MultiRecEnd).map(|s| self.record(s))
-    }
-
-    /// The records that change pages, those before the checkpoint left out.
-    pub fn page_changes(&self) -> impl Iterator<Item = RawRecord<'a>> + '_ {
-        let mut spans = self.spans;
-        if self.start_lsn < self.checkpoint {
-            let before = spans.iter().take_while(|s| self.lsn(s.at) < self.checkpoint).count();
-            spans = &spans[before..];
-        }
-        spans.iter().filter(|s| s.head.kind.is_page_change()).map(|span| {
-            let (body, end) = (span.body as usize, span.end as usize);
-            let (index, rest) = self.bytes[body..end].split_at(span.described as usize);
-            let Head { kind, space, page, .. } = span.head;
-            let at = self.base + u64::from(span.at)..self.base + u64::from(span.end);
-            RawRecord { kind, space, page, index, rest, at }
-        })
     }
 
     /// Type, space and page of each record without its body: cheaper than [`Group::records`].

@@ -194,10 +194,14 @@ impl<'a> IndexInfo<'a> {
 pub struct KnownIndexes {
     /// Each in the place that its first bytes say, where the last one met of that place is.
     known: Vec<Known>,
+    /// How many were met.
+    keys: u64,
 }
 
 #[derive(Clone, Default)]
 struct Known {
+    /// No other one of the same [`KnownIndexes`] has it.
+    key: u64,
     raw: Vec<u8>,
     fields: u16,
     unique: u16,
@@ -213,23 +217,32 @@ impl KnownIndexes {
 
     #[inline(always)]
     pub(super) fn read<'a>(&mut self, c: &mut Cursor<'a>) -> Read<IndexInfo<'a>> {
+        self.read_keyed(c).map(|(info, _)| info)
+    }
+
+    /// Gives a key too, equal for equal descriptions as long as these are remembered. 0: this one is not.
+    #[inline(always)]
+    pub(super) fn read_keyed<'a>(&mut self, c: &mut Cursor<'a>) -> Read<(IndexInfo<'a>, u64)> {
         let rest = c.rest();
         let place = Self::place(rest);
         match place.and_then(|place| self.known.get(place)) {
             // A description says itself how long it is, so none begins with another one.
-            Some(known) if known.raw.len() >= Self::LEN_MIN && rest.starts_with(&known.raw) => known.again(c),
+            Some(known) if known.raw.len() >= Self::LEN_MIN && rest.starts_with(&known.raw) => {
+                Ok((known.again(c)?, known.key))
+            }
             _ => self.read_new(c, place),
         }
     }
 
     #[inline(never)]
-    fn read_new<'a>(&mut self, c: &mut Cursor<'a>, place: Option<usize>) -> Read<IndexInfo<'a>> {
+    fn read_new<'a>(&mut self, c: &mut Cursor<'a>, place: Option<usize>) -> Read<(IndexInfo<'a>, u64)> {
         let info = IndexInfo::read(c)?;
-        if let Some(place) = place.filter(|_| info.raw.len() >= Self::LEN_MIN) {
-            self.known.resize_with(Self::PLACES, Known::default);
-            self.known[place].keep(&info);
-        }
-        Ok(info)
+        let Some(place) = place.filter(|_| info.raw.len() >= Self::LEN_MIN) else { return Ok((info, 0)) };
+        self.known.resize_with(Self::PLACES, Known::default);
+        self.known[place].keep(&info);
+        self.keys += 1;
+        self.known[place].key = self.keys;
+        Ok((info, self.keys))
     }
 
     /// Where a description that begins so would be.
@@ -317,22 +330,22 @@ impl IndexList {
     }
 }
 
-/// The numbers asked for lately.
+/// The numbers of descriptions that were asked for lately, by the key that a [`KnownIndexes`] gave them.
 #[derive(Default)]
 pub struct IndexNumbers {
-    known: Vec<(Vec<u8>, Option<u32>)>,
+    known: Vec<(u64, Option<u32>)>,
 }
 
 impl IndexNumbers {
-    /// The number of a description, which `find` knows if it was not asked for lately.
+    /// The number of a description, which `find` tells if it was not asked for lately.
     #[inline]
-    pub fn get(&mut self, raw: &[u8], find: impl FnOnce(&[u8]) -> Option<u32>) -> Option<u32> {
-        let place = KnownIndexes::place(raw)?;
+    pub fn get(&mut self, key: u64, find: impl FnOnce() -> Option<u32>) -> Option<u32> {
+        let place = key as usize % KnownIndexes::PLACES;
         match self.known.get(place) {
-            Some((known, number)) if known == raw => *number,
+            Some((known, number)) if *known == key && key != 0 => *number,
             _ => {
                 self.known.resize_with(KnownIndexes::PLACES, Default::default);
-                self.known[place] = (raw.to_vec(), find(raw));
+                self.known[place] = (key, find());
                 self.known[place].1
             }
         }
@@ -420,12 +433,16 @@ mod tests {
         assert_eq!(list.get(0), read(&CLUSTERED).ok());
         assert_eq!((list.get(1).map(|info| info.fields), list.get(2)), (Some(2), None));
         assert_eq!(list.add(&[&other[..], &[0]].concat()), None, "more than a description");
-        let mut numbers = IndexNumbers::default();
+        let (mut numbers, mut known) = (IndexNumbers::default(), KnownIndexes::default());
+        let mut key = |raw: &[u8]| known.read_keyed(&mut Cursor::new(raw)).unwrap().1;
         for _ in 0..2 {
-            assert_eq!(numbers.get(&other, |raw| list.find(raw)), Some(1));
-            assert_eq!(numbers.get(&CLUSTERED, |raw| list.find(raw)), Some(0));
+            assert_eq!(numbers.get(key(&other), || list.find(&other)), Some(1));
+            assert_eq!(numbers.get(key(&CLUSTERED), || list.find(&CLUSTERED)), Some(0));
+            // Too short to be remembered.
+            assert_eq!((key(&[1, 0]), numbers.get(0, || Some(7))), (0, Some(7)));
+            assert_eq!(numbers.get(0, || None), None);
         }
-        assert_eq!(numbers.get(&other, |_| unreachable!()), Some(1));
+        assert_eq!(numbers.get(key(&other), || unreachable!()), Some(1));
     }
 
     #[test]

@@ -60,14 +60,15 @@ pub(super) fn body<'a>(head: &Head, c: &mut Cursor<'a>) -> Read<Body<'a>> {
 }
 
 /// Goes past the body of a record of this kind, which is checked as [`body`] does. Gives how many of its bytes describe an
-/// index; these come first.
-pub(super) fn skip(head: &Head, c: &mut Cursor<'_>, known: &mut KnownIndexes) -> Read<usize> {
-    let mut described = 0;
+/// index, which come first, and the key of that description.
+#[inline(always)]
+pub(super) fn skip(head: &Head, c: &mut Cursor<'_>, known: &mut KnownIndexes) -> Read<(usize, u64)> {
+    let mut described = (0, 0);
     // All of it in one place, where what the body says is not wanted: the compiler then leaves that out. A log is gone
     // through twice as fast as by `body`.
     body_with(head, c, |c| {
-        let info = known.read(c)?;
-        described = info.raw().len();
+        let (info, key) = known.read_keyed(c)?;
+        described = (info.raw().len(), key);
         Ok(info)
     })?;
     Ok(described)
@@ -212,20 +213,14 @@ fn update_in_place<'a>(index: IndexInfo<'a>, c: &mut Cursor<'a>) -> Read<Body<'a
     Ok(Body::UpdateInPlace { index, keep_system, system, rec, info_bits, fields })
 }
 
+/// The records of the list are read when they are wanted ([`Inserts::iter`]).
+#[inline(always)]
 fn list_end_copy_created<'a>(index: IndexInfo<'a>, c: &mut Cursor<'a>) -> Read<Body<'a>> {
     let len = c.u32()? as usize;
     if len > LIST_MAX {
         return Err(Stop::Bad("a list of records longer than a page"));
     }
-    let inserts = c.bytes(len)?;
-    let mut list = Cursor::new(inserts);
-    while !list.is_empty() {
-        Insert::read(&mut list).map_err(|stop| match stop {
-            Stop::More => Stop::Bad("a list of records that ends inside a record"),
-            stop => stop,
-        })?;
-    }
-    Ok(Body::ListEndCopyCreated { index, inserts: Inserts(inserts) })
+    Ok(Body::ListEndCopyCreated { index, inserts: Inserts(c.bytes(len)?) })
 }
 
 fn zip_level(c: &mut Cursor<'_>) -> Read<u8> {

@@ -41,8 +41,14 @@ macro_rules! kinds {
             pub const ALL: &[Kind] = &[$(Kind::$name),+];
 
             /// The type with this number.
+            #[inline]
             pub fn from_number(number: u8) -> Option<Kind> {
-                match number { $($value => Some(Kind::$name),)+ _ => None }
+                const TYPES: [Option<Kind>; 256] = {
+                    let mut types = [None; 256];
+                    $(types[$value] = Some(Kind::$name);)+
+                    types
+                };
+                TYPES[usize::from(number)]
             }
 
             /// The server's name for it, without `MLOG_`.
@@ -280,10 +286,20 @@ impl<'a> UpdateFields<'a> {
 pub struct Inserts<'a>(pub(super) &'a [u8]);
 
 impl<'a> Inserts<'a> {
-    /// The records in order, each as the difference from the one before.
-    pub fn iter(&self) -> impl Iterator<Item = Insert<'a>> + use<'a> {
+    /// The records in order, each as the difference from the one before. The last is an error, which says what is wrong, where
+    /// the list can't be.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Insert<'a>, &'static str>> + use<'a> {
         let mut cursor = Cursor::new(self.0);
-        std::iter::from_fn(move || Insert::read(&mut cursor).ok())
+        std::iter::from_fn(move || {
+            let insert = (!cursor.is_empty()).then(|| Insert::read(&mut cursor))?;
+            Some(insert.map_err(|stop| {
+                cursor = Cursor::new(&[]);
+                match stop {
+                    Stop::More => "a list of records that ends inside a record",
+                    Stop::Bad(what) => what,
+                }
+            }))
+        })
     }
 }
 

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 
 use super::cursor::{Cursor, Stop};
-use super::group::{Group, Span};
+use super::group::{Group, RawRecord, Span};
 use super::index_info::KnownIndexes;
 use super::parse::{Head, skip};
 use super::record::Kind;
@@ -186,9 +186,39 @@ impl Scanner {
 
     /// The next group, if all of it has come in.
     pub fn poll(&mut self) -> Result<Option<Group<'_>>, ScanError> {
+        self.poll_with(&mut |_, _, _, _| false)
+    }
+
+    /// As [`Scanner::poll`], but records that change pages go to `changes`, those before the checkpoint left out, and only the
+    /// others are in the group. They go there as soon as they are found: `None` can mean that the head of a group did.
+    #[inline]
+    pub fn poll_changes(
+        &mut self,
+        mut changes: impl FnMut(&RawRecord<'_>),
+    ) -> Result<Option<Group<'_>>, ScanError> {
+        let checkpoint = lsn::to_payload(self.checkpoint);
+        self.poll_with(&mut |bytes: &[u8], base, span: &Span, index_key| {
+            let is_change = span.head.kind.is_page_change();
+            if is_change {
+                let record = RawRecord::new(bytes, base, span, index_key);
+                if record.at.start >= checkpoint {
+                    changes(&record);
+                }
+            }
+            is_change
+        })
+    }
+
+    /// `takes` gets what was parsed, the position of that, a record, and the key of its index; where it takes the record, the
+    /// group is without it.
+    #[inline(always)]
+    fn poll_with(
+        &mut self,
+        takes: &mut impl FnMut(&[u8], u64, &Span, u64) -> bool,
+    ) -> Result<Option<Group<'_>>, ScanError> {
         self.drop_done();
         let Some(base) = self.base else { return Ok(None) };
-        if !self.parse_group(base)? {
+        if !self.parse_group(base, takes)? {
             return Ok(None);
         }
         let (from, to) = (self.done, self.parsed);
@@ -226,7 +256,12 @@ impl Scanner {
     }
 
     /// Parses on until the group is whole (true) or the bytes end. What was parsed is not parsed again.
-    fn parse_group(&mut self, base: u64) -> Result<bool, ScanError> {
+    #[inline(always)]
+    fn parse_group(
+        &mut self,
+        base: u64,
+        takes: &mut impl FnMut(&[u8], u64, &Span, u64) -> bool,
+    ) -> Result<bool, ScanError> {
         let bad = |at: usize, kind: u8, what| {
             let lsn = lsn::from_payload(base + at as u64);
             Err(ScanError::Record { lsn, kind, what })
@@ -236,8 +271,8 @@ impl Scanner {
             let opens = at == self.done;
             self.check_start(base + at as u64, opens)?;
             let Some(&first) = self.pending.get(at) else { return Ok(false) };
-            let span = match self.parse_record(at) {
-                Ok(span) => span,
+            let (span, index_key) = match self.parse_record(at) {
+                Ok(parsed) => parsed,
                 Err(Stop::Bad(what)) => return bad(at, first, what),
                 Err(Stop::More) if self.pending.len() - self.done > GROUP_MAX => {
                     let lsn = lsn::from_payload(base + self.done as u64);
@@ -257,20 +292,24 @@ impl Scanner {
             }
             self.after_dummy = is_dummy;
             self.parsed = span.end();
-            self.spans.push(span);
+            if !takes(&self.pending, base, &span, index_key) {
+                self.spans.push(span);
+            }
             if alone || span.head.kind == Kind::MultiRecEnd {
                 return Ok(true);
             }
         }
     }
 
-    fn parse_record(&mut self, at: usize) -> Result<Span, Stop> {
+    /// The record that starts there, and the key of its index.
+    #[inline(always)]
+    fn parse_record(&mut self, at: usize) -> Result<(Span, u64), Stop> {
         let mut cursor = Cursor::new(&self.pending[at..]);
         let position = |c: &Cursor<'_>| self.pending.len() - c.rest().len();
         let head = Head::read(&mut cursor)?;
         let body_at = position(&cursor);
-        let described = skip(&head, &mut cursor, &mut self.known)?;
-        Ok(Span::new(at, body_at, described, position(&cursor), head))
+        let (described, key) = skip(&head, &mut cursor, &mut self.known)?;
+        Ok((Span::new(at, body_at, described, position(&cursor), head), key))
     }
 
     /// A record starts at `position`: does that agree with what the blocks say?

@@ -131,7 +131,7 @@ fn a_log_has_many_pieces_and_its_runs_reach_the_store() {
         (Pieces::of(&log), Piece::default(), Sheaf::new(checkpoint, None, store.catalog().clone()));
     assert!(all.next(&mut piece).unwrap());
     sheaf.fill(&piece).unwrap();
-    assert_eq!((sheaf.put(&mut store), sheaf.records), (0, (0..3000u64).map(|n| n % 7).sum()));
+    assert_eq!((sheaf.put(&mut store).unwrap(), sheaf.records), (0, (0..3000u64).map(|n| n % 7).sum()));
     assert_eq!(sheaf.records, records.len() as u64);
     assert!(store.catalog().list().get(1).is_some());
 }

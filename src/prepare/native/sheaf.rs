@@ -1,5 +1,6 @@
 //! What a piece of the log says: the records for pages, and what does not belong to a page beside them.
 
+use std::io;
 use std::sync::Arc;
 
 use super::catalog::Catalog;
@@ -14,6 +15,9 @@ use crate::innodb::redo::{
     Body, FileEvent, Group, IndexNumbers, Kind, RawRecord, ScanError, Scanner, file_events, lean,
 };
 
+/// Blocks that are taken in before what they say is asked for.
+const BLOCKS_FED: usize = 64;
+
 /// Whole groups, understood. Its memory is used for one piece after the other.
 pub(super) struct Sheaf {
     scanner: Scanner,
@@ -24,6 +28,8 @@ pub(super) struct Sheaf {
     numbers: IndexNumbers,
     bytes: Vec<u8>,
     runs: Vec<Bound>,
+    /// What there was when the group at hand began.
+    before: Before,
     /// Where the last record ends in the payload of the log.
     last_end: u64,
     pub(super) events: Vec<FileEvent>,
@@ -36,6 +42,13 @@ pub(super) struct Sheaf {
     pub(super) reached: Lsn,
     /// The log ends here, or nothing more of it is wanted.
     pub(super) over: bool,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Before {
+    bytes: usize,
+    runs: usize,
+    records: u64,
 }
 
 /// A run of records in a sheaf.
@@ -86,6 +99,7 @@ impl Sheaf {
             numbers: IndexNumbers::default(),
             bytes: Vec::new(),
             runs: Vec::new(),
+            before: Before::default(),
             last_end: 0,
             events: Vec::new(),
             dynamic: Dynamic::default(),
@@ -108,22 +122,27 @@ impl Sheaf {
 
     fn fill_from(&mut self, scanner: &mut Scanner, piece: &Piece) -> Result<()> {
         self.over = piece.next.is_none();
-        for block in piece.blocks() {
-            let goes_on = take(scanner, block)?;
+        for blocks in piece.blocks().chunks(BLOCKS_FED) {
+            // What the groups before a bad block say comes first: they may be the last that are wanted.
+            let fed: Result<bool> =
+                blocks.iter().try_fold(true, |goes_on, block| Ok(goes_on && take(scanner, block)?));
             while piece.next.is_none() || scanner.recovered_lsn() != piece.next {
-                let Some(group) = scanner.poll().map_err(scan_error)? else { break };
+                let polled = scanner.poll_changes(|record| self.record(record));
+                let Some(group) = polled.map_err(scan_error)? else { break };
                 if let Some(promised) = self.promised.filter(|promised| group.end_lsn > *promised) {
                     // Groups behind the end may be of transactions that are not in the backup.
                     (self.reached, self.over) = (promised, true);
+                    self.forget_group();
                     return Ok(());
                 }
                 self.group(&group);
             }
-            if !goes_on {
+            if !fed? {
                 self.over = true;
                 break;
             }
         }
+        self.forget_group();
         self.reached = scanner.recovered_lsn().map_or(self.checkpoint, |lsn| lsn.max(self.checkpoint));
         match piece.next {
             Some(next) if !self.over && scanner.recovered_lsn() != Some(next) => {
@@ -138,28 +157,33 @@ impl Sheaf {
         self.runs.clear();
         self.events.clear();
         self.dynamic = Dynamic::default();
-        (self.records, self.end) = (0, None);
+        (self.records, self.end, self.before) = (0, None, Before::default());
     }
 
+    /// A group is whole; it has what is not for a page.
     fn group(&mut self, group: &Group<'_>) {
-        let first = self.runs.len();
-        for record in group.page_changes() {
-            self.record(&record, first);
-        }
-        self.runs[first..].iter_mut().for_each(|run| run.end = group.end_lsn);
-        let is_beside = |kind: Kind| !kind.is_page_change() && kind != Kind::MultiRecEnd;
-        if group.outline().any(|(kind, ..)| is_beside(kind)) {
+        self.runs[self.before.runs..].iter_mut().for_each(|run| run.end = group.end_lsn);
+        self.before = Before { bytes: self.bytes.len(), runs: self.runs.len(), records: self.records };
+        if group.outline().any(|(kind, ..)| kind != Kind::MultiRecEnd) {
             self.beside(group);
         }
         self.end = Some(group.end_lsn);
     }
 
-    /// Adds a record to the last run of its group, whose first is `first`, or makes a new one.
-    #[inline]
-    fn record(&mut self, record: &RawRecord<'_>, first: usize) {
+    /// Nothing of the group at hand is wanted.
+    fn forget_group(&mut self) {
+        let Before { bytes, runs, records } = self.before;
+        self.bytes.truncate(bytes);
+        self.runs.truncate(runs);
+        self.records = records;
+    }
+
+    /// Adds a record to the last run of its group, or makes a new one.
+    #[inline(always)]
+    fn record(&mut self, record: &RawRecord<'_>) {
         let number = match record.index {
             [] => None,
-            index => self.numbers.get(index, |index| self.catalog.number(index)),
+            index => self.numbers.get(record.index_key, || self.catalog.number(index)),
         };
         let index = if record.kind.has_index() { Described::By(number) } else { Described::Not };
         let before = self.bytes.len();
@@ -167,7 +191,7 @@ impl Sheaf {
         let len = (self.bytes.len() - before) as u32;
         self.records += 1;
         let follows = std::mem::replace(&mut self.last_end, record.at.end) == record.at.start;
-        if let Some(run) = self.runs[first..].last_mut()
+        if let Some(run) = self.runs[self.before.runs..].last_mut()
             && follows
             && (run.page, run.space) == (record.page, record.space)
             && let Some(both) = run.index.and(index)
@@ -204,8 +228,13 @@ impl Sheaf {
     }
 
     /// Gives all records to the store; how many of them their pages have.
-    pub(super) fn put(&self, store: &mut Store) -> u64 {
-        let has = self.runs().filter(|(space, page, run)| !store.push(*space, *page, run));
-        has.map(|(.., run)| u64::from(run.records)).sum()
+    pub(super) fn put(&self, store: &mut Store) -> io::Result<u64> {
+        let mut dropped = 0;
+        for (space, page, run) in self.runs() {
+            if !store.push(space, page, &run)? {
+                dropped += u64::from(run.records);
+            }
+        }
+        Ok(dropped)
     }
 }
