@@ -147,7 +147,7 @@ impl<'p> IndexPage<'p> {
     }
 
     /// Where slot `n` of the directory lies.
-    fn slot_at(&self, n: usize) -> Applied<usize> {
+    pub(super) fn slot_at(&self, n: usize) -> Applied<usize> {
         let at = self.b.len().checked_sub(DIRECTORY_END + 2 * (n + 1));
         at.filter(|at| *at > PAGE_DATA).ok_or(Damage("the directory does not fit the page"))
     }

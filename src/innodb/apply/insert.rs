@@ -5,6 +5,7 @@
 //! The heap place of the new record is the head of the free list, if that is large enough (only the head is ever
 //! looked at), else the heap's top.
 
+use super::append::Appending;
 use super::directory::{OWNED_MAX, OWNED_MIN};
 use super::index_page::{
     DIRECTION, FREE, GARBAGE, HEAP_TOP, IndexPage, LAST_INSERT, LEFT, N_DIRECTION, N_HEAP, N_RECS,
@@ -20,8 +21,10 @@ const STATUS_BITS: u8 = 7;
 const INFO_BITS: u8 = 0xF0;
 /// First byte of a COMPACT heap.
 const HEAP_START: usize = 120;
+/// A heap number has 13 bits.
+pub(super) const HEAP_NO_MAX: usize = (1 << 13) - 1;
 /// Slots of an empty page's directory.
-const MIN_SLOTS: usize = 2;
+pub(super) const MIN_SLOTS: usize = 2;
 const NO_ZIP: Damage = Damage("no compressed page");
 
 /// Inserts after the record at `after`; the place of the new one. `ahead` is set if it went into the frame of a
@@ -38,7 +41,7 @@ pub(super) fn apply(
     if after == page.supremum() {
         return Err(Damage("an insert after supremum"));
     }
-    let origin = assemble(page, shape, after, insert, &mut room.record)?;
+    let origin = assemble(page, shape, (after, None), insert, &mut room.record)?;
     if page.zip.is_some() {
         insert_zip(page, shape, after, &room.record, origin, ahead)
     } else {
@@ -54,9 +57,14 @@ pub(super) fn list_end_copy_created(
     room: &mut Room,
     ahead: &mut bool,
 ) -> Applied {
+    let mut rest = inserts.iter().map(|insert| insert.map_err(Damage));
+    if let Some(mut appending) = Appending::to(page)? {
+        appending.all(page, shape, &mut rest, &mut room.record)?;
+        appending.finish(page)?;
+    }
     let mut last = page.previous(page.supremum())?;
-    for insert in inserts.iter() {
-        last = apply(page, shape, last, &insert, room, ahead)?;
+    for insert in rest {
+        last = apply(page, shape, last, &insert?, room, ahead)?;
     }
     page.set(LAST_INSERT, 0);
     if !page.is_rtree() {
@@ -66,22 +74,26 @@ pub(super) fn list_end_copy_created(
     Ok(())
 }
 
-/// Puts the new record together in `record`; its origin in there.
-fn assemble(
+/// Puts the new record together in `record`; its origin in there. `before` is the record before it and its extent, if that is
+/// known.
+#[inline]
+pub(super) fn assemble(
     page: &IndexPage<'_>,
     shape: &Shape,
-    after: usize,
+    before: (usize, Option<Extent>),
     insert: &Insert<'_>,
     record: &mut Vec<u8>,
 ) -> Applied<usize> {
+    let after = before.0;
+    let extent = || before.1.map_or_else(|| offsets::extent(page.b, after, shape), Ok);
     let (info, status, origin, shared, start) = match insert.header {
         Some(h) => {
             let (origin, shared) = (h.origin as usize, h.shared as usize);
-            let start = if shared == 0 { 0 } else { after - offsets::extent(page.b, after, shape)?.extra };
+            let start = if shared == 0 { 0 } else { after - extent()?.extra };
             (h.info_and_status & INFO_BITS, h.info_and_status & STATUS_BITS, origin, shared, start)
         }
         None => {
-            let extent = offsets::extent(page.b, after, shape)?;
+            let extent = extent()?;
             let shared = extent
                 .size()
                 .checked_sub(insert.end.len())
@@ -260,8 +272,6 @@ fn take_free(page: &mut IndexPage<'_>, free: usize, size: usize) -> Applied {
 
 /// `size` bytes from the top of the heap.
 fn allocate_heap(page: &mut IndexPage<'_>, size: usize) -> Applied<(usize, usize)> {
-    /// A heap number has 13 bits.
-    const HEAP_NO_MAX: usize = (1 << 13) - 1;
     let (start, heap_no) = (page.get(HEAP_TOP), page.n_heap());
     if start <= page.supremum() || start + size > page.directory_start()? || heap_no > HEAP_NO_MAX {
         return Err(Damage("no room on the page for an inserted record"));

@@ -13,8 +13,9 @@
 //! | `plain` | plain writes, page initialisation, change buffer bitmap |
 //! | `undo` | undo pages |
 //! | `zip` | compressed pages: the compressed half, and what has it alone |
-//! | `create`, `insert`, `delete`, `update`, `reorganize` | index pages, on top of `index_page` (layout), `directory` (slots) and `shape`, `offsets` (records) |
+//! | `create`, `insert`, `append`, `delete`, `update`, `reorganize` | index pages, on top of `index_page` (layout), `directory` (slots) and `shape`, `offsets` (records) |
 
+mod append;
 mod create;
 mod delete;
 mod directory;
@@ -29,7 +30,7 @@ mod undo;
 mod update;
 mod zip;
 
-pub use page::{LoadError, Page, Unfinished};
+pub use page::{Bytes, LoadError, Page, Unfinished};
 
 use std::collections::HashMap;
 
@@ -112,7 +113,7 @@ impl Applier {
     }
 
     /// Applies `record` to `page`, which is the page it names. Records that change no page are ignored.
-    pub fn apply(&mut self, page: &mut Page, record: &Record<'_>) -> Result<(), ApplyError> {
+    pub fn apply(&mut self, page: &mut Page<'_>, record: &Record<'_>) -> Result<(), ApplyError> {
         self.dispatch(page, &record.body).map_err(|Damage(what)| ApplyError {
             space: record.space,
             page: record.page,
@@ -122,7 +123,7 @@ impl Applier {
         })
     }
 
-    fn dispatch(&mut self, page: &mut Page, body: &Body<'_>) -> Applied {
+    fn dispatch(&mut self, page: &mut Page<'_>, body: &Body<'_>) -> Applied {
         match *body {
             Body::Write { offset, width, value } => plain::write(page, offset, width, value),
             Body::WriteString { offset, bytes } => plain::write_string(page, offset, bytes),
@@ -165,7 +166,7 @@ impl Applier {
     }
 
     /// Records that come with the description of their index.
-    fn index_record(&mut self, page: &mut Page, body: &Body<'_>) -> Applied {
+    fn index_record(&mut self, page: &mut Page<'_>, body: &Body<'_>) -> Applied {
         let Some(index) = index_of(body) else { return Ok(()) };
         let mut ahead = page.is_ahead();
         let done = self.change_index_page(page, index, body, &mut ahead);
@@ -175,7 +176,7 @@ impl Applier {
 
     fn change_index_page(
         &mut self,
-        page: &mut Page,
+        page: &mut Page<'_>,
         index: &IndexInfo<'_>,
         body: &Body<'_>,
         ahead: &mut bool,

@@ -1,5 +1,7 @@
 //! A page on its way from the state on disk to a newer one.
 
+use std::ops::{Deref, DerefMut};
+
 use super::index_page::{Frame, IndexPage};
 use super::shape::Shape;
 use super::zip::{self, Inflaters, Unzipped, Zip};
@@ -9,15 +11,57 @@ use crate::innodb::bytes::{put32, put64};
 use crate::innodb::page::compressed::PayloadError;
 use crate::innodb::page::{FilHeader, PageLayout, PageType, Scratch, checksum, header, restore_compressed};
 
-/// A page that is being brought up to date.
-pub struct Page {
+/// A page that is being brought up to date: in its place, if it is loaded from bytes that can be changed.
+pub struct Page<'b> {
     space: SpaceId,
     number: PageNo,
     layout: PageLayout,
     /// As on disk.
-    bytes: Vec<u8>,
+    bytes: Bytes<'b>,
     /// The frame of a compressed index page, once a record needed it.
     unzipped: Option<Box<Unzipped>>,
+}
+
+/// The bytes of a page.
+pub enum Bytes<'b> {
+    /// In their place.
+    Borrowed(&'b mut [u8]),
+    /// By themselves.
+    Owned(Vec<u8>),
+}
+
+impl<'b> From<&'b mut [u8]> for Bytes<'b> {
+    fn from(bytes: &'b mut [u8]) -> Self {
+        Bytes::Borrowed(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Bytes<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Bytes::Owned(bytes)
+    }
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Borrowed(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Bytes<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Bytes::Borrowed(bytes) => bytes,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
 }
 
 /// The log ends between an insert into the frame of a compressed page and the record that compresses it.
@@ -44,15 +88,16 @@ pub enum LoadError {
     Compressed(#[from] PayloadError),
 }
 
-impl Page {
+impl<'b> Page<'b> {
     /// A page as it was read from disk. A transparently compressed one is restored, and stays so.
     pub fn load(
         space: SpaceId,
         number: PageNo,
         layout: PageLayout,
-        bytes: Vec<u8>,
+        bytes: impl Into<Bytes<'b>>,
         scratch: &mut Scratch,
     ) -> Result<Self, LoadError> {
+        let bytes = bytes.into();
         if bytes.len() != layout.physical() {
             return Err(LoadError::Length { found: bytes.len(), expected: layout.physical() });
         }
@@ -62,7 +107,7 @@ impl Page {
             Some(PageType::COMPRESSED) if !layout.is_zip() => {
                 let mut whole = vec![0; layout.logical()];
                 restore_compressed(&page.bytes, &mut whole, scratch)?;
-                page.bytes = whole;
+                page.bytes = whole.into();
             }
             _ => {}
         }
@@ -71,12 +116,15 @@ impl Page {
 
     /// A page that is not there yet, or whose content does not matter since its first record initialises it.
     pub fn blank(space: SpaceId, number: PageNo, layout: PageLayout) -> Self {
-        Page { space, number, layout, bytes: vec![0; layout.physical()], unzipped: None }
+        Page { space, number, layout, bytes: vec![0; layout.physical()].into(), unzipped: None }
     }
 
-    /// The buffer of a page that is not needed any more.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// The bytes of a page that was not brought up to date in its place.
+    pub fn into_owned(self) -> Option<Vec<u8>> {
+        match self.bytes {
+            Bytes::Borrowed(_) => None,
+            Bytes::Owned(bytes) => Some(bytes),
+        }
     }
 
     /// The tablespace.

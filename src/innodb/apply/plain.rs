@@ -12,7 +12,7 @@ use crate::innodb::page::{FIL_TRAILER, PageType, header};
 /// The bitmap starts here, as the data of an index page would (`IBUF_BITMAP`).
 const BITMAP: usize = 94;
 
-fn place(page: &mut Page, offset: u16, len: usize) -> Applied<&mut [u8]> {
+fn place<'p>(page: &'p mut Page<'_>, offset: u16, len: usize) -> Applied<&'p mut [u8]> {
     let at = usize::from(offset);
     if page.is_zip_index() {
         return Err(Damage("a plain write to a compressed index page"));
@@ -20,7 +20,7 @@ fn place(page: &mut Page, offset: u16, len: usize) -> Applied<&mut [u8]> {
     page.raw_mut().get_mut(at..at + len).ok_or(Damage("a write beyond the end of the page"))
 }
 
-pub(super) fn write(page: &mut Page, offset: u16, width: u8, value: u64) -> Applied {
+pub(super) fn write(page: &mut Page<'_>, offset: u16, width: u8, value: u64) -> Applied {
     let width = usize::from(width);
     let value = value.to_be_bytes();
     let bytes = value.get(value.len() - width..).ok_or(Damage("a write of more than eight bytes"))?;
@@ -28,17 +28,17 @@ pub(super) fn write(page: &mut Page, offset: u16, width: u8, value: u64) -> Appl
     Ok(())
 }
 
-pub(super) fn write_string(page: &mut Page, offset: u16, bytes: &[u8]) -> Applied {
+pub(super) fn write_string(page: &mut Page<'_>, offset: u16, bytes: &[u8]) -> Applied {
     place(page, offset, bytes.len())?.copy_from_slice(bytes);
     Ok(())
 }
 
-pub(super) fn init_file_page(page: &mut Page) {
+pub(super) fn init_file_page(page: &mut Page<'_>) {
     page.clear();
 }
 
 /// Four bits for each page that the bitmap serves: as many as a page on disk has bytes.
-pub(super) fn ibuf_bitmap_init(page: &mut Page) -> Applied {
+pub(super) fn ibuf_bitmap_init(page: &mut Page<'_>) -> Applied {
     let len = page.layout().physical() / 2;
     let bytes = page.raw_mut();
     debug_assert!(BITMAP + len + FIL_TRAILER <= bytes.len());

@@ -1,6 +1,9 @@
 //! Index pages under records made by hand, against a model; and damaged pages under damaged records.
 
-use super::index_page::{FREE, GARBAGE, HEAP_TOP, IndexPage, N_RECS, N_SLOTS, PAGE_DATA};
+use super::index_page::{
+    DIRECTION, FREE, GARBAGE, HEAP_TOP, IndexPage, LAST_INSERT, N_DIRECTION, N_RECS, N_SLOTS, NO_DIRECTION,
+    PAGE_DATA,
+};
 use super::*;
 use crate::innodb::bytes::be16;
 use crate::innodb::page::{PageLayout, Scratch};
@@ -18,7 +21,12 @@ fn layout() -> PageLayout {
     PageLayout::plain(4096).unwrap()
 }
 
-fn apply_body(applier: &mut Applier, page: &mut Page, kind: Kind, bytes: &[u8]) -> Result<(), ApplyError> {
+fn apply_body(
+    applier: &mut Applier,
+    page: &mut Page<'_>,
+    kind: Kind,
+    bytes: &[u8],
+) -> Result<(), ApplyError> {
     let body = parse_body(kind, SPACE, bytes).unwrap();
     let (start_lsn, end_lsn) = (Lsn(1000), Lsn(1100));
     applier.apply(page, &Record { start_lsn, end_lsn, space: SPACE, page: PAGE, kind, bytes, body })
@@ -48,7 +56,7 @@ fn delete_body(rec: usize) -> Vec<u8> {
     body
 }
 
-fn empty() -> Page {
+fn empty() -> Page<'static> {
     let mut page = Page::blank(SPACE, PAGE, layout());
     let mut applier = Applier::new();
     apply_body(&mut applier, &mut page, Kind::InitFilePage2, &[]).unwrap();
@@ -57,7 +65,7 @@ fn empty() -> Page {
 }
 
 /// The keys of the records in order; checks links, owners, slots, heap and free list on the way.
-fn keys(page: &mut Page) -> Vec<u32> {
+fn keys(page: &mut Page<'_>) -> Vec<u32> {
     let page = IndexPage::any(page.raw_mut()).unwrap();
     let (mut at, mut owned, mut slot, mut keys) = (page.infimum(), 0, 0, Vec::new());
     loop {
@@ -91,7 +99,7 @@ fn keys(page: &mut Page) -> Vec<u32> {
 }
 
 /// The place of the record number `n` in the list; 0 is infimum.
-fn place(page: &mut Page, n: usize) -> usize {
+fn place(page: &mut Page<'_>, n: usize) -> usize {
     let page = IndexPage::any(page.raw_mut()).unwrap();
     (0..n).fold(page.infimum(), |at, _| page.next(at).unwrap())
 }
@@ -128,6 +136,53 @@ proptest! {
         apply_body(&mut applier, &mut page, Kind::ListStartDelete, &delete_body(rec)).unwrap();
         if half > 0 {
             prop_assert_eq!(keys(&mut page), model.split_off(half / 2));
+        }
+    }
+
+    /// A list of records fills a page as the same records do one by one, until it is full or the list is cut.
+    #[test]
+    fn a_list_is_as_good_as_its_records(
+        texts in prop::collection::vec("[a-z]{0,3}|[a-z]{0,60}", 0..300),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    ) {
+        let mut inserts: Vec<Vec<u8>> = Vec::new();
+        let mut before = None;
+        for (key, text) in texts.iter().enumerate() {
+            let record = compact(key as u32, text);
+            // As long as the one before: the server then leaves out the header and what both begin with.
+            let len = if before == Some(text.len()) { 2 * (record.len() - 7) } else { 2 * record.len() + 1 };
+            let mut insert = vec![0x80 | (len >> 8) as u8, len as u8];
+            if len % 2 == 1 {
+                insert.extend([0, 7, 0]);
+            }
+            insert.extend(&record[record.len() - len / 2..]);
+            inserts.push(insert);
+            before = Some(text.len());
+        }
+        let list = inserts.concat();
+        let end = cut.map_or(list.len(), |cut| cut.index(list.len() + 1));
+        let list = [&INDEX[..], &(end as u32).to_be_bytes(), &list[..end]].concat();
+        let (mut page, mut other, mut applier) = (empty(), empty(), Applier::new());
+        let done = apply_body(&mut applier, &mut page, Kind::ListEndCopyCreated, &list);
+
+        let (mut filled, mut given) = (Ok(()), 0);
+        for (n, insert) in inserts.iter().enumerate() {
+            given += insert.len();
+            if filled.is_err() || given > end {
+                break;
+            }
+            let after = place(&mut other, n) as u16;
+            let body = [&INDEX[..], &after.to_be_bytes(), insert].concat();
+            filled = apply_body(&mut applier, &mut other, Kind::RecInsert, &body);
+        }
+        let is_cut = (0..=inserts.len()).all(|n| inserts[..n].concat().len() != end);
+        prop_assert_eq!(done.is_err(), filled.is_err() || is_cut);
+        if done.is_ok() {
+            let other = other.raw_mut();
+            other[LAST_INSERT..LAST_INSERT + 2].fill(0);
+            other[DIRECTION..DIRECTION + 2].copy_from_slice(&NO_DIRECTION.to_be_bytes());
+            other[N_DIRECTION..N_DIRECTION + 2].fill(0);
+            prop_assert_eq!(page.bytes(), &*other);
         }
     }
 
@@ -224,9 +279,15 @@ mod rarely_seen {
     use super::*;
 
     /// A page with something everywhere.
-    fn used() -> Page {
-        Page::load(SPACE, PAGE, layout(), (0..4096).map(|i| i as u8 | 1).collect(), &mut Scratch::new())
-            .unwrap()
+    fn used() -> Page<'static> {
+        Page::load(
+            SPACE,
+            PAGE,
+            layout(),
+            (0..4096).map(|i| i as u8 | 1).collect::<Vec<_>>(),
+            &mut Scratch::new(),
+        )
+        .unwrap()
     }
 
     /// `fsp_init_file_page_low`: zeros, the page's number at 4, its tablespace at 34. Unlike INIT_FILE_PAGE2 it is for

@@ -8,9 +8,9 @@ use super::hand::Hand;
 use super::index::Index;
 use super::journal::Journal;
 use super::merge::{Batch, Merge};
-use super::records::{STRETCH_PAGES, Stretch};
+use super::records::{Run, STRETCH_PAGES, Stretch};
 use super::spaces::{OpenSpace, Spaces};
-use super::{Writes, corrupt, encrypted, gather};
+use super::{Writes, corrupt, encrypted, gather, spill_error};
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Lsn, PageBuffer, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
@@ -71,10 +71,6 @@ pub(super) fn apply(job: &Job<'_>, mut merge: Merge, means: &Means<'_>) -> Resul
 
 fn panicked() -> Error {
     Error::new(Code::Internal, "a thread that applies redo panicked")
-}
-
-fn spill_error(e: std::io::Error) -> Error {
-    Error::io(Code::TargetIo, "a file for redo records", e)
 }
 
 struct Worker<'a> {
@@ -195,63 +191,28 @@ impl<'a> Worker<'a> {
     /// Brings a page up to date in the buffer, where it stands unless the file does not reach so far.
     fn page(&mut self, space: &OpenSpace, stretch: Stretch, slot: usize, is_there: bool) -> Result<()> {
         let number = stretch.page(slot);
-        let (mut page, from) = self.load(space, number, slot, is_there)?;
-        let runs = self.index.runs(&self.batch.bytes, slot);
-        let brought = self.hand.bring_up(&mut page, from, runs, || space.shown(number))?;
-        self.outcome.records_applied += brought.records;
-        match brought.to {
-            Some(end) => {
-                let image = page.finish(end).map_err(|e| {
-                    corrupt(format!("{} can't be brought up to date", space.shown(number))).cause(e)
-                })?;
-                self.pages[slot * image.len()..][..image.len()].copy_from_slice(image);
-                self.changed.push(slot);
-                self.outcome.pages_changed += 1;
-            }
-            None => self.outcome.pages_unchanged += 1,
+        let Worker { hand, index, batch, outcome, .. } = self;
+        let runs = || index.runs(&batch.bytes, slot);
+        let range = slot * space.layout.physical()..(slot + 1) * space.layout.physical();
+        let bytes = &mut self.pages[range.clone()];
+        let (mut page, from) = match is_there {
+            true => load(space, number, bytes, hand, runs, self.job.end)?,
+            false => (Page::blank(space.id, number, space.layout), Lsn(0)),
+        };
+        let brought = hand.bring_up(&mut page, from, runs(), || space.shown(number))?;
+        outcome.records_applied += brought.records;
+        let Some(end) = brought.to else {
+            outcome.pages_unchanged += 1;
+            return Ok(());
+        };
+        page.finish(end)
+            .map_err(|e| corrupt(format!("{} can't be brought up to date", space.shown(number))).cause(e))?;
+        if let Some(image) = page.into_owned() {
+            self.pages[range].copy_from_slice(&image);
         }
-        self.hand.recycle(page);
+        self.changed.push(slot);
+        outcome.pages_changed += 1;
         Ok(())
-    }
-
-    /// The page as it is, and the LSN from which on it lacks records. What can't be read starts empty, if a record says that
-    /// its content does not matter.
-    fn load(
-        &mut self,
-        space: &OpenSpace,
-        number: PageNo,
-        slot: usize,
-        is_there: bool,
-    ) -> Result<(Page, Lsn)> {
-        let blank = || Page::blank(space.id, number, space.layout);
-        if !is_there {
-            return Ok((blank(), Lsn(0)));
-        }
-        let bytes = &self.pages[slot * space.layout.physical()..][..space.layout.physical()];
-        let expected = Expected { space: space.id, page: number };
-        match verify(bytes, &space.layout, expected, &mut self.hand.scratch) {
-            Ok(Verdict::Encrypted) => return Err(encrypted(space.shown(number))),
-            Ok(Verdict::AllZero) => return Ok((blank(), Lsn(0))),
-            Ok(Verdict::Ok) => {}
-            Err(defect) => {
-                let damaged = || Error::new(Code::CorruptPage, space.shown(number)).cause(defect);
-                let runs = self.index.runs(&self.batch.bytes, slot);
-                return Ok((blank(), self.hand.last_init((space.id, number), runs).ok_or_else(damaged)?));
-            }
-        }
-        let page = self
-            .hand
-            .load(space.id, number, space.layout, bytes)
-            .map_err(|e| Error::new(Code::CorruptPage, space.shown(number)).cause(e))?;
-        let lsn = page.lsn();
-        if lsn > self.job.end {
-            return Err(corrupt(format!(
-                "{} has LSN {lsn}, beyond the end {} of the redo",
-                space.shown(number),
-                self.job.end
-            )));
-        }
-        Ok((page, lsn))
     }
 
     /// Writes the changed pages to their places, those that follow each other together.
@@ -273,4 +234,37 @@ impl<'a> Worker<'a> {
         }
         Ok(())
     }
+}
+
+/// The page as it is in `bytes`, and the LSN from which on it lacks records; those for it are `runs`. What can't be read starts
+/// empty, if a record says that its content does not matter. No page may be newer than `end`.
+fn load<'b, 'r, R: Iterator<Item = Run<'r>>>(
+    space: &OpenSpace,
+    number: PageNo,
+    bytes: &'b mut [u8],
+    hand: &mut Hand,
+    runs: impl FnOnce() -> R,
+    end: Lsn,
+) -> Result<(Page<'b>, Lsn)> {
+    let blank = || Page::blank(space.id, number, space.layout);
+    let expected = Expected { space: space.id, page: number };
+    match verify(bytes, &space.layout, expected, &mut hand.scratch) {
+        Ok(Verdict::Encrypted) => return Err(encrypted(space.shown(number))),
+        Ok(Verdict::AllZero) => return Ok((blank(), Lsn(0))),
+        Ok(Verdict::Ok) => {}
+        Err(defect) => {
+            let damaged = || Error::new(Code::CorruptPage, space.shown(number)).cause(defect);
+            return Ok((blank(), hand.last_init((space.id, number), runs()).ok_or_else(damaged)?));
+        }
+    }
+    let page = Page::load(space.id, number, space.layout, bytes, &mut hand.scratch)
+        .map_err(|e| Error::new(Code::CorruptPage, space.shown(number)).cause(e))?;
+    let lsn = page.lsn();
+    if lsn > end {
+        return Err(corrupt(format!(
+            "{} has LSN {lsn}, beyond the end {end} of the redo",
+            space.shown(number)
+        )));
+    }
+    Ok((page, lsn))
 }

@@ -6,7 +6,7 @@ use super::corrupt;
 use super::records::Run;
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::{Applier, Page};
-use crate::innodb::page::{PageLayout, Scratch};
+use crate::innodb::page::Scratch;
 use crate::innodb::redo::index_info::KnownIndexes;
 use crate::innodb::redo::{Body, IndexList, LeanRun};
 
@@ -18,8 +18,6 @@ pub(super) struct Hand {
     /// What records are kept without.
     pub(super) indexes: Arc<IndexList>,
     pub(super) scratch: Scratch,
-    /// The bytes of the last page.
-    spare: Vec<u8>,
 }
 
 /// What became of a page.
@@ -31,29 +29,10 @@ pub(super) struct Brought {
 }
 
 impl Hand {
-    /// The page that stands in `bytes`.
-    pub(super) fn load(
-        &mut self,
-        space: SpaceId,
-        number: PageNo,
-        layout: PageLayout,
-        bytes: &[u8],
-    ) -> Result<Page, crate::innodb::apply::LoadError> {
-        let mut own = std::mem::take(&mut self.spare);
-        own.clear();
-        own.extend_from_slice(bytes);
-        Page::load(space, number, layout, own, &mut self.scratch)
-    }
-
-    /// Takes the room of a page that is done.
-    pub(super) fn recycle(&mut self, page: Page) {
-        self.spare = page.into_bytes();
-    }
-
     /// Applies those records of `runs` that start at `from` or later. `shown` names the page.
     pub(super) fn bring_up<'a>(
         &mut self,
-        page: &mut Page,
+        page: &mut Page<'_>,
         from: Lsn,
         runs: impl Iterator<Item = Run<'a>>,
         shown: impl Fn() -> String,

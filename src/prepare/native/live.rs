@@ -28,6 +28,7 @@ use super::supply::Supply;
 use super::{corrupt, encrypted};
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
+use crate::innodb::apply::Page;
 use crate::innodb::page::{Expected, FIL_HEADER, FilHeader, Page0, PageLayout, PageType, Verdict, verify};
 use crate::prepare::Datadir;
 use crate::stream::Chunk;
@@ -318,14 +319,12 @@ impl Worker {
             // It would need more room than its hole leaves.
             return None;
         }
-        let mut page = self.hand.load(space.id, number, space.layout, &self.image).ok()?;
+        let bytes = &mut self.image[..];
+        let mut page = Page::load(space.id, number, space.layout, bytes, &mut self.hand.scratch).ok()?;
         let runs = self.index.runs(&self.batch.bytes, slot);
         let brought = self.hand.bring_up(&mut page, from, runs, || number.to_string());
-        let done = brought.ok().and_then(|brought| {
-            let to = brought.to?;
-            Some((to, brought.records, page.finish(to).ok()?.to_vec()))
-        });
-        self.hand.recycle(page);
-        done
+        let brought = brought.ok()?;
+        let to = brought.to?;
+        Some((to, brought.records, page.finish(to).ok()?.to_vec()))
     }
 }

@@ -8,7 +8,7 @@ use crate::innodb::page::header;
 
 /// The whole page: links, what goes to offset 24 on, what goes to the end, zeros between.
 pub(in super::super) fn page_compress(
-    page: &mut Page,
+    page: &mut Page<'_>,
     prev: u32,
     next: u32,
     data: &[u8],
@@ -29,14 +29,14 @@ pub(in super::super) fn page_compress(
 }
 
 /// Bytes of the page header.
-pub(in super::super) fn write_header(page: &mut Page, offset: u8, bytes: &[u8]) -> Applied {
+pub(in super::super) fn write_header(page: &mut Page<'_>, offset: u8, bytes: &[u8]) -> Applied {
     let at = usize::from(offset);
     write_both(page, at, at, bytes)
 }
 
 /// The child page number of a node pointer.
 pub(in super::super) fn write_node_ptr(
-    page: &mut Page,
+    page: &mut Page<'_>,
     offset: u16,
     zip_offset: u16,
     child: &[u8; 4],
@@ -46,7 +46,7 @@ pub(in super::super) fn write_node_ptr(
 
 /// A LOB reference.
 pub(in super::super) fn write_blob_ptr(
-    page: &mut Page,
+    page: &mut Page<'_>,
     offset: u16,
     zip_offset: u16,
     reference: &[u8; 20],
@@ -55,7 +55,7 @@ pub(in super::super) fn write_blob_ptr(
 }
 
 /// Writes to the compressed page, and to its frame if there is one.
-fn write_both(page: &mut Page, at: usize, zip_at: usize, bytes: &[u8]) -> Applied {
+fn write_both(page: &mut Page<'_>, at: usize, zip_at: usize, bytes: &[u8]) -> Applied {
     const OUTSIDE: Damage = Damage("a write beyond the end of the page");
     if at + bytes.len() > page.layout().logical() {
         return Err(OUTSIDE);

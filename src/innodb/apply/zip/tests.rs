@@ -64,7 +64,7 @@ fn shape(index: Index) -> Shape {
 }
 
 /// An empty compressed page.
-fn empty(index: Index) -> Page {
+fn empty(index: Index) -> Page<'static> {
     let mut frame = vec![0; LOGICAL];
     super::super::create::create(&mut frame, RowFormat::Compact, Tree::BTree).unwrap();
     let (mut z, mut meta) = (vec![0; 2048], Meta::default());
@@ -74,14 +74,14 @@ fn empty(index: Index) -> Page {
     Page::load(SPACE, PAGE, layout(), z, &mut Scratch::new()).unwrap()
 }
 
-fn apply(applier: &mut Applier, page: &mut Page, kind: Kind, bytes: &[u8]) -> Result<(), ApplyError> {
+fn apply(applier: &mut Applier, page: &mut Page<'_>, kind: Kind, bytes: &[u8]) -> Result<(), ApplyError> {
     let body = parse_body(kind, SPACE, bytes).unwrap();
     let (start_lsn, end_lsn) = (Lsn(1000), Lsn(1100));
     applier.apply(page, &Record { start_lsn, end_lsn, space: SPACE, page: PAGE, kind, bytes, body })
 }
 
 /// The places of the records in order, infimum first.
-fn places(page: &mut Page) -> Vec<usize> {
+fn places(page: &mut Page<'_>) -> Vec<usize> {
     let page = page.any_index_page(&mut Inflaters::default()).unwrap();
     let mut places = vec![page.infimum()];
     while places.len() <= page.get(N_RECS) {
@@ -92,7 +92,7 @@ fn places(page: &mut Page) -> Vec<usize> {
 
 fn insert(
     applier: &mut Applier,
-    page: &mut Page,
+    page: &mut Page<'_>,
     index: Index,
     after: usize,
     key: u32,
@@ -133,7 +133,7 @@ fn mark_body(index: Index, place: usize, trx: u8) -> Vec<u8> {
 }
 
 /// What the compressed half unzips to is the frame, but for what lies between the heap and the directory.
-fn check(page: &mut Page) {
+fn check(page: &mut Page<'_>) {
     let bytes = page.bytes().to_vec();
     let unzipped = unzip(&bytes, LOGICAL, &mut Inflaters::default()).unwrap();
     let Some(kept) = page.unzipped_mut() else { return };
@@ -154,10 +154,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 fn run(
-    page: &mut Page,
+    page: &mut Page<'_>,
     index: Index,
     steps: Vec<Step>,
-    mut after_each: impl FnMut(&mut Page),
+    mut after_each: impl FnMut(&mut Page<'_>),
 ) -> Result<(), ApplyError> {
     let mut applier = Applier::new();
     for (i, (at, what, text)) in steps.into_iter().enumerate() {
