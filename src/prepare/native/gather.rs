@@ -8,14 +8,16 @@ use super::log::Log;
 use super::pieces::{Piece, Pieces};
 use super::sheaf::Sheaf;
 use super::store::{Ask, Store};
-use super::{corrupt, too_short};
+use super::{corrupt, spill_error, too_short};
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{FileEvent, lsn};
 use crate::prepare::{Datadir, Means};
 
-/// What of the memory is not for records that wait, but for those being applied and for the pieces of the log at hand.
-const HANDS_SHARE: u64 = 4;
+/// What of the memory is not for records that wait, but for those being applied, for the pieces of the log at hand, and for
+/// the program: a share, but not less than so many bytes if that leaves half.
+const HANDS_SHARE: u64 = 8;
+const HANDS_MIN: u64 = 20 << 20;
 /// A thread's index over the records that it applies, and the records, take so much more than their length at most.
 const INDEX_SHARE: u64 = 4;
 
@@ -35,7 +37,7 @@ pub(super) struct Gathered {
 
 /// Memory for records that wait.
 pub(super) fn store_memory(memory: u64) -> u64 {
-    memory - memory / HANDS_SHARE
+    memory - (memory / HANDS_SHARE).max(HANDS_MIN.min(memory / 2))
 }
 
 /// How long a batch of records may be that a thread applies.
@@ -52,13 +54,13 @@ impl Gathered {
 
     /// Takes in what the next piece of the log says.
     pub(super) fn take(&mut self, sheaf: &Sheaf, store: &mut Store, progress: &Progress) -> Result<()> {
-        self.dropped += sheaf.put(store);
+        self.dropped += sheaf.put(store).map_err(spill_error)?;
         self.records += sheaf.records;
         self.events.extend_from_slice(&sheaf.events);
         self.dynamic.merge(&sheaf.dynamic);
         self.end = self.end.max(sheaf.end.unwrap_or(self.end));
         Progress::set(&progress.records_total, self.records - self.dropped);
-        store.end_groups().map_err(|e| Error::io(Code::TargetIo, "a file for redo records", e))
+        store.end_groups().map_err(spill_error)
     }
 
     /// The log was read up to `reached`.

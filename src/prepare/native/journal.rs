@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::log::read_up_to;
 use super::records::STRETCH_PAGES;
@@ -31,15 +32,21 @@ const ENTRY_LEN: usize = 16;
 const HEAD_LEN: usize = 64 << 10;
 const ENTRIES_MAX: usize = (HEAD_LEN - ENTRIES_AT) / ENTRY_LEN;
 const NAME: &str = "#xbrecv-journal-";
-/// Pages of a round: each costs two syncs.
-const ROUND_LEN: u64 = 64 << 20;
+/// Bytes of the first round. So few are still in the processor's cache when they are read back.
+const ROUND_MIN: u64 = 4 << 20;
+/// Bytes of the longest one.
+const ROUND_MAX: u64 = 64 << 20;
+/// Each round costs two syncs. They may take so much of its time; if they take more, the next is twice as long.
+const SYNCS_SHARE: u32 = 8;
 
 /// The journal of one thread. Its file goes away with it.
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
-    /// Bytes of images of this round.
+    /// Bytes of images of this round, how many it has at least, and when it began.
     len: u64,
+    round_len: u64,
+    begun: Instant,
     /// What waits for its place, in the order of the images.
     waiting: Vec<(Arc<OpenSpace>, Entry)>,
     buffer: PageBuffer,
@@ -61,7 +68,15 @@ impl Journal {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         let file = file.and_then(|file| File::open(root)?.sync_all().map(|()| file));
         let file = file.map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
-        Ok(Journal { path, file, len: 0, waiting: Vec::new(), buffer: PageBuffer::new(0) })
+        Ok(Journal {
+            path,
+            file,
+            len: 0,
+            round_len: ROUND_MIN,
+            begun: Instant::now(),
+            waiting: Vec::new(),
+            buffer: PageBuffer::new(0),
+        })
     }
 
     /// Takes pages that follow each other.
@@ -72,7 +87,7 @@ impl Journal {
         self.file.write_all_at(images, at).map_err(|e| failed(&self.path, e))?;
         self.waiting.push((space.clone(), entry));
         self.len += images.len() as u64;
-        if self.len >= ROUND_LEN || self.waiting.len() == ENTRIES_MAX { self.flush() } else { Ok(()) }
+        if self.len >= self.round_len || self.waiting.len() == ENTRIES_MAX { self.flush() } else { Ok(()) }
     }
 
     /// Brings to their places what waits.
@@ -81,13 +96,18 @@ impl Journal {
             return Ok(());
         }
         let head = head(self.waiting.iter().map(|(_, entry)| entry));
-        let written = self.file.write_all_at(&head, 0).and_then(|()| self.file.sync_data());
-        written.map_err(|e| failed(&self.path, e))?;
+        self.file.write_all_at(&head, 0).map_err(|e| failed(&self.path, e))?;
+        let mut syncing = Duration::ZERO;
+        let mut timed = |sync: &dyn Fn() -> Result<()>| {
+            let begun = Instant::now();
+            sync().inspect(|()| syncing += begun.elapsed())
+        };
+        timed(&|| self.file.sync_data().map_err(|e| failed(&self.path, e)))?;
         let mut synced: Option<Arc<OpenSpace>> = None;
         let mut at = HEAD_LEN as u64;
         for (space, entry) in std::mem::take(&mut self.waiting) {
             if let Some(before) = synced.take_if(|before| before.id != space.id) {
-                before.sync()?;
+                timed(&|| before.sync())?;
             }
             self.buffer.resize(entry.len());
             self.file.read_exact_at(&mut self.buffer, at).map_err(|e| failed(&self.path, e))?;
@@ -95,8 +115,12 @@ impl Journal {
             synced = Some(space);
             at += entry.len() as u64;
         }
-        synced.map_or(Ok(()), |space| space.sync())?;
+        synced.map_or(Ok(()), |space| timed(&|| space.sync()))?;
+        if syncing > self.begun.elapsed() / SYNCS_SHARE {
+            self.round_len = (2 * self.round_len).min(ROUND_MAX);
+        }
         self.len = 0;
+        self.begun = Instant::now();
         Ok(())
     }
 }

@@ -6,8 +6,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::records::Stretch;
+use super::row::{Arena, Row};
 use super::spill::{RunReader, Spill};
-use super::table::{Landed, Row};
+use super::table::Landed;
 use crate::base::Lsn;
 use crate::innodb::redo::IndexList;
 
@@ -21,6 +22,7 @@ pub(super) struct Merge {
     pub(super) indexes: Arc<IndexList>,
     runs: Vec<RunReader>,
     memory: std::vec::IntoIter<(Stretch, Row)>,
+    arena: Arena,
     landed: HashMap<Stretch, Box<Landed>, foldhash::fast::RandomState>,
     /// The next stretch of each source, and the length of its records; the memory is the source behind the runs.
     next: BinaryHeap<Reverse<(Stretch, usize, usize)>>,
@@ -43,12 +45,12 @@ impl Merge {
         base: Lsn,
         indexes: Arc<IndexList>,
         spill: Option<Spill>,
-        memory: Vec<(Stretch, Row)>,
+        (memory, arena): (Vec<(Stretch, Row)>, Arena),
         landed: HashMap<Stretch, Box<Landed>, foldhash::fast::RandomState>,
         memory_len: u64,
     ) -> Merge {
         let runs = spill.map(|spill| spill.into_runs(memory_len / BUFFERS_SHARE)).unwrap_or_default();
-        Merge { base, indexes, runs, memory: memory.into_iter(), landed, next: BinaryHeap::new() }
+        Merge { base, indexes, runs, memory: memory.into_iter(), arena, landed, next: BinaryHeap::new() }
     }
 
     /// Looks at the first stretch of every source.
@@ -87,7 +89,7 @@ impl Merge {
             Some(run) => run.take(len, into),
             None => {
                 let row = self.memory.next().map(|(_, row)| row).unwrap_or_default();
-                row.parts().for_each(|part| into.extend_from_slice(part));
+                row.parts(&self.arena).for_each(|part| into.extend_from_slice(part));
                 Ok(())
             }
         }

@@ -67,6 +67,7 @@ mod merge;
 mod peek;
 mod pieces;
 mod records;
+mod row;
 mod sheaf;
 mod spaces;
 mod spill;
@@ -122,7 +123,7 @@ pub fn apply(
     let removed = replay::removed(&gathered.events);
     let spaces = Spaces::find(datadir, removed)?;
     let job = apply::Job { spaces: &spaces, end: gathered.end, root: datadir.root, writes };
-    let outcome = apply::apply(&job, store.into_merge(), means)?;
+    let outcome = apply::apply(&job, store.into_merge().map_err(spill_error)?, means)?;
     notes.push(format!(
         "{} of {} records applied to {} pages; {} pages had theirs already",
         outcome.records_applied, gathered.records, outcome.pages_changed, outcome.pages_unchanged
@@ -184,6 +185,10 @@ fn encrypted(what: impl std::fmt::Display) -> Error {
 fn corrupt(what: impl std::fmt::Display) -> Error {
     Error::new(Code::CorruptRedo, format!("the backup's redo can't be used: {what}"))
         .hint("take the backup again; if it happens again, report it")
+}
+
+fn spill_error(e: std::io::Error) -> Error {
+    Error::io(Code::TargetIo, "a file for redo records", e)
 }
 
 /// Redo that ends too early.

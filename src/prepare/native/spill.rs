@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::log::read_up_to;
 use super::records::Stretch;
-use super::table::Row;
+use super::row::{Arena, Row};
 use crate::base::PageBuffer;
 
 /// The name that the file has for a moment.
@@ -52,10 +52,10 @@ impl Spill {
     }
 
     /// The records of a stretch, which lies behind the one before it.
-    pub(super) fn put(&mut self, stretch: Stretch, records: &Row) -> io::Result<()> {
+    pub(super) fn put(&mut self, stretch: Stretch, records: &Row, arena: &Arena) -> io::Result<()> {
         self.append(&stretch.key().to_le_bytes())?;
         self.append(&(records.len() as u64).to_le_bytes())?;
-        records.parts().try_for_each(|part| self.append(part))
+        records.parts(arena).try_for_each(|part| self.append(part))
     }
 
     pub(super) fn end_run(&mut self) -> io::Result<()> {

@@ -18,8 +18,9 @@ use std::sync::Arc;
 use super::catalog::Catalog;
 use super::merge::Merge;
 use super::records::{self, Run, STRETCH_PAGES, Stretch};
+use super::row::{Arena, Row};
 use super::spill::{Filter, Spill};
-use super::table::{Landed, Pending, Pool, Row, Table};
+use super::table::{Landed, Pending, Table};
 use crate::base::{Lsn, PageNo, SpaceId};
 
 /// Bytes that a stretch takes beside its records: its place in the table.
@@ -84,10 +85,10 @@ impl Store {
     }
 
     /// Adds records of a page; false if the page has them.
-    pub(super) fn push(&mut self, space: SpaceId, page: PageNo, run: &Run<'_>) -> bool {
+    pub(super) fn push(&mut self, space: SpaceId, page: PageNo, run: &Run<'_>) -> io::Result<bool> {
         let (stretch, slot) = Stretch::of(space, page);
         let before = self.table.len();
-        let (pending, pool) = self.table.entry(stretch, self.base);
+        let (pending, arena) = self.table.entry(stretch, self.base);
         if let Some(ask) = &mut self.ask {
             if pending.landed.is_none() && self.landed_used + LANDED_COST <= self.memory / LANDED_SHARE {
                 pending.landed = Some(Landed::unknown());
@@ -100,11 +101,11 @@ impl Store {
         }
         let has = pending.landed.as_mut().is_some_and(|landed| landed.has(slot, run.start_lsn));
         if !has {
-            self.used += pending.push(slot, run, pool) as u64;
+            self.used += pending.push(slot, run, arena)? as u64;
             self.full |= pending.row.len() > STRETCH_MAX;
         }
         self.used += (self.table.len() - before) as u64 * STRETCH_COST;
-        !has
+        Ok(!has)
     }
 
     /// The groups of records that were added are whole.
@@ -113,7 +114,7 @@ impl Store {
             return Ok(());
         }
         if !self.full && self.landed_used > 0 && self.ask.is_none() {
-            self.drop_applied();
+            self.drop_applied()?;
             if self.used <= self.memory - self.memory / WORTH_SHARE {
                 return Ok(());
             }
@@ -142,7 +143,7 @@ impl Store {
         into.clear();
         match self.table.get(stretch) {
             Some(pending) if !pending.row.is_empty() && !self.spilled.may_have(stretch) => {
-                pending.row.parts().for_each(|part| into.extend_from_slice(part));
+                pending.row.parts(&self.table.arena).for_each(|part| into.extend_from_slice(part));
                 true
             }
             _ => false,
@@ -159,7 +160,12 @@ impl Store {
     }
 
     /// All records by stretch.
-    pub(super) fn into_merge(mut self) -> Merge {
+    pub(super) fn into_merge(mut self) -> io::Result<Merge> {
+        if self.spill.is_some() {
+            // The memory is wanted for reading the others back.
+            self.spill()?;
+            self.table.arena = Arena::default();
+        }
         let mut landed = HashMap::default();
         let mut memory = Vec::with_capacity(self.table.len());
         for pending in self.table.take() {
@@ -168,27 +174,32 @@ impl Store {
                 memory.push((pending.stretch, pending.row));
             }
         }
-        Merge::new(self.base, self.catalog.list(), self.spill, memory, landed, self.memory)
+        let rows = (memory, self.table.arena);
+        Ok(Merge::new(self.base, self.catalog.list(), self.spill, rows, landed, self.memory))
     }
 
     /// Leaves out what pages have by now.
-    fn drop_applied(&mut self) {
-        for pending in self.table.iter_mut() {
+    fn drop_applied(&mut self) -> io::Result<()> {
+        let Store { base, table, used, .. } = self;
+        let mut bytes = Vec::new();
+        let (all, arena) = table.all_mut();
+        for pending in all {
             let Some(landed) = &mut pending.landed else { continue };
-            let row = std::mem::take(&mut pending.row);
-            let mut lsn = self.base;
+            bytes.clear();
+            pending.row.parts(arena).for_each(|part| bytes.extend_from_slice(part));
+            *used = used.saturating_sub(pending.row.cost() as u64);
+            arena.recycle(std::mem::take(&mut pending.row));
+            let (mut rest, mut lsn) = (&bytes[..], *base);
             let mut kept = Pending { stretch: pending.stretch, row: Row::default(), last: lsn, landed: None };
-            for mut rest in row.parts() {
-                while let Some((run, slot)) = records::take(&mut rest, lsn) {
-                    lsn = run.start_lsn;
-                    if !landed.has(slot, lsn) {
-                        kept.push(slot, &run, &mut Pool::new());
-                    }
+            while let Some((run, slot)) = records::take(&mut rest, lsn) {
+                lsn = run.start_lsn;
+                if !landed.has(slot, lsn) {
+                    *used += kept.push(slot, &run, arena)? as u64;
                 }
             }
-            self.used = self.used.saturating_sub(row.cost() as u64) + kept.row.cost() as u64;
             (pending.row, pending.last) = (kept.row, kept.last);
         }
+        Ok(())
     }
 
     fn spill(&mut self) -> io::Result<()> {
@@ -200,14 +211,14 @@ impl Store {
         for pending in self.table.take() {
             if !pending.row.is_empty() {
                 self.spilled.add(pending.stretch);
-                spill.put(pending.stretch, &pending.row)?;
-                pending.row.recycle(&mut self.table.pool);
+                spill.put(pending.stretch, &pending.row, &self.table.arena)?;
             }
             if pending.landed.is_some() {
                 self.table.entry(pending.stretch, self.base).0.landed = pending.landed;
             }
         }
         spill.end_run()?;
+        self.table.arena.clear();
         self.used = self.table.len() as u64 * STRETCH_COST + self.landed_used;
         Ok(())
     }

@@ -41,7 +41,7 @@ fn log(made: &[Made]) -> Vec<(SpaceId, PageNo, Lsn, Lsn, Vec<u8>)> {
 fn fill(store: &mut Store, made: &[Made], mut between: impl FnMut(&mut Store, usize)) {
     for (at, (space, page, start_lsn, end_lsn, bytes)) in log(made).iter().enumerate() {
         let run = Run { start_lsn: *start_lsn, end_lsn: *end_lsn, records: 1, index: None, bytes };
-        store.push(*space, *page, &run);
+        store.push(*space, *page, &run).unwrap();
         if made[at].2 {
             store.end_groups().unwrap();
             between(store, at);
@@ -51,7 +51,7 @@ fn fill(store: &mut Store, made: &[Made], mut between: impl FnMut(&mut Store, us
 
 /// All that comes out, and how many batches it took.
 fn drain(store: Store, len_max: usize) -> (Found, usize) {
-    let mut merge = store.into_merge();
+    let mut merge = store.into_merge().unwrap();
     merge.start().unwrap();
     let (mut batch, mut index, mut found, mut batches) =
         (Batch::default(), Index::default(), Found::new(), 0);

@@ -1,8 +1,10 @@
 //! What waits for each stretch of pages, found by the stretch.
 
 use std::collections::HashMap;
+use std::io;
 
 use super::records::{self, Run, STRETCH_PAGES, Stretch};
+use super::row::{Arena, Row};
 use crate::base::Lsn;
 
 /// What one stretch waits for.
@@ -12,74 +14,6 @@ pub(super) struct Pending {
     /// The first LSN of the last run of the row; the start of the log if there is none.
     pub(super) last: Lsn,
     pub(super) landed: Option<Box<Landed>>,
-}
-
-/// Pieces of rows that are no more, for the next ones: memory that is given back costs much to get again.
-pub(super) type Pool = Vec<Vec<u8>>;
-
-/// Runs of records in the order of the log. It grows at its end by pieces of memory, so nothing is ever copied and little
-/// stays unused.
-#[derive(Default)]
-pub(super) struct Row {
-    full: Vec<Vec<u8>>,
-    last: Vec<u8>,
-    len: usize,
-}
-
-impl Row {
-    const PIECE_MIN: usize = 64;
-    const PIECE_MAX: usize = 16 << 10;
-    /// What a piece costs beside its bytes.
-    const PIECE_COST: usize = 48;
-
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Appends a run; gives how much more memory the row takes.
-    pub(super) fn push(&mut self, head: &records::Head, bytes: &[u8], pool: &mut Pool) -> usize {
-        let len = head.bytes().len() + bytes.len();
-        let more = if self.last.capacity() - self.last.len() < len { self.add_piece(len, pool) } else { 0 };
-        self.last.extend_from_slice(head.bytes());
-        self.last.extend_from_slice(bytes);
-        self.len += len;
-        more
-    }
-
-    fn add_piece(&mut self, len: usize, pool: &mut Pool) -> usize {
-        let next = (2 * self.last.capacity()).clamp(Self::PIECE_MIN, Self::PIECE_MAX).max(len);
-        let pooled = if next == Self::PIECE_MAX { pool.pop() } else { None };
-        let piece = pooled.unwrap_or_else(|| Vec::with_capacity(next));
-        let full = std::mem::replace(&mut self.last, piece);
-        if full.capacity() > 0 {
-            self.full.push(full);
-        }
-        self.last.capacity() + Self::PIECE_COST
-    }
-
-    /// Gives its larger pieces to the pool.
-    pub(super) fn recycle(self, pool: &mut Pool) {
-        let pieces = self.full.into_iter().chain([self.last]);
-        pool.extend(pieces.filter(|piece| piece.capacity() == Self::PIECE_MAX).map(|mut piece| {
-            piece.clear();
-            piece
-        }));
-    }
-
-    /// The memory that it takes.
-    pub(super) fn cost(&self) -> usize {
-        let pieces = self.full.iter().chain([&self.last]).filter(|piece| piece.capacity() > 0);
-        pieces.map(|piece| piece.capacity() + Self::PIECE_COST).sum()
-    }
-
-    /// Its bytes, one part after the other; no run is in two of them.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        self.full.iter().chain([&self.last]).map(|piece| &piece[..])
-    }
 }
 
 /// The pages of a stretch whose LSN is known, from the time they passed by on their way to their file, or from there: each has
@@ -129,14 +63,14 @@ pub(super) struct Table {
     places: HashMap<Stretch, usize, foldhash::fast::RandomState>,
     /// Where those met lately are, by their last bits: groups come back to the same few.
     recent: Vec<(Stretch, usize)>,
-    pub(super) pool: Pool,
+    pub(super) arena: Arena,
 }
 
 impl Table {
     const RECENT: usize = 1 << 10;
 
     pub(super) fn new() -> Table {
-        Table { all: Vec::new(), places: HashMap::default(), recent: Vec::new(), pool: Pool::new() }
+        Table { all: Vec::new(), places: HashMap::default(), recent: Vec::new(), arena: Arena::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -149,13 +83,13 @@ impl Table {
 
     /// The one for `stretch`, made if there is none; a row's first LSN is counted from `base`. With it comes what its row may
     /// grow by.
-    pub(super) fn entry(&mut self, stretch: Stretch, base: Lsn) -> (&mut Pending, &mut Pool) {
+    pub(super) fn entry(&mut self, stretch: Stretch, base: Lsn) -> (&mut Pending, &mut Arena) {
         let recent = Self::recent(stretch);
         let place = match self.recent.get(recent) {
             Some((known, place)) if *known == stretch && *place < self.all.len() => *place,
             _ => self.find(stretch, recent, base),
         };
-        (&mut self.all[place], &mut self.pool)
+        (&mut self.all[place], &mut self.arena)
     }
 
     fn find(&mut self, stretch: Stretch, recent: usize, base: Lsn) -> usize {
@@ -176,8 +110,9 @@ impl Table {
         self.all.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Pending> {
-        self.all.iter_mut()
+    /// All, and where their rows are.
+    pub(super) fn all_mut(&mut self) -> (&mut [Pending], &mut Arena) {
+        (&mut self.all, &mut self.arena)
     }
 
     /// Takes all, in the order of the files.
@@ -192,9 +127,9 @@ impl Table {
 
 impl Pending {
     /// Appends a run for one of its pages; gives how much more memory it takes.
-    pub(super) fn push(&mut self, slot: usize, run: &Run<'_>, pool: &mut Pool) -> usize {
+    pub(super) fn push(&mut self, slot: usize, run: &Run<'_>, arena: &mut Arena) -> io::Result<usize> {
         let head = records::Head::of(run, slot, self.last);
         self.last = run.start_lsn;
-        self.row.push(&head, run.bytes, pool)
+        self.row.push(&head, run.bytes, arena)
     }
 }
