@@ -70,4 +70,6 @@ fn latency_is_measured_under_load() {
         (number(sample, "quiet_p95"), number(sample, "p95"), number(sample, "worst"));
     assert!(quiet > 0.0 && during > 0.0 && worst >= during, "{report}");
     assert!(sample["summary"]["backup lock"].is_string(), "{sample}");
+    assert!(number(&sample["parts"], "after the last byte") > 0.0, "{sample}");
+    assert!(report.contains("after the last byte / copied and prepared  (goal"), "{report}");
 }

@@ -5,11 +5,13 @@ import platform
 from statistics import median
 from typing import Dict, List, Optional
 
-from .rows import DISTURBING, RATIOS, ROWS, by_key
+from .rows import AFTER, DISTURBING, RATIOS, ROWS, by_key
 from .setup import Sample
 
 # Of the load's latency with --throttle=auto, and of the backup's duration, in units of the quiet and the unthrottled figure.
 P95_GOAL, SLOWER_GOAL = 1.2, 2.0
+# Of the time until a copy is prepared, what may be left after the last byte, under the write load.
+AFTER_GOAL = 0.1
 # Less of the processor time taken away is not worth a word.
 STOLEN_MIN = 0.02
 PHASES = {"idle": "source idle", "load": "source under write load"}
@@ -68,7 +70,17 @@ def ratios(samples: List[Sample], phase: str) -> str:
         if ratio.goal:
             text += f"  (goal: at most {ratio.goal:.2f}, {'met' if value <= ratio.goal else 'MISSED'})"
         lines.append(text)
+    lines += after_arrival(samples, phase)
     return "\n".join(["ratios of time per byte of datafiles:", *lines]) if lines else ""
+
+
+def after_arrival(samples: List[Sample], phase: str) -> List[str]:
+    """What is left to do when the last byte has come, of the time until the copy is prepared."""
+    found = [s.parts[AFTER] / (s.parts["copy"] + s.parts[AFTER]) for s in samples if s.phase == phase and AFTER in s.parts]
+    if not found:
+        return []
+    goal = f"  (goal: at most {AFTER_GOAL:.2f}, {'met' if median(found) <= AFTER_GOAL else 'MISSED'})" if phase == "load" else ""
+    return [f"  {median(found):5.2f}  xbsend | xbrecv, {AFTER} / copied and prepared{goal}"]
 
 
 def within_rounds(samples: List[Sample], phase: str, over: str, under: str) -> List[float]:
