@@ -150,6 +150,12 @@ fn is_built_alone(page: &[u8]) -> bool {
         && page[50..54] == [0, 2, 0, 0]
 }
 
+/// Whether the page says how it was compressed once (`FIL_PAGE_VERSION` and what follows it): version, algorithm, and its own
+/// type as the one it had before.
+fn was_compressed(page: &[u8]) -> bool {
+    matches!(page[26..28], [1..=2, 1..=2]) && page[28..30] == page[24..26]
+}
+
 /// Pages that a checkpoint after the end of the backup may have changed: of the dictionary, of undo logs, of the system
 /// tablespace.
 const CHANGED_LATER_MAX: usize = 40;
@@ -162,6 +168,8 @@ struct Differing {
     our_lsn: Lsn,
     /// The source's is newer, in no use, and as an index build leaves it.
     left_by_build: bool,
+    /// What a page was compressed by stands in the source's, and nothing in ours.
+    was_compressed: bool,
     bytes: Vec<usize>,
     words: String,
 }
@@ -188,6 +196,7 @@ impl Differing {
             page_type,
             our_lsn: ours.lsn(),
             left_by_build,
+            was_compressed: ours.bytes()[26..34] == [0; 8] && was_compressed(theirs.bytes()),
             bytes,
             words,
         })
@@ -302,8 +311,8 @@ impl Unlogged {
     ///   all builds: there is none with LOCK=SHARED (`Builder::finish`), nor for the auxiliary tables of a full-text index.
     ///   So the log itself must have nothing for the page that our copy lacks.
     fn explains(&self, one: &Differing) -> bool {
-        let length_only = one.bytes.iter().all(|at| (32..34).contains(at));
-        if length_only && self.compressed.contains(&one.space) {
+        let within = |range: std::ops::Range<usize>| one.bytes.iter().all(|at| range.contains(at));
+        if (within(32..34) || within(26..34) && one.was_compressed) && self.compressed.contains(&one.space) {
             return one.page != PageNo(0) && one.page_type != PageType::RTREE;
         }
         let last = self.last_records.get(&(one.space, one.page));

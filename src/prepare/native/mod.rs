@@ -39,8 +39,9 @@
 //! * `PAGE_DIRECTION` and `PAGE_N_DIRECTION` of R-tree pages: the server's own recovery sets them, its insert does not.
 //! * Pages in no use that an index build had taken and given back: it copies the topmost page of its tree to the root, frees
 //!   it, and writes it to the file at any later time or never. What it held is in no log.
-//! * Bytes 32 and 33 of pages with page compression (`COMPRESSION=`) that are stored as they are: the server leaves the
-//!   payload's length there from when they were smaller.
+//! * Bytes 26 to 33 of pages with page compression (`COMPRESSION=`) that are stored as they are: a server that reads a
+//!   compressed page back leaves there how it was compressed and its length then, of which redo has nothing. Where redo makes the
+//!   page anew, ours has zeros.
 //! * The checksum is always `crc32`, whatever the source wrote; every server takes it.
 //!
 //! # How it is proved
