@@ -79,7 +79,10 @@ impl fmt::Display for Body<'_> {
                     None => write!(f, " field {} NULL", field.number),
                 })
             }
-            Body::ListEndCopyCreated { inserts, .. } => write!(f, " records {}", inserts.iter().count()),
+            Body::ListEndCopyCreated { inserts, .. } => {
+                write!(f, " records {}", inserts.iter().filter(Result::is_ok).count())?;
+                inserts.iter().find_map(Result::err).map_or(Ok(()), |what| write!(f, ", then {what}"))
+            }
             Body::Reorganize { zip_level: None, .. } => Ok(()),
             Body::Reorganize { zip_level: Some(level), .. } | Body::ZipCompressNoData { level, .. } => {
                 write!(f, " level {level}")
@@ -118,4 +121,22 @@ impl fmt::Display for Body<'_> {
 
 fn mark(deleted: bool) -> &'static str {
     if deleted { "set" } else { "clear" }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::SpaceId;
+    use crate::innodb::redo::{Kind, parse_body};
+
+    #[test]
+    fn a_list_that_is_cut_says_so() {
+        // A REDUNDANT index; two records of two bytes each, without a header, of which the second is cut.
+        let shown = |list: &[u8]| {
+            let bytes = [&[1, 0], &(list.len() as u32).to_be_bytes()[..], list].concat();
+            parse_body(Kind::ListEndCopyCreated, SpaceId(5), &bytes).unwrap().to_string()
+        };
+        assert!(shown(&[4, 7, 7, 4, 7, 7]).ends_with(" records 2"));
+        let cut = shown(&[4, 7, 7, 4, 7]);
+        assert!(cut.ends_with(" records 1, then a list of records that ends inside a record"), "{cut}");
+    }
 }

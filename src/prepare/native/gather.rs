@@ -15,7 +15,8 @@ use crate::innodb::redo::{FileEvent, lsn};
 use crate::prepare::{Datadir, Means};
 
 /// What of the memory is not for records that wait, but for those being applied, for the pieces of the log at hand, and for
-/// the program: a share, but not less than so many bytes if that leaves half.
+/// the program: a share, but not less than so many bytes if that leaves half. That is enough for two threads; each has a piece of
+/// the log, and what it says, some MiB in all.
 const HANDS_SHARE: u64 = 8;
 const HANDS_MIN: u64 = 20 << 20;
 /// A thread's index over the records that it applies, and the records, take so much more than their length at most.

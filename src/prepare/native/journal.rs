@@ -116,13 +116,16 @@ impl Journal {
             at += entry.len() as u64;
         }
         synced.map_or(Ok(()), |space| timed(&|| space.sync()))?;
-        if syncing > self.begun.elapsed() / SYNCS_SHARE {
-            self.round_len = (2 * self.round_len).min(ROUND_MAX);
-        }
+        self.round_len = next_round(self.round_len, syncing, self.begun.elapsed());
         self.len = 0;
         self.begun = Instant::now();
         Ok(())
     }
+}
+
+/// Bytes of a round behind one of `len`, which took so long, and of which so much was syncs.
+fn next_round(len: u64, syncing: Duration, took: Duration) -> u64 {
+    if syncing > took / SYNCS_SHARE { (2 * len).min(ROUND_MAX) } else { len }
 }
 
 impl Drop for Journal {
@@ -295,6 +298,14 @@ mod tests {
             assert!(now[PAGE_LEN..] == before[PAGE_LEN..], "{journal_is_damaged}");
             assert!(!left.exists());
         }
+    }
+
+    #[test]
+    fn rounds_grow_where_syncs_cost() {
+        let took = Duration::from_millis(80);
+        assert_eq!(next_round(ROUND_MIN, took / 8, took), ROUND_MIN);
+        assert_eq!(next_round(ROUND_MIN, took / 7, took), 2 * ROUND_MIN);
+        assert_eq!(next_round(ROUND_MAX, took, took), ROUND_MAX);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! 1. [`gather`]: the redo is read once, from its checkpoint to the end of the backup, in [`pieces`] that several threads
 //!    understand at the same time ([`sheaf`]); what they say is kept in the order of the log. Records that change pages go,
 //!    at half the size that they have in the log, into the [`store`], which keeps the records of neighbouring pages
-//!    together and spills to a nameless file what exceeds the memory. Those that a page in the page cache has already are
+//!    together ([`row`]) and spills to a nameless file what exceeds the memory. Those that a page in the page cache has already are
 //!    left out ([`peek`]). On the way fall off: what happened to files, and the auto-increment counters ([`dynamic`]).
 //! 2. Files are created, renamed and removed as the log says ([`super::replay`]); [`spaces`] finds every tablespace by the
 //!    id in its page 0.
@@ -188,7 +188,13 @@ fn corrupt(what: impl std::fmt::Display) -> Error {
         .hint("take the backup again; if it happens again, report it")
 }
 
+/// Redo records that find no room, in memory or in their file.
 fn spill_error(e: std::io::Error) -> Error {
+    if e.kind() == std::io::ErrorKind::OutOfMemory {
+        return Error::new(Code::Prepare, "there is no memory for redo records")
+            .cause(e)
+            .hint("make --use-memory smaller");
+    }
     Error::io(Code::TargetIo, "a file for redo records", e)
 }
 

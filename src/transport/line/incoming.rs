@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::base::progress::{Phase, Progress};
@@ -26,6 +24,7 @@ use crate::transport::address::{Carrier, LineAddress};
 use super::arrivals::Arrivals;
 use super::changes::{Changes, Shared, requested};
 use super::connection::{Connection, LAST_WORDS, Reading, Writing, next_frame, next_large, say};
+use super::door::{self, Door};
 use super::strangers::Strangers;
 use super::{Clock, LineFacts, LineOptions, ending, quic, random, runtime, tcp, tls};
 
@@ -64,11 +63,6 @@ struct State {
     open: usize,
 }
 
-enum Door {
-    Tcp(TcpListener, Arc<ServerConfig>),
-    Quic(quinn::Endpoint),
-}
-
 impl Incoming {
     /// Listens at `address`.
     ///
@@ -94,7 +88,7 @@ impl Incoming {
             }
         };
         let runtime = runtime("line", if address.carrier == Carrier::Tcp { 1 } else { 2 })?;
-        let (door, local) = runtime.block_on(open(address, config, options.patience.keepalive))?;
+        let (door, local) = runtime.block_on(Door::open(address, config, options.patience.keepalive))?;
         let state = State {
             session: Receiver::new(ticket.as_ref().map(|t| t.token), options.patience),
             arrivals: Arrivals::default(),
@@ -116,7 +110,7 @@ impl Incoming {
         runtime.spawn(line.clone().accept(door));
         let invitation = LineAddress {
             carrier: address.carrier,
-            host: host_name(local),
+            host: door::host_name(local),
             port: local.port(),
             secret: ticket.map(|t| t.reveal()),
         };
@@ -173,36 +167,6 @@ impl Drop for Incoming {
             runtime.shutdown_background();
         }
     }
-}
-
-async fn open(
-    address: &LineAddress,
-    config: ServerConfig,
-    keepalive: Duration,
-) -> Result<(Door, SocketAddr)> {
-    let failed = |e: io::Error| Error::new(Code::LineLost, format!("can't listen at {address}")).cause(e);
-    let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await.map_err(failed)?.next();
-    let local = found.ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
-    match address.carrier {
-        Carrier::Tcp => {
-            let listener = TcpListener::bind(local).await.map_err(failed)?;
-            let local = listener.local_addr().map_err(failed)?;
-            Ok((Door::Tcp(listener, Arc::new(config)), local))
-        }
-        Carrier::Quic => {
-            let endpoint = quic::listen(local, config, keepalive)?;
-            let local = endpoint.local_addr().map_err(failed)?;
-            Ok((Door::Quic(endpoint), local))
-        }
-    }
-}
-
-/// What others may know this machine by.
-fn host_name(local: SocketAddr) -> String {
-    if !local.ip().is_unspecified() {
-        return local.ip().to_string();
-    }
-    rustix::system::uname().nodename().to_str().unwrap_or("HOST").to_owned()
 }
 
 /// Reads what has arrived.

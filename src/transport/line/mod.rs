@@ -8,6 +8,7 @@
 mod arrivals;
 mod changes;
 mod connection;
+mod door;
 mod ending;
 pub mod incoming;
 pub mod outgoing;
