@@ -88,6 +88,12 @@
 //! end is the redo of pages that landed before it: it is applied in parallel, each page read and written once. That module's
 //! documentation says what is deliberately not applied, where pages differ from the server's own, and how all is proved.
 //!
+//! ## Memory
+//!
+//! What a stream makes us keep (names, texts, lists) is charged to one [`base::budget::Budget`] before it is taken; over it the
+//! stream is refused with [`base::Code::TooLarge`]. It has a quarter of `--use-memory`, redo records and their application have the
+//! rest ([`base::budget::Shares`]) and go through a file beyond that; buffers are bounded by the number of threads.
+//!
 //! ## Errors
 //!
 //! Pure layers have their own error enums. Towards the user everything becomes one [`base::Error`]: a stable

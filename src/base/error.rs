@@ -69,6 +69,8 @@ codes! {
     StreamCorrupt = "stream-corrupt",
     /// The stream holds something that must not be let in (paths, sizes, unknown members).
     StreamRefused = "stream-refused",
+    /// What must be kept of a stream exceeds the memory that it may take.
+    TooLarge = "too-large",
     /// The stream is encrypted, and no key was given.
     NoKey = "no-key",
     /// The stream is encrypted, and no key that was given opens it.

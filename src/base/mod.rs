@@ -1,6 +1,7 @@
 //! What every layer shares: typed ids, the user-facing error, the server format in hand, progress counters, the stop
-//! request, buffers to read files into.
+//! request, the memory that a stream may make us take, buffers to read files into.
 
+pub mod budget;
 pub mod buffer;
 pub mod error;
 pub mod format;
@@ -8,6 +9,7 @@ pub mod ids;
 pub mod progress;
 pub mod stop;
 
+pub use budget::{Budget, Charge, OverBudget};
 pub use buffer::PageBuffer;
 pub use error::{Code, Error, Result};
 pub use ids::{Lsn, PageNo, SpaceId};

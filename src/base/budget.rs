@@ -1,0 +1,226 @@
+//! Memory that a stream makes us take: charged before it is taken, refused beyond a limit.
+//!
+//! A few bytes of a stream can ask for much that must be kept: names, texts, lists. Each of these is charged to one [`Budget`],
+//! so that what is bounded is their sum, whatever they are. Buffers whose number and size do not depend on the stream are
+//! not charged; nor are redo records, which go to a file beyond their share ([`Shares`]).
+//!
+//! ```
+//! # use xbpipe::base::budget::Budget;
+//! let budget = Budget::new(1000);
+//! let mut kept = budget.charge("names of members", 600)?;
+//! assert!(budget.charge("the manifest", 600).is_err());
+//! kept.grow(300)?;
+//! drop(kept);
+//! budget.charge("the manifest", 600)?;
+//! # Ok::<(), xbpipe::base::budget::OverBudget>(())
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::{Code, Error};
+
+/// Bytes that may be taken, shared by all clones.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    limit: u64,
+    used: AtomicU64,
+}
+
+/// Bytes that were charged; given back when dropped.
+#[derive(Debug)]
+pub struct Charge {
+    budget: Budget,
+    what: &'static str,
+    bytes: u64,
+}
+
+/// A charge that was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "{what} would take {bytes} bytes of memory; all that is kept of a stream may take {limit}, and {used} are taken"
+)]
+pub struct OverBudget {
+    /// What was too large: "names of members".
+    pub what: &'static str,
+    /// How much it would have with this charge.
+    pub bytes: u64,
+    /// How much all others have.
+    pub used: u64,
+    /// How much all together may have.
+    pub limit: u64,
+}
+
+impl Budget {
+    /// One of `limit` bytes.
+    pub fn new(limit: u64) -> Budget {
+        Budget { inner: Arc::new(Inner { limit, used: AtomicU64::new(0) }) }
+    }
+
+    /// Takes `bytes` for `what`, the words that a refusal begins with.
+    ///
+    /// # Errors
+    /// Where that would be more than there is; nothing is charged then.
+    pub fn charge(&self, what: &'static str, bytes: u64) -> Result<Charge, OverBudget> {
+        let mut charge = Charge { budget: self.clone(), what, bytes: 0 };
+        charge.grow(bytes)?;
+        Ok(charge)
+    }
+
+    /// How much is taken.
+    pub fn used(&self) -> u64 {
+        self.inner.used.load(Relaxed)
+    }
+
+    /// How much may be taken.
+    pub fn limit(&self) -> u64 {
+        self.inner.limit
+    }
+}
+
+impl Charge {
+    /// Takes `bytes` more.
+    ///
+    /// # Errors
+    /// Where that would be more than there is; what was charged before stays.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), OverBudget> {
+        let Inner { limit, used } = &*self.budget.inner;
+        let add = |now: u64| now.checked_add(bytes).filter(|sum| sum <= limit);
+        match used.fetch_update(Relaxed, Relaxed, add) {
+            Ok(_) => {
+                self.bytes += bytes;
+                Ok(())
+            }
+            Err(now) => Err(OverBudget {
+                what: self.what,
+                bytes: self.bytes.saturating_add(bytes),
+                used: now.saturating_sub(self.bytes),
+                limit: *limit,
+            }),
+        }
+    }
+
+    /// Takes more, or gives back, so that `bytes` are charged.
+    ///
+    /// # Errors
+    /// As [`Charge::grow`].
+    pub fn set(&mut self, bytes: u64) -> Result<(), OverBudget> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.grow(more),
+            None => {
+                self.shrink(self.bytes - bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives back `bytes`, or all if that is less.
+    pub fn shrink(&mut self, bytes: u64) {
+        let back = bytes.min(self.bytes);
+        self.bytes -= back;
+        self.budget.inner.used.fetch_sub(back, Relaxed);
+    }
+
+    /// How much is charged.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
+impl From<OverBudget> for Error {
+    fn from(e: OverBudget) -> Error {
+        Error::new(Code::TooLarge, e.to_string()).hint(
+            "if the sender is who it should be, give more with --use-memory: a quarter of it is for what is kept of a stream",
+        )
+    }
+}
+
+/// What of `--use-memory` is for what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shares {
+    /// For what must be kept of a stream: the limit of its [`Budget`].
+    pub kept: u64,
+    /// For redo records, and for applying them.
+    pub redo: u64,
+}
+
+impl Shares {
+    /// What is kept has a quarter.
+    const KEPT_SHARE: u64 = 4;
+    /// And not less than this: the names of 200,000 tablespaces.
+    const KEPT_MIN: u64 = 64 << 20;
+
+    /// Shares of `memory` bytes.
+    pub fn of(memory: u64) -> Shares {
+        let kept = (memory / Self::KEPT_SHARE).max(Self::KEPT_MIN);
+        Shares { kept, redo: memory - memory / Self::KEPT_SHARE }
+    }
+
+    /// The budget for what is kept.
+    pub fn budget(&self) -> Budget {
+        Budget::new(self.kept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charges_are_given_back() {
+        let budget = Budget::new(100);
+        let mut a = budget.charge("a", 40).unwrap();
+        let b = budget.charge("b", 60).unwrap();
+        let refused = a.grow(1).unwrap_err();
+        assert_eq!(refused, OverBudget { what: "a", bytes: 41, used: 60, limit: 100 });
+        drop(b);
+        a.grow(60).unwrap();
+        a.set(10).unwrap();
+        a.shrink(3);
+        assert_eq!((a.bytes(), budget.used()), (7, 7));
+        assert!(a.grow(u64::MAX).is_err());
+        drop(a);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_refusal_names_what_was_too_large_and_the_way_out() {
+        let e = Error::from(Budget::new(10).charge("the manifest", 11).unwrap_err());
+        assert_eq!(e.code, Code::TooLarge);
+        assert!(e.message.starts_with("the manifest would take 11 bytes"), "{e}");
+        assert!(e.hint.unwrap().contains("--use-memory"));
+    }
+
+    #[test]
+    fn threads_never_take_more_together() {
+        let budget = Budget::new(1000);
+        let taken: u64 = std::thread::scope(|scope| {
+            let take = || {
+                let charges: Vec<_> = (0..500).map_while(|_| budget.charge("some", 7).ok()).collect();
+                let bytes = charges.iter().map(Charge::bytes).sum::<u64>();
+                std::mem::forget(charges);
+                bytes
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((taken, budget.used()), (994, 994));
+    }
+
+    #[test]
+    fn shares_leave_something_for_each() {
+        assert_eq!(Shares::of(512 << 20), Shares { kept: 128 << 20, redo: 384 << 20 });
+        assert_eq!(Shares::of(32 << 20), Shares { kept: 64 << 20, redo: 24 << 20 });
+    }
+}
