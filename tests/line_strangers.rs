@@ -282,7 +282,7 @@ fn pem(label: &str, der: &[u8]) -> String {
 
 fn with(of: (PathBuf, PathBuf), ca: PathBuf) -> LineOptions {
     let (cert, key) = of;
-    LineOptions { certificates: Some(Certificates { cert, key, ca }), ..options(1000, 5) }
+    LineOptions { certificates: Some(Certificates { cert, key, ca, peer_name: None }), ..options(1000, 5) }
 }
 
 #[test]

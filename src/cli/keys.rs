@@ -1,13 +1,15 @@
 //! Files with keys. What is in them is never shown.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use crate::base::{Code, Error, Result};
 use crate::codec::CodecError;
 use crate::codec::age::{Key, Keys, Recipient, SecretString};
 use crate::send::Encryption;
+
+use super::secrets;
 
 /// Longest passphrase, and longest list of recipients.
 const PASSPHRASE_MAX: u64 = 4096;
@@ -27,7 +29,8 @@ pub(super) fn encryption(
         all.push(Recipient::parse(recipient)?);
     }
     for file in files {
-        let text = read(file, RECIPIENTS_MAX, "a list of recipients")?;
+        // Recipients are no secret.
+        let text = secrets::read(file, RECIPIENTS_MAX, "a list of recipients", |_| false)?;
         all.extend(Recipient::parse_file(&text).map_err(|e| in_file(file, e))?);
     }
     match (all.is_empty(), passphrase) {
@@ -49,6 +52,7 @@ pub(super) fn keys(identities: &[PathBuf], passphrase: Option<&Path>) -> Result<
     let mut keys = Vec::new();
     for file in identities {
         let open = File::open(file).map_err(|e| unreadable(file, e))?;
+        secrets::warn_of(file, &open);
         keys.extend(Key::parse_file(&mut BufReader::new(open)).map_err(|e| in_file(file, e))?);
     }
     if let Some(file) = passphrase {
@@ -59,23 +63,13 @@ pub(super) fn keys(identities: &[PathBuf], passphrase: Option<&Path>) -> Result<
 
 /// A file's content as a passphrase, without the line break at its end.
 fn passphrase(file: &Path) -> Result<SecretString> {
-    let mut text = read(file, PASSPHRASE_MAX, "a passphrase")?;
+    let mut text = secrets::read(file, PASSPHRASE_MAX, "a passphrase", |_| true)?;
     let len = text.strip_suffix("\r\n").or(text.strip_suffix('\n')).map_or(text.len(), str::len);
     text.truncate(len);
     if text.is_empty() {
         return Err(Error::new(Code::Usage, format!("{}: there is no passphrase in it", file.display())));
     }
     Ok(SecretString::from(text))
-}
-
-fn read(file: &Path, max: u64, what: &str) -> Result<String> {
-    let mut text = String::new();
-    let open = File::open(file).map_err(|e| unreadable(file, e))?;
-    let n = open.take(max + 1).read_to_string(&mut text).map_err(|e| unreadable(file, e))?;
-    if n as u64 > max {
-        return Err(Error::new(Code::Usage, format!("{} is too large for {what}", file.display())));
-    }
-    Ok(text)
 }
 
 fn unreadable(file: &Path, e: std::io::Error) -> Error {

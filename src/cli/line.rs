@@ -7,7 +7,7 @@ use crate::base::{Code, Error, Result};
 use crate::session::Patience;
 use crate::transport::line::{Certificates, LineFacts, LineOptions};
 
-use super::report;
+use super::{report, secrets};
 
 /// Shortest and longest keep-alive time.
 const KEEPALIVE: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
@@ -30,6 +30,10 @@ pub(super) struct LineArgs {
     /// Authority that the other side's certificate must come from (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Line")]
     tls_ca: Option<PathBuf>,
+    /// Name that the other side's certificate must hold, of a host or an IP address [default: xbsend asks for the host of
+    /// --to, xbrecv takes any sender of the authority]
+    #[arg(long, value_name = "NAME", requires = "tls_cert", help_heading = "Line")]
+    tls_peer_name: Option<String>,
 }
 
 impl LineArgs {
@@ -40,7 +44,9 @@ impl LineArgs {
         }
         let certificates = match (&self.tls_cert, &self.tls_key, &self.tls_ca) {
             (Some(cert), Some(key), Some(ca)) => {
-                Some(Certificates { cert: cert.clone(), key: key.clone(), ca: ca.clone() })
+                secrets::warn_of_path(key);
+                let (cert, key, ca) = (cert.clone(), key.clone(), ca.clone());
+                Some(Certificates { cert, key, ca, peer_name: self.tls_peer_name.clone() })
             }
             _ => None,
         };

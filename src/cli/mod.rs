@@ -7,6 +7,7 @@ pub mod option_files;
 pub mod password;
 pub mod progress;
 pub mod report;
+mod secrets;
 pub mod signals;
 pub mod xbrecv;
 mod xbrecv_prepare;

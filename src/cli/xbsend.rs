@@ -22,11 +22,13 @@ use crate::transport::stdout::Stdout;
 use super::line::{self, LineArgs};
 use super::option_files::{self, Choice, Options};
 use super::progress::{Display, Mode};
-use super::{keys, password, report, signals};
+use super::{keys, password, report, secrets, signals};
 
 const PROGRAM: &str = "xbsend";
 /// More readers than this only take turns.
 const PARALLEL_MAX: usize = 64;
+/// Longest file with a place to send to, in bytes.
+const PLACE_MAX: u64 = 4096;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -251,8 +253,7 @@ fn destination(args: &Args) -> Result<Address> {
     let text = match (args.to_fd, &args.to, &args.to_file) {
         (Some(fd), ..) => password::from_fd(fd)?,
         (None, Some(to), _) => to.clone(),
-        (None, None, Some(file)) => std::fs::read_to_string(file)
-            .map_err(|e| Error::io(Code::Usage, format!("can't read {}", file.display()), e))?,
+        (None, None, Some(file)) => secrets::read(file, PLACE_MAX, "a place", |text| text.contains('#'))?,
         (None, None, None) => std::env::var("XBSEND_TO").unwrap_or_else(|_| "-".to_owned()),
     };
     text.trim().parse()

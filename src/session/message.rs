@@ -5,8 +5,10 @@ use prost::{Message as _, Oneof};
 use super::Violation;
 use super::ranges::{Ranges, TOLD_MAX};
 
-/// Longest text of a failure that is told to the other side.
+/// Longest text of a failure that is told to the other side, or shown of what it says, in bytes.
 const TEXT_MAX: usize = 2000;
+/// Longest code of one.
+const CODE_MAX: usize = 64;
 
 /// One control message as it is sent.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -205,18 +207,50 @@ impl Message {
 impl Failure {
     /// A failure whose texts fit into a message.
     pub fn new(code: &str, message: &str, hint: &str) -> Failure {
-        Failure { code: short(code), message: short(message), hint: short(hint) }
+        Failure {
+            code: short(code, CODE_MAX),
+            message: short(message, TEXT_MAX),
+            hint: short(hint, TEXT_MAX),
+        }
     }
 
-    /// What came from the other side, fit to be shown: no control characters, no more than fits.
+    /// What came from the other side, fit to be shown: what a terminal would obey is escaped, and no more than fits is left.
     pub fn sanitized(&self) -> Failure {
-        let clean = |text: &str| short(&text.replace(char::is_control, " "));
-        Failure { code: clean(&self.code), message: clean(&self.message), hint: clean(&self.hint) }
+        Failure {
+            code: shown(&self.code, CODE_MAX),
+            message: shown(&self.message, TEXT_MAX),
+            hint: shown(&self.hint, TEXT_MAX),
+        }
     }
 }
 
-fn short(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
+fn short(text: &str, max: usize) -> String {
+    text[..text.floor_char_boundary(max)].to_owned()
+}
+
+fn shown(text: &str, max: usize) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        let len = shown.len();
+        match c {
+            '\n' | '\t' => shown.push(' '),
+            c if steers(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+        if shown.len() > max {
+            shown.truncate(len);
+            break;
+        }
+    }
+    shown
+}
+
+/// Whether a character changes how those around it are shown: control characters, separators of lines, marks of direction,
+/// and those without any width.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 impl Held {
@@ -229,8 +263,11 @@ impl Held {
     /// What is told, of a stream of which `sent` bytes were sent.
     ///
     /// # Errors
-    /// [`Violation::Range`], [`Violation::Disorder`].
+    /// [`Violation::Range`], [`Violation::Disorder`], [`Violation::Ranges`].
     pub fn ranges(&self, sent: u64) -> Result<Ranges, Violation> {
+        if self.ahead.len() > TOLD_MAX {
+            return Err(Violation::Ranges(self.ahead.len()));
+        }
         let mut ranges = Ranges::default();
         let mut last = 0;
         let all = [Span { start: 0, end: self.upto }];

@@ -16,8 +16,11 @@
 pub mod alive;
 pub mod backoff;
 pub mod frame;
+#[cfg(test)]
+mod hostile_tests;
 pub mod message;
 pub mod pace;
+pub mod proof;
 pub mod ranges;
 pub mod receiver;
 pub mod sender;
@@ -27,6 +30,7 @@ pub mod ticket;
 
 pub use frame::{Frame, FrameError, Frames};
 pub use message::{Failure, Message};
+pub use proof::Standing;
 pub use ranges::Ranges;
 pub use receiver::Receiver;
 pub use sender::Sender;
@@ -57,8 +61,8 @@ pub struct Patience {
     /// How long nobody may listen where the receiver did, at most as long as `reconnect`: nothing but refused connections
     /// means that its process has ended, and the session with it.
     pub refused: Duration,
-    /// How long the receiver waits, at most as long as `reconnect`, for a sender that was told the verdict and is gone: most
-    /// often it has heard it, and only its receipt was lost.
+    /// How long the receiver waits, at most as long as `reconnect`, for the receipt of its verdict, whatever the sender does
+    /// meanwhile: most often it has heard it, and only its receipt was lost.
     pub receipt: Duration,
 }
 
@@ -93,6 +97,9 @@ pub enum Violation {
         /// The byte behind it.
         end: u64,
     },
+    /// More ranges than a sound program makes.
+    #[error("{0} ranges are more than can be")]
+    Ranges(usize),
     /// Ranges that are not in order.
     #[error("the acknowledged ranges are not in order")]
     Disorder,

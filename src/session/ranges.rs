@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// Ranges ahead that are kept at most: a peer that leaves a gap after each byte would else take memory for every second one.
+pub const RANGES_MAX: usize = 1 << 16;
 /// Ranges ahead that are told to the other side; what is beyond is told later.
 pub const TOLD_MAX: usize = 64;
 
@@ -29,6 +31,11 @@ impl Ranges {
     /// The ranges ahead of [`Ranges::upto`], in order.
     pub fn ahead(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.ahead.iter().map(|(start, end)| *start..*end)
+    }
+
+    /// How many ranges lie ahead.
+    pub fn count(&self) -> usize {
+        self.ahead.len()
     }
 
     /// Where the last range ends.

@@ -14,7 +14,8 @@ use subtle::ConstantTimeEq as _;
 
 use super::alive::Alive;
 use super::message::{Doing, Failure, Held, Hello, Message, Ping, Reason, Refused, Verdict, Welcome};
-use super::ranges::Ranges;
+use super::proof::{Proofs, Standing};
+use super::ranges::{RANGES_MAX, Ranges};
 use super::ticket::Token;
 use super::{Patience, SECRET_LEN, Secret, VERSION, Violation, pace};
 
@@ -56,11 +57,12 @@ pub struct Receiver {
     untold_since: Option<Duration>,
     verdict: Option<Verdict>,
     tell_verdict: bool,
-    /// The verdict was given to some connection.
-    told_verdict: bool,
+    /// When the verdict was reached while there was a connection, or the next one came.
+    verdict_since: Option<Duration>,
     doing: Option<Doing>,
     outcome: Option<Outcome>,
     reconnects: u64,
+    proofs: Proofs,
 }
 
 impl Receiver {
@@ -79,11 +81,17 @@ impl Receiver {
             untold_since: None,
             verdict: None,
             tell_verdict: false,
-            told_verdict: false,
+            verdict_since: None,
             doing: None,
             outcome: None,
             reconnects: 0,
+            proofs: Proofs::default(),
         }
+    }
+
+    /// What the name that somebody asks for in the first packet proves.
+    pub fn standing(&mut self, name: &str) -> Standing {
+        self.proofs.standing(name, self.token.as_ref(), self.secret.as_ref())
     }
 
     /// Somebody says hello. If it is the session's sender, this is its connection from now on, and any other is not.
@@ -111,6 +119,9 @@ impl Receiver {
         self.link = Some((connection, Alive::new(self.patience.keepalive, now)));
         self.welcome = true;
         self.tell_verdict = self.verdict.is_some();
+        if self.tell_verdict {
+            self.verdict_since.get_or_insert(now);
+        }
         Ok(())
     }
 
@@ -160,12 +171,15 @@ impl Receiver {
         Ok(())
     }
 
-    /// Whether bytes of this range may be taken over: all of them are new, and not too far ahead.
+    /// Whether bytes of this range may be taken over: all of them are new, not too far ahead, and leave no gap too many.
     ///
     /// # Errors
     /// The connection is of no use then.
     pub fn check(&self, range: &Range<u64>) -> Result<(), Violation> {
         let limit = self.total.unwrap_or(u64::MAX).min(self.held.upto().saturating_add(AHEAD_MAX));
+        if self.held.count() >= RANGES_MAX && range.start != self.held.upto() {
+            return Err(Violation::Ranges(RANGES_MAX));
+        }
         match range.start < range.end && range.end <= limit && !self.held.touches(range) {
             true => Ok(()),
             false => Err(Violation::Range { start: range.start, end: range.end }),
@@ -186,7 +200,10 @@ impl Receiver {
     }
 
     /// What became of the stream, to be told to its sender.
-    pub fn verdict(&mut self, failure: Option<Failure>) {
+    pub fn verdict(&mut self, now: Duration, failure: Option<Failure>) {
+        if self.link.is_some() {
+            self.verdict_since.get_or_insert(now);
+        }
         self.verdict = Some(Verdict { failure });
         self.tell_verdict = true;
         self.doing = None;
@@ -223,7 +240,6 @@ impl Receiver {
             return Some(Message::Ack(Held::tell(&self.held)));
         }
         if std::mem::take(&mut self.tell_verdict) {
-            self.told_verdict = true;
             return self.verdict.clone().map(Message::Verdict);
         }
         if let Some(doing) = self.doing.take() {
@@ -244,33 +260,38 @@ impl Receiver {
             self.down_since = now;
             return true;
         }
-        if self.link.is_none()
-            && self.secret.is_some()
-            && self.outcome.is_none()
-            && now >= self.down_since + self.patience()
+        if self.outcome.is_none()
+            && let Some((end, patience)) = self.end()
+            && now >= end
         {
-            self.outcome = Some(Outcome::Lost(self.patience()));
+            self.outcome = Some(Outcome::Lost(patience));
         }
         false
     }
 
-    /// How long a sender that is gone is waited for.
-    fn patience(&self) -> Duration {
-        match self.told_verdict {
-            true => self.patience.receipt.min(self.patience.reconnect),
-            false => self.patience.reconnect,
+    /// When the sender has been waited for long enough, and how long that was: for its return, or for its receipt. Who holds
+    /// the ticket and knows the verdict can't keep this side by signs of life or by coming again.
+    fn end(&self) -> Option<(Duration, Duration)> {
+        let receipt = self.patience.receipt.min(self.patience.reconnect);
+        match (self.verdict_since, &self.link, self.secret) {
+            (Some(since), ..) => Some((since + receipt, receipt)),
+            (None, None, Some(_)) => {
+                Some((self.down_since + self.patience.reconnect, self.patience.reconnect))
+            }
+            _ => None,
         }
     }
 
     /// When to call [`Receiver::tick`] and [`Receiver::poll_message`] at the latest.
     pub fn deadline(&self) -> Option<Duration> {
+        let end = self.end().map(|(end, _)| end);
         match &self.link {
             _ if self.outcome.is_some() => None,
             Some((_, alive)) => {
                 let ack = self.untold_since.map_or(Duration::MAX, |since| since + ACK_DELAY);
-                Some(alive.deadline().min(ack))
+                Some(alive.deadline().min(ack).min(end.unwrap_or(Duration::MAX)))
             }
-            None => self.secret.map(|_| self.down_since + self.patience()),
+            None => end,
         }
     }
 

@@ -15,9 +15,13 @@ use std::time::Duration;
 use super::alive::Alive;
 use super::message::{Doing, Failure, Finish, Hello, Message, Ping, Reason, Seen};
 use super::pace::Pace;
-use super::ranges::Ranges;
+use super::proof::{self, Nonce};
+use super::ranges::{RANGES_MAX, Ranges};
 use super::ticket::Token;
 use super::{Patience, Secret, VERSION, Violation, backoff};
+
+/// A connection that lasted so many keep-alive times was of use, even where nothing was sent on it.
+const LASTING: u32 = 3;
 
 /// How a session ended for its sender.
 #[derive(Clone, PartialEq, Debug)]
@@ -40,7 +44,18 @@ pub enum Outcome {
 enum Link {
     Down { since: Duration, attempts: u32, retry: Duration },
     Greeting { down_since: Duration, attempts: u32, since: Duration },
-    Up { alive: Alive },
+    Up { alive: Alive, trouble: Trouble },
+}
+
+/// Since when, and over how many attempts, no connection was of any use. A receiver that lets this side in and sends it away
+/// at once, for ever, is none.
+#[derive(Clone, Copy, Debug)]
+struct Trouble {
+    down_since: Duration,
+    attempts: u32,
+    up_since: Duration,
+    /// What was safe when the connection became the session's.
+    held: u64,
 }
 
 /// The sending side of a session.
@@ -136,11 +151,24 @@ impl Sender {
         let (since, attempts) = match self.link {
             Link::Down { since, attempts, .. } => (since, attempts + 1),
             Link::Greeting { down_since, attempts, .. } => (down_since, attempts + 1),
+            Link::Up { trouble, .. } if self.is_useless(&trouble, now) => {
+                (trouble.down_since, trouble.attempts + 1)
+            }
             Link::Up { .. } => (now, 0),
         };
         self.link = Link::Down { since, attempts, retry: now + backoff::delay(attempts, random) };
         self.pace.lost();
         self.tick(now);
+    }
+
+    /// Whether a connection that is gone brought nothing: no byte more is safe, and it did not last.
+    fn is_useless(&self, trouble: &Trouble, now: Duration) -> bool {
+        self.held.total() == trouble.held && now < trouble.up_since + self.patience.keepalive * LASTING
+    }
+
+    /// The name to ask the receiver for, which proves to it who this is.
+    pub fn proof(&self, nonce: Nonce) -> String {
+        proof::name(nonce, self.token.as_ref(), &self.secret)
     }
 
     /// `len` more bytes are there to be sent.
@@ -170,7 +198,7 @@ impl Sender {
         if self.outcome.is_some() {
             return Ok(());
         }
-        if let Link::Up { alive } = &mut self.link {
+        if let Link::Up { alive, .. } = &mut self.link {
             alive.heard(now);
         }
         match (&self.link, message) {
@@ -203,7 +231,12 @@ impl Sender {
         self.refused_since = None;
         self.reconnects += u64::from(self.was_up);
         self.was_up = true;
-        self.link = Link::Up { alive: Alive::new(self.patience.keepalive, now) };
+        let (down_since, attempts) = match self.link {
+            Link::Greeting { down_since, attempts, .. } => (down_since, attempts),
+            _ => (now, 0),
+        };
+        let trouble = Trouble { down_since, attempts, up_since: now, held: self.held.total() };
+        self.link = Link::Up { alive: Alive::new(self.patience.keepalive, now), trouble };
         self.cursor = self.held.upto();
         self.tell_finish = self.finished;
         Ok(())
@@ -215,6 +248,9 @@ impl Sender {
         }
         let before = self.held.total();
         self.held.merge(held);
+        if self.held.count() > RANGES_MAX {
+            return Err(Violation::Ranges(self.held.count()));
+        }
         let more = self.held.total() - before;
         if more > 0 {
             self.pace.acked(now, more);
@@ -235,7 +271,7 @@ impl Sender {
     /// The next message to send.
     pub fn poll_message(&mut self, now: Duration) -> Option<Message> {
         let message = self.next_message(now)?;
-        if let Link::Up { alive } = &mut self.link {
+        if let Link::Up { alive, .. } = &mut self.link {
             alive.spoke(now);
         }
         Some(message)
@@ -249,7 +285,7 @@ impl Sender {
                 secret: self.secret.to_vec(),
             }));
         }
-        let Link::Up { alive } = &self.link else { return None };
+        let Link::Up { alive, .. } = &self.link else { return None };
         if let Some(why) = self.abort.take() {
             return Some(Message::Abort(why));
         }
@@ -267,7 +303,7 @@ impl Sender {
 
     /// The next bytes to send; from a given byte on at most as many as `max` says.
     pub fn poll_segment(&mut self, now: Duration, max: impl Fn(u64) -> u64) -> Option<Range<u64>> {
-        let Link::Up { alive } = &mut self.link else { return None };
+        let Link::Up { alive, .. } = &mut self.link else { return None };
         if self.outcome.is_some() || !self.pace.allows() {
             return None;
         }
@@ -287,7 +323,7 @@ impl Sender {
     /// Looks at the clock. Whether the connection is to be given up.
     pub fn tick(&mut self, now: Duration) -> bool {
         let (since, patience) = match &self.link {
-            Link::Up { alive } => return alive.is_dead(now),
+            Link::Up { alive, .. } => return alive.is_dead(now),
             Link::Greeting { down_since, .. } => (*down_since, self.patience()),
             Link::Down { since, .. } => (*since, self.patience()),
         };
@@ -310,7 +346,7 @@ impl Sender {
             return None;
         }
         Some(match &self.link {
-            Link::Up { alive } => alive.deadline(),
+            Link::Up { alive, .. } => alive.deadline(),
             Link::Greeting { down_since, since, .. } => {
                 (*since + self.patience.handshake).min(*down_since + self.patience())
             }

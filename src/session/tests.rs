@@ -150,7 +150,7 @@ impl World {
                 self.step(&step);
             }
             if self.receiver.total() == Some(self.receiver.held_upto()) {
-                self.receiver.verdict(None);
+                self.receiver.verdict(self.now, None);
                 break;
             }
         }
@@ -406,14 +406,14 @@ fn a_lost_receipt_is_not_waited_for_as_long_as_a_lost_sender() {
         r.took(ms(0), 0..10).unwrap();
         r.receive(ms(0), Message::Finish(Finish { total: 10 })).unwrap();
         if told {
-            r.verdict(None);
+            r.verdict(ms(1), None);
             while r.poll_message(ms(1)).is_some() {}
         }
         r.lost(ms(2), 1);
-        r.verdict(None);
+        r.verdict(ms(2), None);
         r.tick(ms(14_000));
         assert_eq!(r.outcome(), None);
-        r.tick(ms(15_002));
+        r.tick(ms(15_001));
         assert_eq!(r.outcome(), told.then_some(&receiver::Outcome::Lost(ms(15_000))));
     }
 }

@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::session::frame::DATA_MAX;
+
 /// Bytes in order that may wait to be read.
 const QUEUE_BYTES_MAX: usize = 8 << 20;
 /// Bytes that may wait for those before them.
 const AHEAD_BYTES_MAX: usize = 32 << 20;
+/// What a piece is charged beside its bytes: what keeping it takes, so that many small ones take no more than few large ones.
+const PIECE_COST: usize = 256;
 
 /// What has come.
 #[derive(Debug, Default)]
@@ -29,8 +33,13 @@ impl Arrivals {
         match offset == self.end {
             _ if self.discard => true,
             true => self.queued < QUEUE_BYTES_MAX,
-            false => self.ahead_bytes + len <= AHEAD_BYTES_MAX,
+            false => self.ahead_bytes + cost(len) <= AHEAD_BYTES_MAX,
         }
+    }
+
+    /// Whether these are the first missing bytes.
+    pub(super) fn is_next(&self, offset: u64) -> bool {
+        offset == self.end
     }
 
     /// Takes bytes that were checked to be new; whether there is more to read now.
@@ -38,21 +47,23 @@ impl Arrivals {
         if self.discard {
             return false;
         }
+        // A small piece would keep the whole buffer that it was read into.
+        let bytes = if bytes.len() < DATA_MAX { Bytes::copy_from_slice(&bytes) } else { bytes };
         if offset != self.end {
-            self.ahead_bytes += bytes.len();
+            self.ahead_bytes += cost(bytes.len());
             self.ahead.insert(offset, bytes);
             return false;
         }
         self.append(bytes);
         while let Some(bytes) = self.ahead.remove(&self.end) {
-            self.ahead_bytes -= bytes.len();
+            self.ahead_bytes -= cost(bytes.len());
             self.append(bytes);
         }
         true
     }
 
     fn append(&mut self, bytes: Bytes) {
-        self.queued += bytes.len();
+        self.queued += cost(bytes.len());
         self.end += bytes.len() as u64;
         self.queue.push_back(bytes);
     }
@@ -60,7 +71,7 @@ impl Arrivals {
     /// The next bytes to read.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let bytes = self.queue.pop_front()?;
-        self.queued -= bytes.len();
+        self.queued -= cost(bytes.len());
         self.read += bytes.len() as u64;
         Some(bytes)
     }
@@ -74,6 +85,10 @@ impl Arrivals {
     pub(super) fn discard(&mut self) {
         *self = Arrivals { discard: true, read: self.read, end: self.end, ..Arrivals::default() };
     }
+}
+
+fn cost(len: usize) -> usize {
+    len.saturating_add(PIECE_COST)
 }
 
 #[cfg(test)]
@@ -97,11 +112,11 @@ mod tests {
     fn room_is_bounded_but_the_first_missing_byte_finds_it() {
         let mut a = Arrivals::default();
         let piece = Bytes::from(vec![0; 1 << 20]);
-        for n in 1..=AHEAD_BYTES_MAX >> 20 {
+        for n in 1..AHEAD_BYTES_MAX >> 20 {
             assert!(a.has_room((n as u64) << 20, piece.len()));
             a.put((n as u64) << 20, piece.clone());
         }
-        assert!(!a.has_room(1 << 40, 1) && a.has_room(0, piece.len()));
+        assert!(!a.has_room(1 << 40, piece.len()) && a.has_room(0, piece.len()));
         a.put(0, piece.clone());
         let end = a.end;
         assert!(!a.has_room(end, 1));
@@ -111,5 +126,25 @@ mod tests {
         assert!(a.has_room(end, 1));
         a.discard();
         assert!(a.has_room(u64::MAX, usize::MAX) && !a.put(0, piece));
+    }
+
+    #[test]
+    fn many_small_pieces_take_no_more_than_few_large_ones() {
+        let (mut a, large) = (Arrivals::default(), Bytes::from(vec![0; 1 << 20]));
+        let mut pieces = 0;
+        while a.has_room(2 * pieces + 1, 1) {
+            a.put(2 * pieces + 1, large.slice(..1));
+            pieces += 1;
+        }
+        assert!(pieces as usize * PIECE_COST <= AHEAD_BYTES_MAX);
+        let mut queued = 0;
+        let mut b = Arrivals::default();
+        while b.has_room(queued, 1) {
+            b.put(queued, large.slice(..1));
+            queued += 1;
+        }
+        assert!(queued as usize * PIECE_COST <= QUEUE_BYTES_MAX + PIECE_COST);
+        drop((a, b));
+        assert!(large.is_unique(), "a piece keeps what it was cut from");
     }
 }

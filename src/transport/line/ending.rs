@@ -87,6 +87,6 @@ pub(super) fn stranger(address: &str, cause: &str, pinned: bool) -> Error {
     error.hint(if pinned {
         "the ticket belongs to another xbrecv: use the line that the waiting one prints"
     } else {
-        "compare --tls-cert, --tls-key and --tls-ca of both sides, and the host's name in the certificate"
+        "compare --tls-cert, --tls-key, --tls-ca and --tls-peer-name of both sides, and the host's name in the certificate"
     })
 }

@@ -1,10 +1,11 @@
 //! The receiving end of a line.
 
-use std::future::Future;
+mod meet;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -14,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Code, Error, Result, Stop};
 use crate::session::frame::{Frame, Frames, control};
-use crate::session::message::{Doing, Hello, Message};
+use crate::session::message::Doing;
 use crate::session::receiver::{ConnectionId, Outcome, Receiver};
 use crate::session::ticket::{TOKEN_LEN, Token};
 use crate::session::{Patience, Ticket};
@@ -23,13 +24,13 @@ use crate::transport::address::{Carrier, LineAddress};
 
 use super::arrivals::Arrivals;
 use super::changes::{Changes, Shared, requested};
-use super::connection::{Connection, LAST_WORDS, Reading, Writing, next_frame, next_large, say};
+use super::connection::{LAST_WORDS, Reading, Writing, next_large};
 use super::door::{self, Door};
 use super::strangers::Strangers;
-use super::{Clock, LineFacts, LineOptions, ending, quic, random, runtime, tcp, tls};
+use super::{Clock, LineFacts, LineOptions, ending, quic, random, runtime, tls};
 
-/// Room for a stranger's greeting.
-const GREETING: usize = 512;
+use meet::Words;
+
 /// How often the sender hears what is being done after its last byte.
 const DOING: Duration = Duration::from_millis(500);
 
@@ -52,6 +53,9 @@ struct Line {
     patience: Patience,
     progress: Arc<Progress>,
     last_id: AtomicU64,
+    /// Only those come as far as a greeting whom a certificate admitted.
+    certificates: bool,
+    words: Words,
 }
 
 struct State {
@@ -102,6 +106,8 @@ impl Incoming {
             patience: options.patience,
             progress,
             last_id: AtomicU64::new(0),
+            certificates: options.certificates.is_some(),
+            words: Words::default(),
         });
         let quit = Arc::new(Stop::new()?);
         runtime.spawn(line.clone().watch(stop.clone()));
@@ -136,7 +142,7 @@ impl Incoming {
     pub fn settle(&self, failed: Option<&Error>) -> bool {
         let shared = &self.line.shared;
         let mut state = shared.lock();
-        state.session.verdict(failed.map(ending::failure));
+        state.session.verdict(self.line.clock.now(), failed.map(ending::failure));
         state.arrivals.discard();
         shared.wake_tasks();
         let begun = self.line.clock.now();
@@ -250,114 +256,22 @@ impl Line {
             if silent {
                 tracing::warn!("nothing was heard of the sender any more; it may come back");
             }
+            self.tell_the_rest();
             self.shared.wake();
         }
     }
 
-    async fn accept(self: Arc<Line>, door: Door) {
-        match door {
-            Door::Tcp(listener, config) => loop {
-                let socket = tcp::accept(&listener).await;
-                self.admit(tcp::greet(socket, config.clone()));
-            },
-            Door::Quic(endpoint) => {
-                while let Some(incoming) = quic::accept(&endpoint).await {
-                    self.admit(quic::greet(incoming));
-                }
-            }
-        }
-    }
-
-    fn admit(self: &Arc<Line>, greeting: impl Future<Output = io::Result<Connection>> + Send + 'static) {
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let task = tokio::spawn(self.clone().serve(id, greeting));
-        self.strangers.come(id, task.abort_handle());
-    }
-
-    /// All that happens on one connection.
-    async fn serve(
-        self: Arc<Line>,
+    async fn hear(
+        &self,
         id: ConnectionId,
-        greeting: impl Future<Output = io::Result<Connection>>,
-    ) {
-        let mut frames = Frames::of_stranger();
-        let met = async {
-            let mut connection = greeting.await?;
-            let hello = match next_frame(&mut connection.read, &mut frames, GREETING).await? {
-                Some(Frame::Control(Message::Hello(hello))) => hello,
-                _ => return Err(io::Error::other("it did not greet")),
-            };
-            Ok((connection, hello))
-        };
-        let (connection, hello) = match tokio::time::timeout(self.patience.handshake, met).await {
-            Ok(Ok(met)) => met,
-            Ok(Err(e)) => return tracing::debug!("a stranger was sent away: {e}"),
-            Err(_) => return tracing::debug!("a stranger took too long"),
-        };
-        self.meet(id, connection, frames, hello).await;
-    }
-
-    async fn meet(&self, id: ConnectionId, mut connection: Connection, mut frames: Frames, hello: Hello) {
-        let admitted = {
-            let mut state = self.shared.lock();
-            let admitted = state.session.hello(self.clock.now(), id, &hello);
-            state.open += usize::from(admitted.is_ok());
-            admitted
-        };
-        if let Err(refused) = admitted {
-            tracing::warn!("{} was refused ({:?})", connection.peer, refused.reason());
-            let said = say(&mut connection.write, Message::Refused(refused));
-            if let Ok(Ok(())) = tokio::time::timeout(LAST_WORDS, said).await {
-                connection.close().await;
-            }
-            return;
-        }
-        self.strangers.go(id);
-        self.shared.wake();
-        frames.trust(connection.lanes.is_none());
-        tracing::info!("{} sends", connection.peer);
-        let Connection { read, write, lanes, .. } = &mut connection;
-        if let Some(lanes) = lanes {
-            quic::trust(lanes);
-        }
-        let problem = tokio::select! {
-            e = self.hear(id, read, frames) => e,
-            e = self.speak(id, write) => e,
-            e = self.lanes(id, lanes.as_ref()) => e,
-        };
-        self.part(id, connection, problem).await;
-    }
-
-    /// A connection has nothing more to give.
-    async fn part(&self, id: ConnectionId, connection: Connection, problem: io::Result<()>) {
-        if self.leave(id, &connection.peer, problem) {
-            connection.close().await;
-        }
-        self.shared.lock().open -= 1;
-        self.shared.wake();
-    }
-
-    /// The session goes on without a connection; or it is over, and last words are to be said.
-    fn leave(&self, id: ConnectionId, peer: &str, problem: io::Result<()>) -> bool {
-        let mut state = self.shared.lock();
-        let over = state.session.outcome().is_some();
-        if !over {
-            if state.session.is_current(id) {
-                let problem = problem.err().map_or_else(|| "it was closed".to_owned(), |e| e.to_string());
-                tracing::warn!("the line from {peer} is cut ({problem}); the sender may come back");
-            }
-            state.session.lost(self.clock.now(), id);
-        }
-        drop(state);
-        self.shared.wake();
-        over
-    }
-
-    async fn hear(&self, id: ConnectionId, read: &mut Reading, mut frames: Frames) -> io::Result<()> {
+        read: &mut Reading,
+        mut frames: Frames,
+        inline: bool,
+    ) -> io::Result<()> {
         let mut changes = self.shared.changes();
         while let Some(frame) = next_large(read, &mut frames).await? {
             match frame {
-                Frame::Data { offset, bytes } => self.place(id, &mut changes, offset, bytes).await?,
+                Frame::Data { offset, bytes } => self.place(id, &mut changes, inline, offset, bytes).await?,
                 Frame::Control(message) => {
                     let mut state = self.shared.lock();
                     self.still(id, &state)?;
@@ -375,6 +289,7 @@ impl Line {
         &self,
         id: ConnectionId,
         changes: &mut Changes,
+        inline: bool,
         offset: u64,
         bytes: Bytes,
     ) -> io::Result<()> {
@@ -396,6 +311,10 @@ impl Line {
                         self.shared.wake_threads();
                     }
                     return Ok(());
+                }
+                if inline && !state.arrivals.is_next(offset) {
+                    // What comes first on the only way there is, leaves no gap behind it that something could still fill.
+                    return Err(io::Error::other("too many bytes came before those that they follow"));
                 }
                 state.full = true;
                 // It is this side that does not listen.
@@ -457,7 +376,7 @@ impl Line {
         let mut frames = Frames::of_data();
         while let Some(frame) = next_large(&mut read, &mut frames).await? {
             if let Frame::Data { offset, bytes } = frame {
-                self.place(id, &mut changes, offset, bytes).await?;
+                self.place(id, &mut changes, false, offset, bytes).await?;
             }
         }
         // The control stream tells what that means.

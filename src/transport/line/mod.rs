@@ -11,11 +11,13 @@ mod connection;
 mod door;
 mod ending;
 pub mod incoming;
+mod notices;
 pub mod outgoing;
 mod quic;
 mod strangers;
 mod tcp;
 pub mod tls;
+mod verifiers;
 mod window;
 
 pub use incoming::Incoming;

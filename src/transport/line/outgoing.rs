@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result, Stop};
+use crate::session::proof::Nonce;
 use crate::session::sender::{Outcome, Sender};
 use crate::session::{SECRET_LEN, Ticket};
 use crate::transport::address::{Carrier, LineAddress};
@@ -68,18 +69,17 @@ impl Outgoing {
     ) -> Result<Outgoing> {
         let ticket = ticket(address, options)?;
         let config = match (&ticket, &options.certificates) {
-            (_, Some(certificates)) => tls::client_with(certificates)?,
+            (_, Some(certificates)) => tls::client_with(certificates, &address.host)?,
             (Some(ticket), None) => tls::client_for(ticket.fingerprint)?,
             (None, None) => return Err(no_ticket()),
         };
         let pinned = options.certificates.is_none();
-        let name = tls::server_name(&address.host, pinned)?;
         let (host, port) = (address.host.clone(), address.port);
         let (dialer, threads) = match address.carrier {
-            Carrier::Tcp => (Dialer::Tcp { host, port, config: Arc::new(config), name }, 1),
+            Carrier::Tcp => (Dialer::Tcp { host, port, config: Arc::new(config) }, 1),
             Carrier::Quic => {
                 let config = quic::client(config, options.patience.keepalive)?;
-                (Dialer::Quic { host, port, config, name: name.to_str().into_owned() }, 2)
+                (Dialer::Quic { host, port, config }, 2)
             }
         };
         let mut secret = [0; SECRET_LEN];
@@ -260,8 +260,9 @@ impl Line {
                 () = tokio::time::sleep_until(self.clock.at(at)) => {}
                 () = self.ended() => break,
             }
+            let name = self.proof();
             tokio::select! {
-                dialed = tokio::time::timeout(self.handshake, self.dialer.dial()) => match dialed {
+                dialed = tokio::time::timeout(self.handshake, self.dialer.dial(&name)) => match dialed {
                     Ok(Ok(connection)) => self.talk(connection).await,
                     Ok(Err(e)) => self.lost(&e),
                     Err(_) => self.lost(&io::Error::other("no answer")),
@@ -271,6 +272,14 @@ impl Line {
         }
         self.shared.lock().over = true;
         self.shared.wake();
+    }
+
+    /// The name to ask for on the next connection.
+    fn proof(&self) -> String {
+        let mut nonce = Nonce::default();
+        // Without it this connection is a stranger's until it has greeted.
+        let _ = random(&mut nonce);
+        self.shared.lock().session.proof(nonce)
     }
 
     /// Returns once the session has an outcome.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::BbrConfig;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::base::{Code, Error, Result};
 
 use super::connection::Connection;
+use super::tls;
 
 /// Streams for the stream's bytes.
 pub(super) const LANES: usize = 4;
@@ -21,9 +22,9 @@ pub(super) const LANES: usize = 4;
 const STRANGER_WINDOW: u32 = 16 << 10;
 /// What the session's sender may send unread.
 const WINDOW: u32 = 40 << 20;
-/// Packets of strangers that wait to be looked at.
-const STRANGERS_BYTES_MAX: u64 = 1 << 20;
-const STRANGERS_MAX: usize = 128;
+/// Packets of those who have not answered from their address yet, or whose answer waits to be looked at.
+const STRANGERS_BYTES_MAX: u64 = 4 << 20;
+const STRANGERS_MAX: usize = 512;
 /// How often a machine that does not answer is asked whether anybody listens.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Buffers of the socket. The system may give less.
@@ -104,6 +105,8 @@ pub(super) async fn dial(
         connected = connecting => connected?,
         nobody = nobody_listens(any, address) => return Err(nobody),
     };
+    let data = lanes.handshake_data().ok_or_else(|| io::Error::other("there was no handshake"))?;
+    tls::check_protocol(handshake(data)?.protocol.as_deref())?;
     // What the other side sends is control messages.
     lanes.set_receive_window(VarInt::from_u32(1 << 20));
     let (write, read) = lanes.open_bi().await?;
@@ -152,12 +155,23 @@ pub(super) async fn accept(endpoint: &Endpoint) -> Option<quinn::Incoming> {
     }
 }
 
-/// Makes a connection of it.
-pub(super) async fn greet(incoming: quinn::Incoming) -> io::Result<Connection> {
-    let lanes = incoming.accept()?.await?;
+/// Makes a connection of it. `shown` is told the name that is asked for, as soon as a handshake has begun.
+pub(super) async fn greet(
+    incoming: quinn::Incoming,
+    shown: impl FnOnce(Option<&str>),
+) -> io::Result<Connection> {
+    let mut connecting = incoming.accept()?;
+    let data = handshake(connecting.handshake_data().await?)?;
+    shown(data.server_name.as_deref());
+    let lanes = connecting.await?;
+    tls::check_protocol(data.protocol.as_deref())?;
     let peer = lanes.remote_address().to_string();
     let (write, read) = lanes.accept_bi().await?;
     Ok(Connection { read: Box::new(read), write: Box::new(write), lanes: Some(lanes), endpoint: None, peer })
+}
+
+fn handshake(data: Box<dyn std::any::Any>) -> io::Result<HandshakeData> {
+    data.downcast().map(|data| *data).map_err(|_| io::Error::other("the handshake is not known"))
 }
 
 /// From here on the other side is the session's sender.

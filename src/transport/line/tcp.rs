@@ -1,15 +1,18 @@
 //! TLS over TCP.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use rustls::server::Acceptor;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
 use super::connection::Connection;
+use super::tls;
 
 /// Before accepting is tried again where the system has no descriptors left.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
@@ -25,15 +28,16 @@ pub(super) async fn dial(
     socket.set_nodelay(true)?;
     let peer = socket.peer_addr()?.to_string();
     let stream = TlsConnector::from(config).connect(name, socket).await?;
+    tls::check_protocol(stream.get_ref().1.alpn_protocol())?;
     let (read, write) = tokio::io::split(stream);
     Ok(Connection { read: Box::new(read), write: Box::new(write), lanes: None, endpoint: None, peer })
 }
 
 /// The next who connects; nothing was said yet.
-pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
+pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => return socket,
+            Ok(accepted) => return accepted,
             Err(e) => {
                 tracing::debug!("a connection was not accepted: {e}");
                 tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
@@ -42,11 +46,18 @@ pub(super) async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-/// Makes a connection of it.
-pub(super) async fn greet(socket: TcpStream, config: Arc<ServerConfig>) -> io::Result<Connection> {
+/// Makes a connection of it. `shown` is told the name that is asked for, as soon as a handshake has begun.
+pub(super) async fn greet(
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+    shown: impl FnOnce(Option<&str>),
+) -> io::Result<Connection> {
     socket.set_nodelay(true)?;
     let peer = socket.peer_addr()?.to_string();
-    let stream = TlsAcceptor::from(config).accept(socket).await?;
+    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    shown(start.client_hello().server_name());
+    let stream = start.into_stream(config).await?;
+    tls::check_protocol(stream.get_ref().1.alpn_protocol())?;
     let (read, write) = tokio::io::split(stream);
     Ok(Connection { read: Box::new(read), write: Box::new(write), lanes: None, endpoint: None, peer })
 }

@@ -1,22 +1,22 @@
 //! TLS 1.3, and who the other side must be: pinned by a ticket, or known by certificates of one's own.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
-};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 
 use crate::base::{Code, Error, Result};
 use crate::session::ticket::Fingerprint;
+
+use super::verifiers::{NamedReceiver, NamedSender, Pinned};
 
 /// What is spoken inside.
 const PROTOCOL: &[u8] = b"xbpipe/1";
@@ -32,6 +32,9 @@ pub struct Certificates {
     pub key: PathBuf,
     /// The authority that the other side's certificate must come from.
     pub ca: PathBuf,
+    /// The name that the other side's certificate must hold (DNS name or IP address). Without one a sender asks for the host
+    /// that it connects to, and a receiver takes any sender of the authority.
+    pub peer_name: Option<String>,
 }
 
 /// What all of this is computed with.
@@ -61,6 +64,10 @@ pub(super) fn server_with(certificates: &Certificates) -> Result<ServerConfig> {
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider().clone())
         .build()
         .map_err(|e| usage(&certificates.ca, e))?;
+    let verifier = match &certificates.peer_name {
+        Some(name) => Arc::new(NamedSender { inner: verifier, name: peer_name(name)? }),
+        None => verifier,
+    };
     let config = server_builder()?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
@@ -76,27 +83,36 @@ pub(super) fn client_for(fingerprint: Fingerprint) -> Result<ClientConfig> {
 }
 
 /// A connecting end that shows, and asks for, certificates of the authority.
-pub(super) fn client_with(certificates: &Certificates) -> Result<ClientConfig> {
+pub(super) fn client_with(certificates: &Certificates, host: &str) -> Result<ClientConfig> {
     let (chain, key, roots) = certificates.load()?;
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider().clone())
         .build()
         .map_err(|e| usage(&certificates.ca, e))?;
+    let name = peer_name(certificates.peer_name.as_deref().unwrap_or(host))?;
+    let verifier = Arc::new(NamedReceiver { inner: verifier, name });
     let config = client_builder()?
-        .with_webpki_verifier(verifier)
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
         .with_client_auth_cert(chain, key)
         .map_err(|e| usage(&certificates.cert, e))?;
     Ok(finish_client(config))
 }
 
-/// The name to ask a listening end for.
-pub(super) fn server_name(host: &str, pinned: bool) -> Result<ServerName<'static>> {
-    let name = if pinned { NAME } else { host };
+/// Fails where the other side speaks something else, or does not say what.
+pub(super) fn check_protocol(agreed: Option<&[u8]>) -> io::Result<()> {
+    match agreed {
+        Some(PROTOCOL) => Ok(()),
+        _ => Err(io::Error::other("it did not agree to speak xbpipe/1 (ALPN)")),
+    }
+}
+
+fn peer_name(name: &str) -> Result<ServerName<'static>> {
     ServerName::try_from(name.to_owned()).map_err(|e| {
-        Error::new(Code::Usage, format!("{host} is no name that a certificate can have")).cause(e)
+        Error::new(Code::Usage, format!("{name} is no name that a certificate can have")).cause(e)
     })
 }
 
-fn fingerprint(cert: &CertificateDer<'_>) -> Fingerprint {
+pub(super) fn fingerprint(cert: &CertificateDer<'_>) -> Fingerprint {
     Sha256::digest(cert).into()
 }
 
@@ -151,49 +167,4 @@ fn usage(file: &Path, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>
     Error::new(Code::Usage, format!("can't use {}", file.display())).cause(cause).hint(
         "--tls-cert and --tls-key are this side's certificate and key, --tls-ca the authority of the other side's (PEM)",
     )
-}
-
-/// Takes the one certificate whose SHA-256 the ticket holds: neither its name nor its dates matter then.
-#[derive(Debug)]
-struct Pinned {
-    fingerprint: Fingerprint,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
-        match fingerprint(end_entity) == self.fingerprint {
-            true => Ok(ServerCertVerified::assertion()),
-            false => Err(CertificateError::ApplicationVerificationFailure.into()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _cert: &CertificateDer<'_>,
-        _dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::Error::General("only TLS 1.3 is spoken".to_owned()))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -10,18 +10,19 @@ use crate::transport::line::{quic, tcp};
 
 /// Where the receiver is, and who it must be.
 pub(super) enum Dialer {
-    Tcp { host: String, port: u16, config: Arc<rustls::ClientConfig>, name: ServerName<'static> },
-    Quic { host: String, port: u16, config: quinn::ClientConfig, name: String },
+    Tcp { host: String, port: u16, config: Arc<rustls::ClientConfig> },
+    Quic { host: String, port: u16, config: quinn::ClientConfig },
 }
 
 impl Dialer {
-    /// Connects.
-    pub(super) async fn dial(&self) -> io::Result<Connection> {
+    /// Connects, and asks for this name.
+    pub(super) async fn dial(&self, name: &str) -> io::Result<Connection> {
         match self {
-            Dialer::Tcp { host, port, config, name } => {
-                tcp::dial(host, *port, config.clone(), name.clone()).await
+            Dialer::Tcp { host, port, config } => {
+                let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+                tcp::dial(host, *port, config.clone(), name).await
             }
-            Dialer::Quic { host, port, config, name } => quic::dial(host, *port, config.clone(), name).await,
+            Dialer::Quic { host, port, config } => quic::dial(host, *port, config.clone(), name).await,
         }
     }
 }
