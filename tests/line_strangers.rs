@@ -16,7 +16,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
-use support::line::{CARRIERS, connect, listen, options, to, transfer};
+use support::line::{CARRIERS, connect, line_address, listen, options, to, transfer};
 use support::relay::{Relay, Weather};
 use xbpipe::base::Code;
 use xbpipe::session::Ticket;
@@ -318,5 +318,45 @@ fn certificates_of_ones_own_are_verified_on_both_sides() {
         // A certificate for another host is no proof of being this one.
         let incoming = listen(carrier, &with(ours.sign("elsewhere"), ours.ca()));
         refused(&sending, &to(&incoming, incoming.local), "another host");
+    }
+}
+
+/// With a name, nobody else of the same authority is the other side: the sender for its receiver, the receiver for its sender.
+#[test]
+fn a_name_tells_apart_those_of_one_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = Authority::new(&dir.path().join("ours"));
+    let theirs = Authority::new(&dir.path().join("theirs"));
+    let named = |of: &Authority, host: &str, peer: Option<&str>| {
+        let mut options = with(of.sign(host), ours.ca());
+        let certificates = options.certificates.as_mut().unwrap();
+        certificates.peer_name = peer.map(str::to_owned);
+        options
+    };
+    for carrier in CARRIERS {
+        for (receiver, sender) in [("replica.example", "source.example"), ("10.0.0.1", "::1")] {
+            let incoming = listen(carrier, &named(&ours, receiver, Some(sender)));
+            let address = to(&incoming, incoming.local);
+            let refused = |options: &LineOptions, what: &str| {
+                let e = connect(&address, options)
+                    .err()
+                    .unwrap_or_else(|| panic!("{carrier}: {what} was let in"));
+                assert_eq!(e.code, Code::LineRefused, "{carrier}: {what}: {e}");
+            };
+            refused(&named(&ours, "elsewhere.example", Some(receiver)), "another sender of the authority");
+            refused(&named(&ours, receiver, Some(receiver)), "the receiver's own certificate");
+            refused(&named(&theirs, sender, Some(receiver)), "the name from another authority");
+            // The other way round: the receiver is not the one that this sender means.
+            refused(&named(&ours, sender, Some("other.example")), "another receiver");
+            refused(&named(&ours, sender, None), "a receiver that is not the host");
+            the_right_one_gets_through(&incoming, &named(&ours, sender, Some(receiver)));
+        }
+        let e = Incoming::listen(
+            &line_address(&format!("{carrier}://127.0.0.1:0")),
+            &named(&ours, "127.0.0.1", Some("not a name")),
+            Arc::default(),
+            Arc::new(xbpipe::base::Stop::new().unwrap()),
+        );
+        assert_eq!(e.err().unwrap().code, Code::Usage);
     }
 }

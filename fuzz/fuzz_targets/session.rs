@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use xbpipe::session::{Frame, Frames, Message, Patience, Receiver, Sender};
+use xbpipe::session::{Frame, Frames, Message, Patience, Receiver, Sender, Standing};
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (cut, bytes) = input;
@@ -13,6 +13,10 @@ fuzz_target!(|input: (u16, &[u8])| {
     sender.connected(Duration::ZERO);
     sender.write(1 << 20);
     let mut receiver = Receiver::new(None, Patience::default());
+    // A name that the sender did not make proves nothing; what it says of a failure can be shown.
+    let text = String::from_utf8_lossy(bytes);
+    assert_eq!(receiver.standing(&text), Standing::Spoke);
+    assert_eq!(receiver.standing(&format!("p{text}")), Standing::Spoke);
     let mut frames = Frames::of_control();
     frames.trust(true);
     let (a, b) = bytes.split_at(usize::from(cut).min(bytes.len()));
@@ -24,6 +28,10 @@ fuzz_target!(|input: (u16, &[u8])| {
             match frame {
                 Frame::Control(Message::Hello(hello)) => drop(receiver.hello(now, 1, &hello)),
                 Frame::Control(message) => {
+                    if let Message::Abort(failure) = &message {
+                        let shown = failure.sanitized();
+                        assert!(!shown.message.contains(char::is_control) && shown.message.len() <= 2000);
+                    }
                     drop(receiver.receive(now, message.clone()));
                     drop(sender.receive(now, message));
                 }

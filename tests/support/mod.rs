@@ -18,6 +18,7 @@
 mod census;
 mod checks;
 pub mod folders;
+pub mod hostile;
 pub mod innodb;
 pub mod line;
 pub mod listening;

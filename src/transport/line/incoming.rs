@@ -153,6 +153,9 @@ impl Incoming {
             state = shared.wait_for(state, Duration::from_millis(200));
         }
         let settled = state.session.outcome() == Some(&Outcome::Settled) || !state.session.has_begun();
+        if matches!(state.session.outcome(), Some(Outcome::Lost(_))) {
+            return false;
+        }
         let until = self.line.clock.now() + LAST_WORDS;
         // A process that ends sooner leaves the sender waiting for an end of the connection.
         while state.open > 0 && self.line.clock.now() < until {
