@@ -26,12 +26,14 @@ use crate::source::discovery::Inventory;
 use crate::source::facts::ServerFacts;
 use crate::source::gives_way::GivesWay;
 use crate::source::locks::{BackupLock, LockTimes, TableLock};
+use crate::source::pages::Reading;
 use crate::source::position::Cut;
 use crate::source::privileges::Privileges;
 use crate::source::session::{ConnectOptions, Session};
 use crate::source::spool::Spool;
 use crate::source::tailer::{self, Tailer};
 use crate::source::undo;
+use crate::source::zeros::Suspects;
 use crate::throttle::Throttle;
 use crate::transport::outlet::Sink;
 use crate::transport::{Outlet, Wraps};
@@ -174,13 +176,14 @@ pub fn run(
         Throttle::Auto => Some(Learning::start(&options.connect)?),
         Throttle::Off | Throttle::Reads(_) => None,
     };
+    undo::check_no_stale_marker(&facts, stop)?;
     let lock = BackupLock::take(&mut session, facts.format, options.lock_timeout)?;
     tracing::info!("backup lock taken");
     stop.check()?;
     let mut notes = Vec::new();
     let consumer = register(&mut session, options.redo_consumer, &mut notes)?;
     let spool = Arc::new(Spool::new(&options.tmpdir, options.spool_limit));
-    let tailer = Tailer::start(&facts.redo_dir(), facts.format, spool.clone())?;
+    let tailer = Tailer::start(&facts.redo_dir(), facts.owner, facts.format, spool.clone())?;
     tracing::info!("redo is copied from checkpoint LSN {} on", tailer.checkpoint);
     let inventory = Inventory::take(&mut session, &facts)?;
     tracing::info!("{} datafiles, {} bytes", inventory.datafiles.len(), inventory.bytes());
@@ -190,7 +193,7 @@ pub fn run(
     Progress::set(&progress.files_total, files as u64);
 
     let outlet = Outlet::wrapped(sink, wraps)?;
-    let outbox = Outbox::new(&outlet, progress, options.dense);
+    let outbox = Outbox::new(&outlet, progress, options.dense, facts.owner);
     let pacer = Pacer::new(options.throttle, progress);
     let failure = Failure::new(&outlet, &spool, &pacer);
     let backup = Backup {
@@ -204,6 +207,7 @@ pub fn run(
         stop,
         plain_layout: PageLayout::plain(facts.page_size()? as usize)
             .ok_or_else(|| Error::new(Code::Unsupported, "innodb_page_size is no page size"))?,
+        suspects: Suspects::new(tailer.checkpoint),
         started_text,
     };
     let mut live = Live { session, consumer, tailer, learning, beat: Instant::now() };
@@ -236,6 +240,7 @@ struct Backup<'a> {
     progress: &'a Progress,
     stop: &'a Stop,
     plain_layout: PageLayout,
+    suspects: Suspects,
     started_text: String,
 }
 
@@ -275,6 +280,7 @@ impl Backup<'_> {
             thread::sleep(Duration::from_millis(2));
         }
         live.tailer.check()?;
+        self.suspects.settle(self.facts, cut.lsn)?;
         // All redo is in our hands. From here on the line may be as slow as it likes: the server waits for nothing.
         if let Some(consumer) = live.consumer.take() {
             consumer.unregister(&mut live.session)?;
@@ -299,8 +305,13 @@ impl Backup<'_> {
     fn send_datafiles(&self, live: &mut Live) -> Result<String> {
         let work = datafiles::Work::new(
             &self.inventory.datafiles,
-            self.plain_layout,
-            (self.options.throttle == Throttle::Auto).then(|| GivesWay::new(self.facts.reads_past_cache())),
+            Reading {
+                plain: self.plain_layout,
+                owner: self.facts.owner,
+                gives_way: (self.options.throttle == Throttle::Auto)
+                    .then(|| Arc::new(GivesWay::new(self.facts.reads_past_cache()))),
+                suspects: &self.suspects,
+            },
         );
         let over = AtomicBool::new(false);
         let began = Instant::now();
@@ -406,7 +417,7 @@ impl Backup<'_> {
         let begun = Instant::now();
         while begun.elapsed() < UNDO_PATIENCE {
             let before = undo::ids(&mut live.session)?;
-            if !undo::truncation_runs(self.facts)? {
+            if before.is_some() && !undo::truncation_runs(self.facts)? {
                 live.tailer.pause()?;
                 let cut = Cut::take(&mut live.session)?;
                 if !undo::truncation_runs(self.facts)? && undo::ids(&mut live.session)? == before {

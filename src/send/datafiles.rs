@@ -5,10 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::progress::Progress;
 use crate::base::{PageBuffer, Result, SpaceId};
-use crate::innodb::page::PageLayout;
 use crate::source::discovery::Datafile;
-use crate::source::gives_way::GivesWay;
-use crate::source::pages::{OpenDatafile, PageReader};
+use crate::source::pages::{OpenDatafile, PageReader, Reading};
 use crate::stream::digest::{BLOCK, BlockDigest, leaf};
 use crate::stream::{MemberName, frame};
 use crate::transport::Lane;
@@ -19,8 +17,7 @@ use super::pace::Pacer;
 /// The datafiles and how far they are shared out.
 pub(super) struct Work<'a> {
     cursor: Mutex<Cursor<'a>>,
-    plain_layout: PageLayout,
-    gives_way: Option<Arc<GivesWay>>,
+    reading: Reading<'a>,
 }
 
 struct Cursor<'a> {
@@ -48,18 +45,18 @@ struct Task {
 }
 
 impl<'a> Work<'a> {
-    /// `gives_way`: the server's reads and writes come first.
-    pub(super) fn new(files: &'a [Datafile], plain_layout: PageLayout, gives_way: Option<GivesWay>) -> Self {
+    /// The datafiles, none of which is read yet.
+    pub(super) fn new(files: &'a [Datafile], reading: Reading<'a>) -> Self {
         let cursor =
             Cursor { files: files.iter(), current: None, next_block: 0, next_ticket: 0, system_pages: 0 };
-        Work { cursor: Mutex::new(cursor), plain_layout, gives_way: gives_way.map(Arc::new) }
+        Work { cursor: Mutex::new(cursor), reading }
     }
 
     /// One thread's share.
     pub(super) fn run(&self, outbox: &Outbox<'_>, pacer: &Pacer<'_>, progress: &Progress) -> Result<()> {
         pacer.enter();
         let mut buffer = PageBuffer::new(BLOCK);
-        let mut reader = PageReader::new(&progress.torn_retries);
+        let mut reader = PageReader::new(&progress.torn_retries, self.reading.suspects);
         let mut lane = outbox.outlet.lane()?;
         while let Some(task) = self.next()? {
             if task.current.file.blocks() > 0 {
@@ -96,9 +93,9 @@ impl<'a> Work<'a> {
     fn open(&self, datafile: &Datafile, cursor: &mut Cursor<'_>) -> Result<Current> {
         let system = datafile.space == SpaceId::SYSTEM;
         let first_page = if system { cursor.system_pages } else { 0 };
-        let file = OpenDatafile::open(datafile, self.plain_layout, first_page, self.gives_way.clone())?;
+        let file = OpenDatafile::open(datafile, first_page, &self.reading)?;
         if system {
-            cursor.system_pages += file.bytes / self.plain_layout.physical() as u64;
+            cursor.system_pages += file.bytes / self.reading.plain.physical() as u64;
         }
         Ok(Current { member: member_name(&datafile.member)?, file, digest: Mutex::new(BlockDigest::new()) })
     }

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::base::{Code, Error, Result};
+use crate::base::Result;
 use crate::source::binlog::GtidScanner;
+use crate::source::files;
 use crate::source::position::Cut;
 use crate::source::session::Session;
 use crate::stream::manifest::{self, MANIFEST, Manifest};
@@ -102,8 +103,8 @@ impl Backup<'_> {
         let Some((name, bytes)) = &cut.binlog else { return Ok(None) };
         let dir = Path::new(self.facts.variable("log_bin_basename")).parent().map(Path::to_path_buf);
         let path = self.facts.resolve(&dir.unwrap_or_default().to_string_lossy()).join(name);
-        let file = File::open(&path).map_err(|e| {
-            Error::io(Code::SourceIo, format!("can't read the binlog {}", path.display()), e)
+        let file = files::open(&path, self.facts.owner).map_err(|e| {
+            files::failed(&path, e)
                 .hint("its tail settles prepared transactions: run xbsend as the server's user or root")
         })?;
         Ok(Some(OpenBinlog {

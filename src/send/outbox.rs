@@ -1,12 +1,12 @@
 //! Members become frames, and every member is noted for the manifest.
 
-use std::fs::File;
 use std::io::{IoSlice, Read};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageBuffer, Result};
+use crate::source::files;
 use crate::source::pages::Block;
 use crate::source::spool::Spool;
 use crate::stream::digest::{BLOCK, BlockDigest};
@@ -19,6 +19,8 @@ pub(super) struct Outbox<'a> {
     pub(super) outlet: &'a Outlet,
     progress: &'a Progress,
     dense: bool,
+    /// The server's user.
+    owner: u32,
     sent: Mutex<Vec<ManifestMember>>,
     /// Ways into the stream that are not in use.
     lanes: Mutex<Vec<Lane<'a>>>,
@@ -31,8 +33,8 @@ pub(super) fn member_name(name: &str) -> Result<MemberName> {
 }
 
 impl<'a> Outbox<'a> {
-    pub(super) fn new(outlet: &'a Outlet, progress: &'a Progress, dense: bool) -> Self {
-        Outbox { outlet, progress, dense, sent: Mutex::default(), lanes: Mutex::default() }
+    pub(super) fn new(outlet: &'a Outlet, progress: &'a Progress, dense: bool, owner: u32) -> Self {
+        Outbox { outlet, progress, dense, owner, sent: Mutex::default(), lanes: Mutex::default() }
     }
 
     /// What was sent so far.
@@ -77,8 +79,7 @@ impl<'a> Outbox<'a> {
 
     /// A whole file, as it is.
     pub(super) fn send_file(&self, name: &str, path: &Path) -> Result<()> {
-        let mut file = File::open(path)
-            .map_err(|e| Error::io(Code::SourceIo, format!("can't read {}", path.display()), e))?;
+        let mut file = files::open(path, self.owner).map_err(|e| files::failed(path, e))?;
         self.send_reader(name, &mut file, u64::MAX, &path.display().to_string())?;
         Progress::add(&self.progress.files_done, 1);
         Ok(())

@@ -1,12 +1,18 @@
 //! What the server says of itself, and what the machine says of the server's files.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::format::Format;
 use crate::base::{Code, Error, Result};
 
+use super::files;
 use super::session::Session;
+
+/// Bytes of `auto.cnf` that are looked at; it has some sixty.
+const AUTO_CNF_MAX: u64 = 64 << 10;
 
 /// Facts that are fixed for the length of a backup.
 #[derive(Clone, Debug)]
@@ -21,6 +27,8 @@ pub struct ServerFacts {
     pub server_uuid: String,
     /// `@@datadir`, or the path given instead of it; absolute.
     pub datadir: PathBuf,
+    /// The user that the datadir belongs to: the server's.
+    pub owner: u32,
     /// Global variables by name.
     variables: BTreeMap<String, String>,
 }
@@ -45,7 +53,12 @@ impl ServerFacts {
             Error::io(Code::SourceIo, format!("can't enter the server's datadir {}", datadir.display()), e)
                 .hint("xbsend reads the datafiles itself: run it on the server's machine as the server's user (or root), or name the datadir with --datadir")
         })?;
+        let owner = datadir
+            .metadata()
+            .map_err(|e| Error::io(Code::SourceIo, format!("can't enter {}", datadir.display()), e))?
+            .uid();
         Ok(ServerFacts {
+            owner,
             server_uuid: get("server_uuid"),
             version,
             version_comment,
@@ -98,9 +111,11 @@ impl ServerFacts {
     /// machine, or a forwarded port, would otherwise give a mixture of both.
     pub fn check_same_server(&self) -> Result<()> {
         let path = self.datadir.join("auto.cnf");
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            Error::io(Code::SourceIo, format!("can't read {}", path.display()), e)
-                .hint("run xbsend as the server's user (or root) on the server's machine")
+        let mut text = String::new();
+        let read =
+            files::open(&path, self.owner).and_then(|f| f.take(AUTO_CNF_MAX).read_to_string(&mut text));
+        read.map_err(|e| {
+            files::failed(&path, e).hint("run xbsend as the server's user (or root) on the server's machine")
         })?;
         let on_disk = text
             .lines()

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::base::progress::Progress;
@@ -16,8 +16,10 @@ use crate::stream::Extent;
 use crate::stream::digest::BLOCK;
 
 use super::discovery::Datafile;
+use super::files;
 use super::gives_way::GivesWay;
 use super::uncached::Uncached;
+use super::zeros::{Suspect, Suspects};
 
 /// How often a page is read again before it is called corrupt, and the longest pause between two reads: about
 /// three seconds in all, far longer than a server takes to write one page.
@@ -27,6 +29,21 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 const HOLE_UNIT: usize = 4096;
 /// Page number of the transaction system header in the system tablespace (`TRX_SYS_PAGE_NO`).
 const TRX_SYS_PAGE: u64 = 5;
+
+/// Pages of the smallest tablespace that a server makes: header, bitmap, inodes and one more.
+const PAGES_LEAST: u32 = 4;
+
+/// What all datafiles of a server have in common for those who read them.
+pub struct Reading<'a> {
+    /// The layout of tablespaces without a page 0 of their own.
+    pub plain: PageLayout,
+    /// The server's user.
+    pub owner: u32,
+    /// For reads that disturb the server's as little as can be.
+    pub gives_way: Option<Arc<GivesWay>>,
+    /// Where pages go that are in use and empty.
+    pub suspects: &'a Suspects,
+}
 
 /// A datafile that is being read.
 pub struct OpenDatafile {
@@ -40,6 +57,10 @@ pub struct OpenDatafile {
     /// Pages of a doublewrite buffer that an upgraded server left in the system tablespace: copies of pages of
     /// other tablespaces, used by nobody.
     foreign: Vec<Range<u64>>,
+    /// Pages that page 0 says the tablespace has; 0 where it says nothing.
+    pages: u32,
+    /// The last page of extent descriptors that was wanted, by its number; `None` for one that tells nothing.
+    descriptors: Mutex<Option<(u64, Option<Vec<u8>>)>>,
 }
 
 /// What a block of up to 1 MiB holds.
@@ -72,45 +93,76 @@ impl Block {
 pub struct PageReader<'a> {
     scratch: Scratch,
     torn_retries: &'a AtomicU64,
+    suspects: &'a Suspects,
 }
 
 impl<'a> PageReader<'a> {
-    /// A reader that counts pages read again in `torn_retries`.
-    pub fn new(torn_retries: &'a AtomicU64) -> Self {
-        PageReader { scratch: Scratch::new(), torn_retries }
+    /// A reader that counts pages read again in `torn_retries`, and puts empty pages that are in use into `suspects`.
+    pub fn new(torn_retries: &'a AtomicU64, suspects: &'a Suspects) -> Self {
+        PageReader { scratch: Scratch::new(), torn_retries, suspects }
     }
 }
 
 impl OpenDatafile {
-    /// Opens `datafile`. `plain` is the layout of tablespaces without a page 0 of their own; `first_page` is not 0
-    /// for the later files of the system tablespace; `gives_way` is for reads that disturb the server's as little as can be.
-    pub fn open(
-        datafile: &Datafile,
-        plain: PageLayout,
-        first_page: u64,
-        gives_way: Option<Arc<GivesWay>>,
-    ) -> Result<OpenDatafile> {
+    /// Opens `datafile`; `first_page` is not 0 for the later files of the system tablespace.
+    ///
+    /// # Errors
+    /// [`Code::CorruptPage`] for a page 0 that is none, [`Code::SourceIncomplete`] for a file that is shorter than its
+    /// tablespace, [`Code::SourceIo`].
+    pub fn open(datafile: &Datafile, first_page: u64, reading: &Reading<'_>) -> Result<OpenDatafile> {
+        let mut read = 0;
+        loop {
+            let mut open = Self::take(datafile, first_page, reading)?;
+            match open.check_length(datafile) {
+                Ok(()) => {
+                    open.bytes -= open.bytes % open.layout.physical() as u64;
+                    if datafile.space == SpaceId::SYSTEM && datafile.part == 0 {
+                        open.foreign = open.legacy_doublewrite()?;
+                    }
+                    return Ok(open);
+                }
+                // The server makes the file of an undo tablespace that it truncates new, and it grows from nothing.
+                Err(_) if datafile.space.is_undo() && read < READS_MAX => read += 1,
+                Err(e) => return Err(e),
+            }
+            pause(read);
+        }
+    }
+
+    fn take(datafile: &Datafile, first_page: u64, reading: &Reading<'_>) -> Result<OpenDatafile> {
         let path = datafile.path.clone();
-        let failed = |e| Error::io(Code::SourceIo, format!("can't read {}", path.display()), e);
-        let file = Uncached::open(&path, gives_way).map_err(failed)?;
+        let failed = |e| files::failed(&path, e);
+        let file = files::open(&path, reading.owner).map_err(failed)?;
+        let file = Uncached::new(file, reading.gives_way.clone());
         let bytes = file.bytes().map_err(failed)?;
         let mut open = OpenDatafile {
             file,
-            layout: plain,
+            layout: reading.plain,
             space: datafile.space,
             first_page,
             bytes,
             foreign: Vec::new(),
+            pages: 0,
+            descriptors: Mutex::default(),
             path: path.clone(),
         };
-        if datafile.part == 0 && bytes > 0 {
+        if datafile.part == 0 && bytes >= page::PHYSICAL_MIN as u64 {
             open.read_page0(datafile)?;
-        }
-        open.bytes -= open.bytes % open.layout.physical() as u64;
-        if datafile.space == SpaceId::SYSTEM && datafile.part == 0 {
-            open.foreign = open.legacy_doublewrite()?;
+            // A file grows before its page 0 says so.
+            open.bytes = open.file.bytes().map_err(failed)?;
         }
         Ok(open)
+    }
+
+    /// Whether the file is as long as its page 0, or its kind, demands. (The files of the system tablespace are measured
+    /// together when they are discovered.)
+    fn check_length(&self, datafile: &Datafile) -> Result<()> {
+        let pages = if datafile.space == SpaceId::SYSTEM { 1 } else { self.pages.max(PAGES_LEAST) };
+        let needed = u64::from(pages) * self.layout.physical() as u64;
+        if self.bytes >= needed {
+            return Ok(());
+        }
+        Err(too_short(&self.path, self.bytes, needed))
     }
 
     /// The tablespace's own word about page size and id.
@@ -123,6 +175,7 @@ impl OpenDatafile {
                 Ok(page0) if page0.space == datafile.space || datafile.space.is_undo() => {
                     self.layout = page0.layout;
                     self.space = page0.space;
+                    self.pages = page0.size;
                     return Ok(());
                 }
                 Ok(page0) => last = Some(format!("it says it is tablespace {}", page0.space)),
@@ -169,7 +222,12 @@ impl OpenDatafile {
         for (i, page) in buffer.chunks_exact_mut(size).enumerate() {
             let in_file = offset / size as u64 + i as u64;
             match self.settle(page, in_file, reader)? {
-                Verdict::AllZero => shape.hole(size),
+                Verdict::AllZero => {
+                    if self.is_in_use(in_file, reader)? {
+                        reader.suspects.add(self.suspect(in_file));
+                    }
+                    shape.hole(size);
+                }
                 _ => shape.page(page),
             }
         }
@@ -201,6 +259,41 @@ impl OpenDatafile {
             Progress::add(reader.torn_retries, 1);
             pause(read);
             self.read_at(page, in_file * page.len() as u64)?;
+        }
+    }
+
+    /// Whether this page was in use before the backup's redo begins, and so must have content: what was allocated until then
+    /// has been written until then. Undo tablespaces change too much by themselves to be asked.
+    fn is_in_use(&self, in_file: u64, reader: &mut PageReader<'_>) -> Result<bool> {
+        if self.first_page != 0 || self.space.is_undo() || self.foreign.iter().any(|r| r.contains(&in_file)) {
+            return Ok(false);
+        }
+        let at = page::descriptor_page(&self.layout, in_file);
+        let mut kept = self.descriptors.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|(number, _)| *number != at) {
+            *kept = Some((at, self.read_descriptors(at, reader)?));
+        }
+        let Some((_, Some(descriptors))) = &*kept else { return Ok(false) };
+        Ok(page::is_used(descriptors, &self.layout, in_file))
+    }
+
+    /// A page of extent descriptors that says nothing newer than the backup's redo; `None` for one that does, or is empty.
+    fn read_descriptors(&self, at: u64, reader: &mut PageReader<'_>) -> Result<Option<Vec<u8>>> {
+        let mut bytes = vec![0; self.layout.physical()];
+        self.read_at(&mut bytes, at * self.layout.physical() as u64)?;
+        let verdict = self.settle(&mut bytes, at, reader)?;
+        let old = page::FilHeader::of(&bytes).is_some_and(|h| reader.suspects.is_settled(h.lsn()));
+        Ok((verdict == Verdict::Ok && old).then_some(bytes))
+    }
+
+    fn suspect(&self, in_file: u64) -> Suspect {
+        let bytes = self.layout.physical();
+        Suspect {
+            path: self.path.clone(),
+            space: self.space,
+            page: PageNo(in_file as u32),
+            offset: in_file * bytes as u64,
+            bytes,
         }
     }
 
@@ -239,7 +332,16 @@ impl OpenDatafile {
     }
 }
 
-const CORRUPT_HINT: &str = "a backup of it would be corrupt too: CHECK TABLE finds the table, \
+/// A datafile that lacks pages which its tablespace has.
+pub(super) fn too_short(path: &Path, bytes: u64, needed: u64) -> Error {
+    Error::new(
+        Code::SourceIncomplete,
+        format!("{} has {bytes} bytes, and its tablespace at least {needed}", path.display()),
+    )
+    .hint("the file was cut or emptied: restore it, or drop its tablespace, since a backup of it would not be whole either")
+}
+
+pub(super) const CORRUPT_HINT: &str = "a backup of it would be corrupt too: CHECK TABLE finds the table, \
                             then restore it from an older backup or rebuild it from its readable rows";
 
 fn pause(read: u32) {

@@ -21,6 +21,7 @@ use crate::innodb::redo::{
     newest_checkpoint,
 };
 
+use super::files;
 use super::spool::Spool;
 
 /// Most bytes read at once.
@@ -67,12 +68,12 @@ impl Shared {
 }
 
 impl Tailer {
-    /// Finds the newest checkpoint in `dir` and follows the log from there into `spool`.
+    /// Finds the newest checkpoint in `dir`, whose files are those of the server of user `owner`, and follows the log from there into `spool`.
     ///
     /// # Errors
     /// [`Code::RedoDisabled`], [`Code::CorruptRedo`], [`Code::SourceIo`].
-    pub fn start(dir: &Path, format: Format, spool: Arc<Spool>) -> Result<Tailer> {
-        let log = Log { dir: dir.to_owned(), format };
+    pub fn start(dir: &Path, owner: u32, format: Format, spool: Arc<Spool>) -> Result<Tailer> {
+        let log = Log { dir: dir.to_owned(), owner, format };
         let (reader, checkpoint) = log.open_at_checkpoint()?;
         let head = RedoHead {
             start_lsn: checkpoint.block_start(),
@@ -159,20 +160,23 @@ impl Drop for Tailer {
 }
 
 /// The files of the log.
-struct Log {
-    dir: PathBuf,
-    format: Format,
+pub(super) struct Log {
+    pub(super) dir: PathBuf,
+    /// The server's user.
+    pub(super) owner: u32,
+    pub(super) format: Format,
 }
 
 /// A redo file that is being read.
-struct Reader {
+pub(super) struct Reader {
     path: PathBuf,
-    file: File,
-    info: RedoFile,
+    pub(super) file: File,
+    pub(super) info: RedoFile,
 }
 
 impl Log {
-    fn files(&self) -> Result<Vec<Reader>> {
+    /// The files of the log that are there at present.
+    pub(super) fn files(&self) -> Result<Vec<Reader>> {
         let failed = |e| {
             Error::io(Code::SourceIo, format!("can't list the redo files in {}", self.dir.display()), e)
                 .hint("run xbsend as the server's user or root")
@@ -192,8 +196,8 @@ impl Log {
 
     /// `None` for a file that went away, or whose header is being written just now.
     fn open(&self, path: PathBuf) -> Result<Option<Reader>> {
-        let failed = |e| Error::io(Code::SourceIo, format!("can't read {}", path.display()), e);
-        let file = match File::open(&path) {
+        let failed = |e| files::failed(&path, e);
+        let file = match files::open(&path, self.owner) {
             Ok(file) => file,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(failed(e)),

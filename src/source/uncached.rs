@@ -8,17 +8,17 @@
 //!
 //! Reads that give way to the server's ([`GivesWay`]) go past the page cache where the server's own do.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
+use super::files::reopen;
 use super::gives_way::{GivesWay, SMALL};
 
 /// `RWF_DONTCACHE` of `linux/fs.h`.
@@ -45,25 +45,20 @@ const BY_LOOKING: u8 = 1;
 const PLAIN: u8 = 2;
 
 impl Uncached {
-    /// Opens a file that will be read from its start to its end.
-    ///
-    /// # Errors
-    /// As `open`.
-    pub fn open(path: &Path, gives_way: Option<Arc<GivesWay>>) -> io::Result<Uncached> {
-        let file = File::open(path)?;
+    /// Takes a file that will be read from its start to its end.
+    pub fn new(file: File, gives_way: Option<Arc<GivesWay>>) -> Uncached {
         // Only a hint to the kernel.
         let advice = if gives_way.is_some() { Advice::Random } else { Advice::Sequential };
         let _ = fadvise(&file, 0, None, advice);
         let direct = match &gives_way {
             Some(gives_way) if gives_way.past_cache() => {
-                let flags = OFlags::DIRECT.bits() as i32;
                 // Some file systems have no such way.
-                OpenOptions::new().read(true).custom_flags(flags).open(path).ok()
+                reopen(&file, OFlags::DIRECT).ok()
             }
             _ => None,
         };
         let (way, direct_is_refused) = (AtomicU8::new(BY_KERNEL), AtomicBool::new(false));
-        Ok(Uncached { file, way, gives_way, direct, direct_is_refused })
+        Uncached { file, way, gives_way, direct, direct_is_refused }
     }
 
     /// Its bytes at present.
@@ -264,7 +259,7 @@ mod tests {
                 }
                 // The second MiB is somebody's.
                 plain.read_exact_at(&mut vec![0; MIB], MIB as u64).unwrap();
-                let uncached = Uncached::open(&path, None).unwrap();
+                let uncached = Uncached::new(File::open(&path).unwrap(), None);
                 uncached.give_up(way);
                 let mut buffer = vec![0; MIB];
                 for block in 0..3 {
@@ -285,7 +280,7 @@ mod tests {
     fn every_way_reads_the_same_and_sees_the_end() {
         let (path, _, bytes) = file();
         for way in [BY_KERNEL, BY_LOOKING, PLAIN] {
-            let uncached = Uncached::open(&path, None).unwrap();
+            let uncached = Uncached::new(File::open(&path).unwrap(), None);
             uncached.give_up(way);
             let mut buffer = vec![0; 100_000];
             uncached.read_exact_at(&mut buffer, 70_001).unwrap();
@@ -299,7 +294,8 @@ mod tests {
     fn reads_that_give_way_are_the_same() {
         let (path, _, bytes) = file();
         for past_cache in [true, false] {
-            let uncached = Uncached::open(&path, Some(Arc::new(GivesWay::new(past_cache)))).unwrap();
+            let uncached =
+                Uncached::new(File::open(&path).unwrap(), Some(Arc::new(GivesWay::new(past_cache))));
             let mut buffer = PageBuffer::new(1 << 20);
             for at in (0..LEN).step_by(1 << 20) {
                 uncached.read_exact_at(&mut buffer, at as u64).unwrap();
@@ -321,7 +317,7 @@ mod tests {
             if !drops(&plain) {
                 return Ok(());
             }
-            let uncached = Uncached::open(&path, Some(Arc::new(GivesWay::new(true)))).unwrap();
+            let uncached = Uncached::new(File::open(&path).unwrap(), Some(Arc::new(GivesWay::new(true))));
             let mut buffer = PageBuffer::new(LEN);
             uncached.read_exact_at(&mut buffer, 0).unwrap();
             if uncached.direct.is_none() || uncached.direct_is_refused.load(Ordering::Relaxed) {

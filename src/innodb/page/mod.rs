@@ -12,6 +12,7 @@ pub mod header;
 mod page0;
 mod unused;
 mod verify;
+mod xdes;
 
 pub(crate) use compressed::restore_compressed;
 pub use flags::{FlagsError, PageLayout, SpaceFlags};
@@ -19,6 +20,7 @@ pub use header::{FilHeader, PageType};
 pub use page0::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, Page0Error, build_page0};
 pub use unused::{UNUSED_MIN, unused};
 pub use verify::{Expected, PageDefect, Scratch, Verdict, verify};
+pub use xdes::{descriptor_page, is_used};
 
 /// Smallest page on disk: KEY_BLOCK_SIZE=1 (`UNIV_ZIP_SIZE_MIN`).
 pub const PHYSICAL_MIN: usize = 1024;

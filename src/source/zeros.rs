@@ -1,0 +1,134 @@
+//! Empty pages that are in use: they were lost, unless redo is still to fill them.
+//!
+//! A page of zeros is sound in itself: the server allocates pages first and writes them later, and redo holds how they begin.
+//! A page that an extent descriptor says is in use is put aside here if the descriptor's own page is no newer than the checkpoint
+//! at which the backup's redo begins: everything that was changed until then had been written before the first page was
+//! read. (A descriptor and the page that it is about may change in two mini-transactions, one right after the other, so this
+//! alone is no proof.) At the end, each page that was put aside is looked at again: if it is still empty, and the redo of the
+//! server from its present checkpoint to the backup's end does not mention it, then no recovery would bring it back
+//! either.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
+use crate::innodb::page;
+
+use super::facts::ServerFacts;
+use super::files;
+use super::mentions;
+use super::pages::CORRUPT_HINT;
+
+/// More are not kept: one is enough to refuse.
+const SUSPECTS_MAX: usize = 4096;
+/// Far longer than the server takes from allocating a page to the redo of its first content.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// An empty page that is in use.
+#[derive(Debug)]
+pub struct Suspect {
+    /// The datafile.
+    pub path: PathBuf,
+    /// Its tablespace.
+    pub space: SpaceId,
+    /// The page.
+    pub page: PageNo,
+    /// Where it is in the file.
+    pub offset: u64,
+    /// Its length.
+    pub bytes: usize,
+}
+
+/// Empty pages that are in use, gathered while datafiles are read.
+#[derive(Debug)]
+pub struct Suspects {
+    checkpoint: Lsn,
+    found: Mutex<Vec<Suspect>>,
+}
+
+impl Suspects {
+    /// None yet; the backup's redo begins at `checkpoint`.
+    pub fn new(checkpoint: Lsn) -> Suspects {
+        Suspects { checkpoint, found: Mutex::default() }
+    }
+
+    /// Whether a change of this LSN had been written to its file before the first page was read.
+    pub fn is_settled(&self, lsn: Lsn) -> bool {
+        lsn <= self.checkpoint
+    }
+
+    /// Puts a page aside.
+    pub fn add(&self, suspect: Suspect) {
+        let mut found = self.lock();
+        if found.len() < SUSPECTS_MAX {
+            found.push(suspect);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Suspect>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks again; all redo up to `end` is on disk.
+    ///
+    /// # Errors
+    /// [`Code::CorruptPage`] names the first page that is lost; [`Code::SourceIo`].
+    pub fn settle(&self, facts: &ServerFacts, end: Lsn) -> Result<()> {
+        let begun = Instant::now();
+        let mut found = std::mem::take(&mut *self.lock());
+        while !found.is_empty() && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(100));
+            found = still_empty(found, facts.owner)?;
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        let wanted: BTreeSet<_> = found.iter().map(|s| (s.space, s.page)).collect();
+        let Some(mentioned) = mentions::of_pages(facts, end, &wanted)? else {
+            tracing::warn!("{} empty pages are in use, and the redo can't be asked about them", found.len());
+            return Ok(());
+        };
+        // What the redo no longer mentions had been written before the redo was read.
+        let found = still_empty(found, facts.owner)?;
+        match found.iter().find(|s| !mentioned.contains(&(s.space, s.page))) {
+            Some(lost) => Err(lost.error()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Suspect {
+    fn error(&self) -> Error {
+        let Suspect { path, space, page, offset, .. } = self;
+        Error::new(
+            Code::CorruptPage,
+            format!(
+                "page {page} of {} (tablespace {space}, offset {offset}) is in use and all zeros",
+                path.display()
+            ),
+        )
+        .hint(CORRUPT_HINT)
+        .cause("its extent descriptor says that it is in use, and no redo is left that would fill it")
+    }
+}
+
+/// Those that are still there and empty. A file that is gone took its pages along.
+fn still_empty(suspects: Vec<Suspect>, owner: u32) -> Result<Vec<Suspect>> {
+    let mut left = Vec::new();
+    for suspect in suspects {
+        let mut bytes = vec![0; suspect.bytes];
+        let read =
+            files::open(&suspect.path, owner).and_then(|f| f.read_exact_at(&mut bytes, suspect.offset));
+        match read {
+            Ok(()) if page::is_all_zero(&bytes) => left.push(suspect),
+            Ok(()) => {}
+            Err(e)
+                if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof) => {}
+            Err(e) => return Err(files::failed(&suspect.path, e)),
+        }
+    }
+    Ok(left)
+}
