@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -42,7 +43,18 @@ fn crosses(source: &Server, base: &Path, undo: &str) {
         source.query("SELECT NAME FROM information_schema.INNODB_TABLESPACES ORDER BY 1")
     );
     assert_eq!(restored.query("SHOW DATABASES"), source.query("SHOW DATABASES"), "{}", sent.words);
+    until_empty(&restored, "absolute_none");
     restored.execute("DROP UNDO TABLESPACE absolute_none");
+}
+
+/// Waits for the server to have truncated an inactive undo tablespace: it can't be dropped before.
+fn until_empty(server: &Server, undo: &str) {
+    let state = format!("SELECT STATE FROM information_schema.INNODB_TABLESPACES WHERE NAME = '{undo}'");
+    let begun = Instant::now();
+    while server.value(&state) != "empty" {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{undo} is {}", server.value(&state));
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]
@@ -141,52 +153,18 @@ fn what_is_not_the_servers_is_left_out_with_a_note() {
     assert_eq!(restored.value("SELECT a FROM d.t"), "1");
 }
 
-#[test]
-fn files_that_are_too_short_are_refused() {
-    let source = Server::start(Kind::Mysql97, &["--innodb-data-file-path=ibdata1:12M;ibdata2:8M:autoextend"]);
-    source.execute(
-        "CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY) PARTITION BY HASH(a) PARTITIONS 2; \
-         CREATE TABLESPACE g ADD DATAFILE 'g.ibd'; CREATE TABLE d.z (a INT) KEY_BLOCK_SIZE=4",
-    );
-    settle(&source);
-    let mut random = Random::new(seed());
-    for name in ["d/t#p#p1.ibd", "g.ibd", "d/z.ibd", "mysql.ibd", "undo_002", "ibdata1", "ibdata2"] {
-        let path = source.datadir().join(name);
-        let whole = std::fs::read(&path).unwrap();
-        let len = whole.len() as u64;
-        let page = if name == "d/z.ibd" { 4096 } else { 16384 };
-        let mut lengths = vec![0, len - page, len - 1 - random.below(len - 1)];
-        if name.starts_with("d/") {
-            lengths.extend([1, 1023, page - 1, page, 3 * page, len - 1]);
-        }
-        for cut in lengths {
-            let file = File::options().write(true).open(&path).unwrap();
-            file.set_len(cut).unwrap();
-            let said = into_nothing(xbsend(&source));
-            file.write_all_at(&whole, 0).unwrap();
-            assert_ne!(said.status, Some(0), "{name} cut to {cut}:\n{}", said.words);
-            assert!(
-                said.words.contains(name) && said.words.contains("hint"),
-                "{name} cut to {cut}:\n{}",
-                said.words
-            );
-            assert!(
-                ["source-incomplete", "corrupt-page"].iter().any(|code| said.words.contains(code)),
-                "{name} cut to {cut}:\n{}",
-                said.words
-            );
-        }
-    }
-    into_nothing(xbsend(&source)).ok();
+/// How often what is random is done again.
+fn rounds(otherwise: u64) -> u64 {
+    std::env::var("XBPIPE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise)
 }
 
 #[test]
-fn zeroed_pages_that_are_in_use_are_refused() {
-    let source = Server::start(Kind::Mysql97, &["--innodb-page-cleaners=1"]);
+fn cut_files_and_zeroed_pages_are_refused() {
+    let source = Server::start(Kind::Mysql97, &["--innodb-data-file-path=ibdata1:12M;ibdata2:8M:autoextend"]);
     source.execute(
         "CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY AUTO_INCREMENT, b BLOB); \
-         CREATE TABLE d.z (a INT PRIMARY KEY AUTO_INCREMENT, b BLOB) KEY_BLOCK_SIZE=8; \
-         CREATE TABLE d.small (a INT)",
+         CREATE TABLE d.z (a INT PRIMARY KEY AUTO_INCREMENT, b BLOB) KEY_BLOCK_SIZE=8; CREATE TABLE d.small (a INT); \
+         CREATE TABLE d.p (a INT PRIMARY KEY) PARTITION BY HASH(a) PARTITIONS 2; CREATE TABLESPACE g ADD DATAFILE 'g.ibd'",
     );
     for table in ["t", "z"] {
         source.execute(&format!("INSERT INTO d.{table} (b) VALUES (RANDOM_BYTES(700)), (RANDOM_BYTES(700))"));
@@ -195,20 +173,15 @@ fn zeroed_pages_that_are_in_use_are_refused() {
         }
     }
     settle(&source);
+    let seed = seed();
+    eprintln!("seed {seed}");
+    let mut random = Random::new(seed);
     into_nothing(xbsend(&source)).ok();
-    let at_rest = |name: &str, size: u64, page: u64| {
-        let path = source.datadir().join(name);
-        let file = File::options().read(true).write(true).open(&path).unwrap();
-        let mut sound = vec![0; size as usize];
-        file.read_exact_at(&mut sound, page * size).unwrap();
-        assert!(sound.iter().any(|b| *b != 0), "page {page} of {name} is empty by itself");
-        file.write_all_at(&vec![0; size as usize], page * size).unwrap();
-        let said = into_nothing(xbsend(&source));
-        file.write_all_at(&sound, page * size).unwrap();
-        said.failed("corrupt-page").says(&format!("page {page} of ")).says(name);
-    };
-    // Roots, leaves, the inode page, a page of SDI, one of the system tablespace and one of the dictionary.
-    for (name, size, page) in [
+    for name in ["d/p#p#p1.ibd", "g.ibd", "d/z.ibd", "mysql.ibd", "undo_002", "ibdata1", "ibdata2"] {
+        cut(&source, name, &mut random);
+    }
+    // Roots, leaves, the inode page, a page of SDI, one of the system tablespace, one of the dictionary, and of undo logs.
+    let pages = [
         ("d/t.ibd", 16384, 4),
         ("d/t.ibd", 16384, 70),
         ("d/t.ibd", 16384, 2),
@@ -216,38 +189,90 @@ fn zeroed_pages_that_are_in_use_are_refused() {
         ("d/small.ibd", 16384, 4),
         ("d/small.ibd", 16384, 3),
         ("ibdata1", 16384, 6),
+        ("undo_002", 16384, 0),
+        ("undo_002", 16384, 3),
         ("mysql.ibd", 16384, 40),
-    ] {
-        at_rest(name, size, page);
+    ];
+    for _ in 0..rounds(5) {
+        zero(&source, pages[random.below(pages.len() as u64) as usize]);
     }
     into_nothing(xbsend(&source)).ok();
 }
 
+/// Cuts a datafile to some lengths, one after the other.
+fn cut(source: &Server, name: &str, random: &mut Random) {
+    let path = source.datadir().join(name);
+    let whole = std::fs::read(&path).unwrap();
+    let len = whole.len() as u64;
+    let page = if name == "d/z.ibd" { 8192 } else { 16384 };
+    let lengths =
+        [0, 1, 1023, page - 1, page, 3 * page, len - page, len - 1, len - 1 - random.below(len - 1)];
+    for _ in 0..rounds(2) {
+        let cut = lengths[random.below(lengths.len() as u64) as usize];
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(cut).unwrap();
+        let said = into_nothing(xbsend(source));
+        file.write_all_at(&whole, 0).unwrap();
+        let words = format!("{name} cut to {cut}:\n{}", said.words);
+        assert_ne!(said.status, Some(0), "{words}");
+        assert!(said.words.contains(name) && said.words.contains("hint"), "{words}");
+        assert!(
+            ["source-incomplete", "corrupt-page"].iter().any(|code| said.words.contains(code)),
+            "{words}"
+        );
+    }
+}
+
+/// Empties a page of a datafile: its number, after the size of pages.
+fn zero(source: &Server, (name, size, page): (&str, u64, u64)) {
+    let path = source.datadir().join(name);
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    let mut sound = vec![0; size as usize];
+    file.read_exact_at(&mut sound, page * size).unwrap();
+    assert!(sound.iter().any(|b| *b != 0), "page {page} of {name} is empty by itself");
+    file.write_all_at(&vec![0; size as usize], page * size).unwrap();
+    let said = into_nothing(xbsend(source));
+    file.write_all_at(&sound, page * size).unwrap();
+    said.failed("corrupt-page").says(&format!("page {page} of ")).says(name);
+}
+
 #[test]
 fn pages_that_were_not_written_yet_are_no_reason() {
-    let rounds: u64 = std::env::var("XBPIPE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
-    // A large buffer pool that flushes late, and one that flushes all the time.
-    for options in [
-        ["--innodb-buffer-pool-size=256M", "--innodb-io-capacity=100"],
-        ["--innodb-buffer-pool-size=16M", "--innodb-io-capacity=4000"],
-    ] {
-        let source = Server::start(Kind::Mysql97, &options);
+    let rounds = rounds(4);
+    // A large buffer pool that flushes late, and one that flushes all the time. Undo tablespaces are truncated again and again.
+    for (pool, capacity) in [("256M", 100), ("16M", 4000)] {
+        let source = Server::start(
+            Kind::Mysql97,
+            &[
+                &format!("--innodb-buffer-pool-size={pool}"),
+                &format!("--innodb-io-capacity={capacity}"),
+                "--innodb-undo-log-truncate=ON",
+                "--innodb-max-undo-log-size=10M",
+                "--innodb-purge-rseg-truncate-frequency=1",
+            ],
+        );
         source.execute(
             "CREATE DATABASE e; CREATE TABLE e.grows (a INT PRIMARY KEY AUTO_INCREMENT, b LONGBLOB, c CHAR(200), KEY (c)); \
              INSERT INTO e.grows (b, c) VALUES (REPEAT(RANDOM_BYTES(900), 10), HEX(RANDOM_BYTES(99)))",
         );
+        let undo = || {
+            source.query("SELECT SPACE FROM information_schema.INNODB_TABLESPACES WHERE SPACE_TYPE = 'Undo'")
+        };
+        let mut incarnations: BTreeSet<String> = BTreeSet::new();
         let load = WriteLoad::start(&source, seed(), 2);
         for round in 0..rounds {
             source.execute(
                 "INSERT INTO e.grows (b, c) SELECT REPEAT(RANDOM_BYTES(900), 10 + a % 40), HEX(RANDOM_BYTES(99)) FROM e.grows LIMIT 400; \
-                 DELETE FROM e.grows WHERE a % 3 = 0",
+                 UPDATE e.grows SET c = HEX(RANDOM_BYTES(99)); DELETE FROM e.grows WHERE a % 3 = 0",
             );
             if round % 3 == 1 {
                 settle(&source);
             }
             into_nothing(xbsend(&source)).ok();
+            incarnations.extend(undo().into_iter().flatten());
         }
         drop(load);
+        eprintln!("{rounds} backups, {} incarnations of undo tablespaces", incarnations.len());
     }
 }
 

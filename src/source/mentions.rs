@@ -15,8 +15,13 @@ const READ_BYTES: usize = 1 << 20;
 /// How often the log is read from its start, since the server may fill the files with other redo meanwhile.
 const READS_MAX: usize = 5;
 
-/// A page of a tablespace.
-type Page = (SpaceId, PageNo);
+/// A page of a tablespace; all incarnations of an undo tablespace are one.
+pub(super) type Page = (SpaceId, PageNo);
+
+/// The page, whichever incarnation of an undo tablespace it is in.
+pub(super) fn page(space: SpaceId, page: PageNo) -> Page {
+    (space.undo_number().map_or(space, |number| SpaceId(SpaceId::LOG.0 - number)), page)
+}
 
 /// Those of the `wanted` pages that the redo from the newest checkpoint to `end` changes. `None` where it can't be read: it is
 /// encrypted, or was overwritten each time.
@@ -56,7 +61,10 @@ fn read(files: &[Reader], checkpoint: Lsn, end: Lsn, wanted: &BTreeSet<Page>) ->
             let fed = scanner.feed(block.first_chunk()?).ok()?;
             while let Some(group) = scanner.poll().ok()? {
                 found.extend(
-                    group.outline().map(|(_, space, page)| (space, page)).filter(|p| wanted.contains(p)),
+                    group
+                        .outline()
+                        .map(|(_, space, number)| page(space, number))
+                        .filter(|p| wanted.contains(p)),
                 );
             }
             if scanner.recovered_lsn().is_some_and(|lsn| lsn >= end) {

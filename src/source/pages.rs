@@ -223,7 +223,8 @@ impl OpenDatafile {
             let in_file = offset / size as u64 + i as u64;
             match self.settle(page, in_file, reader)? {
                 Verdict::AllZero => {
-                    if self.is_in_use(in_file, reader)? {
+                    // The server may just have made an undo tablespace new; then redo fills its page 0.
+                    if in_file == 0 && self.first_page == 0 || self.is_in_use(in_file, reader)? {
                         reader.suspects.add(self.suspect(in_file));
                     }
                     shape.hole(size);
@@ -263,9 +264,9 @@ impl OpenDatafile {
     }
 
     /// Whether this page was in use before the backup's redo begins, and so must have content: what was allocated until then
-    /// has been written until then. Undo tablespaces change too much by themselves to be asked.
+    /// has been written until then.
     fn is_in_use(&self, in_file: u64, reader: &mut PageReader<'_>) -> Result<bool> {
-        if self.first_page != 0 || self.space.is_undo() || self.foreign.iter().any(|r| r.contains(&in_file)) {
+        if self.first_page != 0 || self.foreign.iter().any(|r| r.contains(&in_file)) {
             return Ok(false);
         }
         let at = page::descriptor_page(&self.layout, in_file);

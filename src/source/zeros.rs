@@ -9,6 +9,7 @@
 //! either.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -86,14 +87,14 @@ impl Suspects {
         if found.is_empty() {
             return Ok(());
         }
-        let wanted: BTreeSet<_> = found.iter().map(|s| (s.space, s.page)).collect();
+        let wanted: BTreeSet<_> = found.iter().map(Suspect::key).collect();
         let Some(mentioned) = mentions::of_pages(facts, end, &wanted)? else {
             tracing::warn!("{} empty pages are in use, and the redo can't be asked about them", found.len());
             return Ok(());
         };
         // What the redo no longer mentions had been written before the redo was read.
         let found = still_empty(found, facts.owner)?;
-        match found.iter().find(|s| !mentioned.contains(&(s.space, s.page))) {
+        match found.iter().find(|s| !mentioned.contains(&s.key())) {
             Some(lost) => Err(lost.error()),
             None => Ok(()),
         }
@@ -101,6 +102,17 @@ impl Suspects {
 }
 
 impl Suspect {
+    fn key(&self) -> mentions::Page {
+        mentions::page(self.space, self.page)
+    }
+
+    /// Whether the file says by its page 0 that it is the suspect's tablespace.
+    fn is_of(&self, file: &File) -> std::io::Result<bool> {
+        let mut id = [0; 4];
+        file.read_exact_at(&mut id, page::header::SPACE_ID as u64)?;
+        Ok(u32::from_be_bytes(id) == self.space.0)
+    }
+
     fn error(&self) -> Error {
         let Suspect { path, space, page, offset, .. } = self;
         Error::new(
@@ -115,16 +127,19 @@ impl Suspect {
     }
 }
 
-/// Those that are still there and empty. A file that is gone took its pages along.
+/// Those that are still there and empty. A file that is gone took its pages along, and so did one that the server made new
+/// under the same path (an undo tablespace that it truncated).
 fn still_empty(suspects: Vec<Suspect>, owner: u32) -> Result<Vec<Suspect>> {
     let mut left = Vec::new();
     for suspect in suspects {
         let mut bytes = vec![0; suspect.bytes];
-        let read =
-            files::open(&suspect.path, owner).and_then(|f| f.read_exact_at(&mut bytes, suspect.offset));
+        let read = files::open(&suspect.path, owner).and_then(|file| {
+            file.read_exact_at(&mut bytes, suspect.offset)?;
+            Ok(page::is_all_zero(&bytes) && (suspect.page.0 == 0 || suspect.is_of(&file)?))
+        });
         match read {
-            Ok(()) if page::is_all_zero(&bytes) => left.push(suspect),
-            Ok(()) => {}
+            Ok(true) => left.push(suspect),
+            Ok(false) => {}
             Err(e)
                 if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::UnexpectedEof) => {}
             Err(e) => return Err(files::failed(&suspect.path, e)),
