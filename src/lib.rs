@@ -7,7 +7,7 @@
 //! ## The way of the data
 //!
 //! ```text
-//! source server ── SQL session: facts, locks, positions            source::{session, facts, locks, position}
+//! source server ── SQL session: facts, locks, positions            source::{session, session_variables, facts, locks, position}
 //!   │  datafiles ── page reader (checksum, torn-page retry) ─┐     source::{discovery, pages}
 //!   │  redo files ─ tailer (never throttled) ────────────────┼──►  source::tailer
 //!   │  other files ─ copier (under a short lock) ────────────┘     source::copier

@@ -26,6 +26,7 @@ use crate::source::discovery::Inventory;
 use crate::source::facts::ServerFacts;
 use crate::source::gives_way::GivesWay;
 use crate::source::locks::{BackupLock, LockTimes, TableLock};
+use crate::source::other_engines::OtherEngines;
 use crate::source::pages::Reading;
 use crate::source::position::Cut;
 use crate::source::privileges::Privileges;
@@ -162,8 +163,12 @@ pub fn run(
     let wraps = Wraps { compression: options.compression, cover: options.encryption.cover()? };
     let mut session = Session::connect(&options.connect)?;
     let facts = ServerFacts::gather(&mut session, options.datadir.as_deref())?;
-    Privileges::of_session(&mut session)?.check()?;
+    let privileges = Privileges::of_session(&mut session)?;
+    privileges.check()?;
     facts.check_same_server()?;
+    OtherEngines::find(&mut session, &facts, &privileges)?;
+    // What can't be done at the end is better known now.
+    Cut::take(&mut session)?;
     check_redo_enabled(&mut session)?;
 
     tracing::info!(
@@ -185,7 +190,7 @@ pub fn run(
     let spool = Arc::new(Spool::new(&options.tmpdir, options.spool_limit));
     let tailer = Tailer::start(&facts.redo_dir(), facts.owner, facts.format, spool.clone())?;
     tracing::info!("redo is copied from checkpoint LSN {} on", tailer.checkpoint);
-    let inventory = Inventory::take(&mut session, &facts)?;
+    let inventory = Inventory::take(&mut session, &facts, &privileges)?;
     tracing::info!("{} datafiles, {} bytes", inventory.datafiles.len(), inventory.bytes());
     notes.extend(inventory.notes.iter().cloned());
     Progress::set(&progress.bytes_total, inventory.bytes());
@@ -286,7 +291,7 @@ impl Backup<'_> {
             consumer.unregister(&mut live.session)?;
         }
         let gtid_executed = match binlog {
-            Some(binlog) => self.send_binlog(binlog, cut.gtid_executed, &mut live.session)?,
+            Some(binlog) => self.send_binlog(binlog, cut.gtid_executed)?,
             None => cut.gtid_executed,
         };
         Ok(SendSummary {
@@ -440,8 +445,8 @@ fn register(session: &mut Session, wanted: bool, notes: &mut Vec<String>) -> Res
     let reason = match RedoConsumer::register(session) {
         Ok(Some(consumer)) => return Ok(Some(consumer)),
         Ok(None) => "another session is the server's redo consumer".to_owned(),
-        Err(e) if e.message.contains("was lost") => return Err(e),
-        Err(e) => e.to_string(),
+        Err(e) if e.ends_session() => return Err(e.into()),
+        Err(e) => Error::from(e).to_string(),
     };
     tracing::warn!(
         "not registered as redo consumer ({reason}): if the server overwrites redo too early, the backup fails"

@@ -5,6 +5,7 @@ pub mod budget;
 pub mod buffer;
 pub mod error;
 pub mod format;
+pub mod gtid;
 pub mod ids;
 pub mod progress;
 pub mod stop;

@@ -92,6 +92,9 @@ struct Args {
     /// Seconds that connecting may take [default: 10]
     #[arg(long, value_name = "SECONDS", help_heading = "Server")]
     connect_timeout: Option<u64>,
+    /// Seconds that the server may take to answer a statement, beside waiting for locks [default: 300]
+    #[arg(long, value_name = "SECONDS", help_heading = "Server")]
+    statement_timeout: Option<u64>,
     /// The server's datadir, where this machine sees it under another path than the server says
     #[arg(long, value_name = "DIR", help_heading = "Server")]
     datadir: Option<PathBuf>,
@@ -358,6 +361,7 @@ fn connect_options(args: &Args, files: &Options) -> Result<ConnectOptions> {
     // A host given on the command line is meant, even where an option file names a socket.
     let host_typed = args.host.is_some() && args.socket.is_none();
     let seconds = args.connect_timeout.or(number(files, "connect-timeout")?);
+    let answer = args.statement_timeout.or(number(files, "statement-timeout")?);
     Ok(ConnectOptions {
         socket: args.socket.clone().or_else(|| path(files, "socket").filter(|_| !host_typed)),
         host: args.host.clone().or_else(|| text(files, "host")),
@@ -376,6 +380,7 @@ fn connect_options(args: &Args, files: &Options) -> Result<ConnectOptions> {
         ssl_cert: args.ssl_cert.clone().or_else(|| path(files, "ssl-cert")),
         ssl_key: args.ssl_key.clone().or_else(|| path(files, "ssl-key")),
         timeout: seconds.map(Duration::from_secs),
+        statement_timeout: answer.map(Duration::from_secs),
     })
 }
 

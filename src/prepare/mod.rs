@@ -9,7 +9,6 @@
 //! * [`Prepare::Server`]: a private mysqld does that now ([`server`]).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-pub mod gtid;
 pub mod launch;
 pub mod mysqld;
 pub mod native;

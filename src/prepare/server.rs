@@ -18,9 +18,9 @@ use std::process::{Child, ExitStatus, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::gtid::GtidSet;
 use super::options::{self, RunFiles};
 use super::{Datadir, Mysqld, launch};
+use crate::base::gtid::GtidSet;
 use crate::base::{Code, Error, Result, Stop};
 
 /// Permissions of the private folder.

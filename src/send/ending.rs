@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::base::Result;
+use crate::base::gtid::GtidSet;
+use crate::base::{Code, Error, Result};
 use crate::source::binlog::GtidScanner;
 use crate::source::files;
 use crate::source::position::Cut;
-use crate::source::session::Session;
 use crate::stream::manifest::{self, MANIFEST, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints,
@@ -117,25 +117,19 @@ impl Backup<'_> {
     }
 
     /// Sends it, and completes the cut's GTID set from it: what a server commits that recovers with this binlog.
-    pub(super) fn send_binlog(
-        &self,
-        binlog: OpenBinlog,
-        gtid_executed: String,
-        session: &mut Session,
-    ) -> Result<String> {
+    pub(super) fn send_binlog(&self, binlog: OpenBinlog, gtid_executed: String) -> Result<String> {
         let what = binlog.path.display().to_string();
         let mut watched = Watched { file: binlog.file, gtids: GtidScanner::new() };
         self.outbox.send_reader(&binlog.name, &mut watched, binlog.bytes, &what)?;
         let index = format!("./{}\n", binlog.name);
         self.outbox.send_bytes(&format!("{}.index", binlog.basename), index.as_bytes())?;
-        let logged = Some(gtid_executed.as_str()).filter(|set| !set.is_empty());
-        let all: Vec<&str> = logged.into_iter().chain(watched.gtids.newest()).collect();
-        if all.is_empty() {
-            return Ok(gtid_executed);
+        // Computed here: a statement with the set in it may be longer than the server takes.
+        let strange = |e| Error::new(Code::Sql, "a GTID set of the server was not understood").cause(e);
+        let mut union = GtidSet::parse(&gtid_executed).map_err(strange)?;
+        for newest in watched.gtids.newest() {
+            union = union.union(GtidSet::parse(newest).map_err(strange)?);
         }
-        // The server brings the union into its usual form.
-        let union = session.scalar(&format!("SELECT GTID_SUBTRACT('{}', '')", all.join(",")))?;
-        let union = union.unwrap_or_default().replace(['\n', ' '], "");
+        let union = union.to_string();
         if union != gtid_executed {
             tracing::info!("the binlog holds more than log_status said: {union} instead of {gtid_executed}");
         }

@@ -3,6 +3,7 @@
 use crate::base::{Lsn, Result};
 
 use super::session::Session;
+use super::sql_error::SqlError;
 
 /// The server's one user consumer of redo, bound to the session that registered it.
 ///
@@ -15,10 +16,11 @@ impl RedoConsumer {
     /// Registers; `None` where another session is the consumer.
     ///
     /// # Errors
-    /// [`crate::base::Code::Sql`] where the server has no such function.
-    pub fn register(session: &mut Session) -> Result<Option<RedoConsumer>> {
-        let refused = session.scalar("SELECT innodb_redo_log_consumer_register()")?;
-        Ok((refused.as_deref() == Some("0")).then_some(RedoConsumer(())))
+    /// Where the server has no such function, or the session was lost.
+    pub fn register(session: &mut Session) -> Result<Option<RedoConsumer>, SqlError> {
+        let rows = session.attempt("SELECT innodb_redo_log_consumer_register()")?;
+        let taken = matches!(rows.first().map(Vec::as_slice), Some([Some(code)]) if code == "0");
+        Ok(taken.then_some(RedoConsumer(())))
     }
 
     /// Redo below `lsn` is no longer needed. `lsn` must not lie beyond what the server has written.

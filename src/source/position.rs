@@ -8,7 +8,11 @@ use serde::Deserialize;
 
 use crate::base::{Code, Error, Lsn, Result};
 
-use super::session::Session;
+use super::session::{Session, TextRow};
+use super::sql_error::SqlFailure;
+
+/// ER_WARN_ALLOWED_PACKET_OVERFLOWED.
+const TOO_LARGE: SqlFailure = SqlFailure::Refused(1301);
 
 /// One consistent cut through server, binlog and InnoDB.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +49,23 @@ struct InnoDb {
 
 impl Cut {
     /// Takes the cut.
+    ///
+    /// # Errors
+    /// [`Code::Sql`]; [`Code::Unsupported`] where the server can't make its row.
     pub fn take(session: &mut Session) -> Result<Cut> {
-        let rows = session.query("SELECT LOCAL, STORAGE_ENGINES FROM performance_schema.log_status")?;
+        match session.attempt("SELECT LOCAL, STORAGE_ENGINES FROM performance_schema.log_status") {
+            Ok(rows) => Cut::of_row(&rows),
+            Err(e) if e.kind == TOO_LARGE => Err(Error::new(
+                Code::Unsupported,
+                "the server's GTID set is longer than its max_allowed_packet: performance_schema.log_status can't be read",
+            )
+            .hint("SET GLOBAL max_allowed_packet=67108864 (the server's default), then run the backup again")
+            .cause(Error::from(e))),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn of_row(rows: &[TextRow]) -> Result<Cut> {
         match rows.first().map(Vec::as_slice) {
             Some([Some(local), Some(engines)]) => Cut::parse(local, engines),
             _ => Err(Error::new(Code::Sql, "performance_schema.log_status gave no row")

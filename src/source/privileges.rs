@@ -1,10 +1,12 @@
 //! What the account must be allowed, checked before anything is locked or read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Code, Error, Result};
 
+use super::grants::{Grant, Scope};
 use super::session::Session;
+use super::sql_error::SqlFailure;
 
 /// Global privileges that every backup needs, and what for.
 const NEEDED: [(&str, &str); 3] = [
@@ -12,42 +14,51 @@ const NEEDED: [(&str, &str); 3] = [
     ("PROCESS", "information_schema.FILES"),
     ("RELOAD", "FLUSH TABLES … WITH READ LOCK, FLUSH ENGINE LOGS"),
 ];
+/// What a table of another engine needs, to be seen, flushed and locked.
+const NEEDED_ON_TABLES: [&str; 2] = ["SELECT", "LOCK TABLES"];
 
 /// What an account holds, as far as a backup cares.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub struct Privileges {
     account: String,
     global: BTreeSet<String>,
-    performance_schema: bool,
+    /// What `partial_revokes` takes away again, by schema.
+    revoked: BTreeMap<String, BTreeSet<String>>,
+    /// Grants on schemas and tables.
+    narrower: Vec<Grant>,
+    /// Whether names of schemas in grants are taken literally.
+    literal: bool,
+    /// The server checks nothing.
+    unchecked: bool,
 }
 
 impl Privileges {
-    /// Reads `SHOW GRANTS` with every role that the account may take active.
+    /// Reads `SHOW GRANTS`, in which every active role counts; a session of ours has all of its roles active.
     pub fn of_session(session: &mut Session) -> Result<Privileges> {
-        // Roles that are not active by default would otherwise be missing from the picture.
-        session.execute("SET ROLE ALL")?;
+        /// ER_OPTION_PREVENTS_STATEMENT: the server was started with `--skip-grant-tables`.
+        const NO_GRANT_TABLES: SqlFailure = SqlFailure::Refused(1290);
         let account = session.scalar("SELECT CURRENT_USER()")?.unwrap_or_default();
-        let grants = session.query("SHOW GRANTS")?;
-        let roles = session.scalar("SELECT CURRENT_ROLE()")?.unwrap_or_default();
-        let mut lines: Vec<String> = grants.into_iter().flatten().flatten().collect();
-        if !roles.is_empty() && roles != "NONE" {
-            let of_roles = session.query(&format!("SHOW GRANTS FOR CURRENT_USER() USING {roles}"))?;
-            lines.extend(of_roles.into_iter().flatten().flatten());
-        }
-        Ok(Self::parse(account, lines.iter().map(String::as_str)))
+        let grants = match session.attempt("SHOW GRANTS") {
+            Err(e) if e.kind == NO_GRANT_TABLES => {
+                return Ok(Privileges { account, unchecked: true, ..Default::default() });
+            }
+            other => other?,
+        };
+        let literal = session.scalar("SELECT @@GLOBAL.partial_revokes")?.as_deref() == Some("1");
+        let lines: Vec<String> = grants.into_iter().flatten().flatten().collect();
+        Ok(Privileges { literal, ..Self::parse(account, lines.iter().map(String::as_str)) })
     }
 
-    fn parse<'a>(account: String, grants: impl Iterator<Item = &'a str>) -> Privileges {
+    fn parse<'a>(account: String, lines: impl Iterator<Item = &'a str>) -> Privileges {
         let mut found = Privileges { account, ..Default::default() };
-        for line in grants {
-            let Some(rest) = line.strip_prefix("GRANT ") else { continue };
-            let Some((list, on)) = rest.split_once(" ON ") else { continue };
-            let scope = on.split(" TO ").next().unwrap_or("");
-            let names = list.split(',').map(|p| p.trim().to_ascii_uppercase());
-            if scope == "*.*" {
-                found.global.extend(names);
-            } else if matches!(scope, "`performance_schema`.*" | "`performance_schema`.`log_status`") {
-                found.performance_schema |= names.into_iter().any(|n| n == "SELECT" || n == "ALL PRIVILEGES");
+        for grant in lines.filter_map(Grant::parse) {
+            match (&grant.scope, grant.revoked) {
+                (Scope::Global, false) => found.global.extend(grant.privileges),
+                (Scope::Schema(schema), true) => {
+                    found.revoked.entry(schema.clone()).or_default().extend(grant.privileges);
+                }
+                (_, false) => found.narrower.push(grant),
+                (_, true) => {}
             }
         }
         found
@@ -55,9 +66,29 @@ impl Privileges {
 
     fn has(&self, privilege: &str) -> bool {
         // Dynamic privileges are listed by name even for an account with ALL PRIVILEGES.
-        self.global.contains(privilege)
+        self.unchecked
+            || self.global.contains(privilege)
             || (self.global.contains("ALL PRIVILEGES") && !privilege.contains('_'))
             || (privilege == "RELOAD" && self.global.contains("FLUSH_TABLES"))
+    }
+
+    fn has_on(&self, privilege: &str, schema: &str, table: &str) -> bool {
+        let revoked =
+            self.revoked.get(schema).is_some_and(|r| r.contains(privilege) || r.contains("ALL PRIVILEGES"));
+        (self.has(privilege) && !revoked)
+            || self.narrower.iter().any(|g| g.gives(privilege) && g.covers(schema, table, self.literal))
+    }
+
+    /// Whether no table can be hidden from this account: then a file that belongs to no table it sees belongs to none.
+    pub fn sees_every_table(&self) -> bool {
+        self.has("SELECT") && self.revoked.values().all(|r| !r.contains("SELECT"))
+    }
+
+    /// Whether no schema can be hidden from this account.
+    pub fn sees_every_schema(&self) -> bool {
+        let everywhere =
+            |privilege: &str| self.has(privilege) && self.revoked.values().all(|r| !r.contains(privilege));
+        everywhere("SELECT") || everywhere("SHOW DATABASES")
     }
 
     /// Fails with the GRANT that mends it.
@@ -66,14 +97,11 @@ impl Privileges {
     /// [`Code::Privilege`].
     pub fn check(&self) -> Result<()> {
         let missing: Vec<_> = NEEDED.iter().filter(|(name, _)| !self.has(name)).collect();
-        let log_status = self.performance_schema || self.has("SELECT");
+        let log_status = self.has_on("SELECT", "performance_schema", "log_status");
         if missing.is_empty() && log_status {
             return Ok(());
         }
-        let account = match self.account.split_once('@') {
-            Some((user, host)) => format!("'{user}'@'{host}'"),
-            None => format!("'{}'", self.account),
-        };
+        let account = self.quoted_account();
         let mut why: Vec<String> = missing.iter().map(|(name, why)| format!("{name} (for {why})")).collect();
         let mut grants = Vec::new();
         if !missing.is_empty() {
@@ -88,21 +116,60 @@ impl Privileges {
             .hint(format!("as an administrator run: {}", grants.join(" "))))
     }
 
-    /// Fails with the GRANT that mends it where tables of other engines must be locked and can't be.
-    pub fn check_table_locks(&self, schemas: &BTreeSet<String>) -> Result<()> {
-        if self.has("SELECT") && self.has("LOCK TABLES") {
+    /// Fails with the GRANT that mends it where one of these tables of other engines (schema, name) can't be locked or,
+    /// if it is among `unseen`, was not even seen.
+    ///
+    /// # Errors
+    /// [`Code::Privilege`].
+    pub fn check_tables(&self, seen: &[(String, String)], unseen: &[(String, String)]) -> Result<()> {
+        /// Tables, and GRANTs, that are named.
+        const NAMED: usize = 5;
+        let mut lacking: BTreeSet<&str> = BTreeSet::new();
+        let (mut tables, mut schemas) = (Vec::new(), BTreeSet::new());
+        let all = seen.iter().map(|t| (t, false)).chain(unseen.iter().map(|t| (t, true)));
+        for ((schema, table), hidden) in all {
+            let mut missing: Vec<_> =
+                NEEDED_ON_TABLES.into_iter().filter(|p| !self.has_on(p, schema, table)).collect();
+            if hidden && missing.is_empty() {
+                missing.extend(NEEDED_ON_TABLES);
+            }
+            if !missing.is_empty() {
+                lacking.extend(missing);
+                tables.push(format!("`{schema}`.`{table}`"));
+                schemas.insert(schema);
+            }
+        }
+        if tables.is_empty() {
             return Ok(());
         }
-        let list: Vec<_> = schemas.iter().cloned().collect();
+        let account = self.quoted_account();
+        let privileges: Vec<_> = NEEDED_ON_TABLES.into_iter().filter(|p| lacking.contains(p)).collect();
+        let privileges = privileges.join(", ");
+        let more =
+            if tables.len() > NAMED { format!(" and {} more", tables.len() - NAMED) } else { String::new() };
+        tables.truncate(NAMED);
+        let grants: Vec<_> = match schemas.len() > NAMED && self.revoked.is_empty() {
+            true => vec![format!("GRANT {privileges} ON *.* TO {account};")],
+            false => schemas
+                .iter()
+                .map(|s| format!("GRANT {privileges} ON `{}`.* TO {account};", s.replace('`', "``")))
+                .collect(),
+        };
         Err(Error::new(
             Code::Privilege,
             format!(
-                "{} may lack SELECT and LOCK TABLES on the non-InnoDB tables of {}",
-                self.account,
-                list.join(", ")
+                "{account} lacks {privileges} on {}{more}: not InnoDB's, and to be locked while it is copied",
+                tables.join(", ")
             ),
         )
-        .hint("grant SELECT, LOCK TABLES ON *.* (or on those schemas) to the account"))
+        .hint(format!("as an administrator run: {}", grants.join(" "))))
+    }
+
+    fn quoted_account(&self) -> String {
+        match self.account.rsplit_once('@') {
+            Some((user, host)) => format!("'{user}'@'{host}'"),
+            None => format!("'{}'", self.account),
+        }
     }
 }
 
@@ -147,5 +214,37 @@ mod tests {
         assert!(
             parsed(&["GRANT BACKUP_ADMIN, PROCESS, RELOAD ON `x`.* TO `bkp`@`localhost`"]).check().is_err()
         );
+    }
+
+    fn table(schema: &str, name: &str) -> (String, String) {
+        (schema.into(), name.into())
+    }
+
+    #[test]
+    fn tables_that_cannot_be_locked_are_named_with_their_grant() {
+        let some = parsed(&[
+            "GRANT SELECT, RELOAD ON *.* TO `bkp`@`localhost`",
+            "GRANT LOCK TABLES ON `d\\_1`.* TO `bkp`@`localhost`",
+        ]);
+        some.check_tables(&[table("d_1", "m")], &[]).unwrap();
+        let e = some.check_tables(&[table("d_1", "m"), table("dx1", "m")], &[]).unwrap_err();
+        assert!(e.message.contains("lacks LOCK TABLES on `dx1`.`m`"), "{e}");
+        assert_eq!(
+            e.hint.unwrap(),
+            "as an administrator run: GRANT LOCK TABLES ON `dx1`.* TO 'bkp'@'localhost';"
+        );
+        let e = parsed(&[]).check_tables(&[], &[table("d", "m")]).unwrap_err();
+        assert!(e.message.contains("lacks SELECT, LOCK TABLES on `d`.`m`"), "{e}");
+    }
+
+    #[test]
+    fn what_is_revoked_is_not_held() {
+        let revoked = parsed(&[
+            "GRANT SELECT, LOCK TABLES ON *.* TO `bkp`@`localhost`",
+            "REVOKE SELECT ON `d`.* FROM `bkp`@`localhost`",
+        ]);
+        assert!(!revoked.sees_every_table());
+        revoked.check_tables(&[table("e", "m")], &[]).unwrap();
+        assert!(revoked.check_tables(&[table("d", "m")], &[]).is_err());
     }
 }

@@ -6,7 +6,12 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Row, SslOpts, Value};
 
+use crate::base::format::Format;
 use crate::base::{Code, Error, Result};
+
+use super::quiet::quietly;
+use super::session_variables::{FIRST, LAST, NAMES, SETTINGS, Setting};
+use super::sql_error::{SqlError, SqlFailure};
 
 /// How far TLS is asked for on a TCP connection, as the mysql client's `--ssl-mode`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -48,12 +53,16 @@ pub struct ConnectOptions {
     pub ssl_key: Option<PathBuf>,
     /// How long connecting may take.
     pub timeout: Option<Duration>,
+    /// How long the server may take to answer a statement, beside what it waits for locks.
+    pub statement_timeout: Option<Duration>,
 }
 
 impl ConnectOptions {
     /// The default port of MySQL.
     pub const PORT: u16 = 3306;
     const TIMEOUT: Duration = Duration::from_secs(10);
+    /// Long enough for the dictionary of a million tables.
+    const STATEMENT_TIMEOUT: Duration = Duration::from_secs(300);
 
     /// Sockets tried when neither socket nor host is given.
     pub const USUAL_SOCKETS: &[&str] =
@@ -76,8 +85,9 @@ impl ConnectOptions {
             .prefer_socket(false)
             .tcp_keepalive(Some(Duration::from_secs(30)))
             .stmt_cache_size(0)
-            // The session idles while the files are read; nothing must time it out.
-            .setup(vec!["SET SESSION wait_timeout=2147483, net_write_timeout=600, sql_mode='', autocommit=1"])
+            // Given, so that the client asks nothing before the session is what it should be.
+            .max_allowed_packet(Some(ANSWER_BYTES))
+            .wait_timeout(Some(2_147_483))
     }
 
     fn tcp(&self) -> OptsBuilder {
@@ -125,6 +135,15 @@ impl ConnectOptions {
     }
 }
 
+/// Most bytes of one answer: more than the dictionary of a million tables takes.
+const ANSWER_BYTES: usize = 256 << 20;
+/// What a row costs beside its values.
+const ROW_COST: usize = 64;
+/// Most bytes of one statement of ours, where the server takes as many.
+const STATEMENT_BYTES: usize = 1 << 20;
+/// What every server takes: no `max_allowed_packet` is less than 1024.
+const STATEMENT_BYTES_LEAST: usize = 1000;
+
 /// A row of text values; `None` is SQL NULL.
 pub type TextRow = Vec<Option<String>>;
 
@@ -133,13 +152,18 @@ pub struct Session {
     // Declared before the runtime: the connection is dropped while its runtime still stands.
     conn: Conn,
     runtime: tokio::runtime::Runtime,
+    statement_timeout: Duration,
+    statement_bytes: usize,
+    /// An answer was not read to its end: what comes next would not be the answer to what is asked next.
+    over: bool,
 }
 
 impl Session {
-    /// Connects.
+    /// Connects, and gives the session its variables and roles.
     ///
     /// # Errors
-    /// [`Code::Connect`], with the way out.
+    /// [`Code::Connect`], with the way out; [`Code::Privilege`] where the server's defaults would change what is backed
+    /// up and the account may not set them for itself.
     pub fn connect(options: &ConnectOptions) -> Result<Session> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -149,10 +173,19 @@ impl Session {
         let mut last = None;
         for way in options.ways() {
             let opts = Opts::from(way);
-            let attempt = runtime.block_on(async { tokio::time::timeout(timeout, Conn::new(opts)).await });
+            let attempt =
+                quietly(|| runtime.block_on(async { tokio::time::timeout(timeout, Conn::new(opts)).await }));
             match attempt {
-                Ok(Ok(conn)) => return Ok(Session { conn, runtime }),
-                Ok(Err(e)) => {
+                Some(Ok(Ok(conn))) => {
+                    let statement_timeout =
+                        options.statement_timeout.unwrap_or(ConnectOptions::STATEMENT_TIMEOUT);
+                    let statement_bytes = STATEMENT_BYTES_LEAST;
+                    let mut session =
+                        Session { conn, runtime, statement_timeout, statement_bytes, over: false };
+                    session.settle().map_err(|e| Self::not_settled(options, e))?;
+                    return Ok(session);
+                }
+                Some(Ok(Err(e))) => {
                     // A refused login stays refused over another way.
                     let refused = matches!(e, mysql_async::Error::Server(_));
                     last = Some(e.to_string());
@@ -160,13 +193,105 @@ impl Session {
                         break;
                     }
                 }
-                Err(_) => last = Some(format!("no answer within {} s", timeout.as_secs())),
+                Some(Err(_)) => last = Some(format!("no answer within {} s", timeout.as_secs())),
+                None => last = Some("what answers there does not speak MySQL's protocol".into()),
             }
         }
-        let cause = last.unwrap_or_else(|| "no way to connect".into());
+        let cause: String = last.unwrap_or_else(|| "no way to connect".into()).chars().take(600).collect();
         Err(Error::new(Code::Connect, format!("can't connect to MySQL at {}", options.describe()))
             .hint("check --socket, or --host and --port, and --user and --password (or the [client] and [xbsend] groups of my.cnf)")
             .cause(cause))
+    }
+
+    fn not_settled(options: &ConnectOptions, e: Error) -> Error {
+        match e.code {
+            Code::Privilege => e,
+            _ => Error::new(
+                Code::Connect,
+                format!("connected to {}, but the session can't be set up", options.describe()),
+            )
+            .hint(
+                e.hint
+                    .clone()
+                    .unwrap_or_else(|| "look into the server's error log, and at its init_connect".into()),
+            )
+            .cause(e),
+        }
+    }
+
+    /// Makes the session the same on every server.
+    fn settle(&mut self) -> Result<()> {
+        // What `init_connect` has begun, locked, set or created is undone. Older servers can't; they are refused later.
+        const RESET: &str = "reset connection";
+        let Session { conn, runtime, statement_timeout: limit, .. } = self;
+        match quietly(|| runtime.block_on(async { tokio::time::timeout(*limit, conn.reset()).await })) {
+            Some(Ok(Ok(_))) => {}
+            Some(Ok(Err(e))) => return Err(SqlError::from_client(RESET, e).into()),
+            Some(Err(_)) => return Err(SqlError::new(SqlFailure::Silent, RESET, "no answer").into()),
+            None => {
+                return Err(SqlError::new(SqlFailure::Nonsense, RESET, "a packet breaks the protocol").into());
+            }
+        }
+        self.execute(NAMES)?;
+        for setting in FIRST {
+            self.set(setting, "its default")?;
+        }
+        let found: std::collections::BTreeMap<String, String> = self
+            .query("SHOW SESSION VARIABLES")?
+            .into_iter()
+            .filter_map(|row| <[Option<String>; 2]>::try_from(row).ok())
+            .filter_map(|[name, value]| Some((name?, value.unwrap_or_default())))
+            .collect();
+        let get = |name: &str| found.get(name).map_or("", String::as_str);
+        if Format::for_server(get("version"), get("version_comment")).is_err() {
+            // Its variables are others; the facts say what to do about it.
+            return Ok(());
+        }
+        self.statement_bytes = get("max_allowed_packet")
+            .parse::<usize>()
+            .map_or(0, |bytes| bytes.saturating_sub(24))
+            .clamp(STATEMENT_BYTES_LEAST, STATEMENT_BYTES);
+        for setting in SETTINGS {
+            match found.get(setting.name) {
+                Some(value) if !setting.is(value) => self.set(setting, value)?,
+                _ => {}
+            }
+        }
+        for statement in LAST {
+            match self.attempt(statement) {
+                Err(e) if e.ends_session() => return Err(e.into()),
+                // A server without grant tables has no roles.
+                Err(e) => tracing::debug!("{statement}: {e:?}"),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, setting: &Setting, found: &str) -> Result<()> {
+        let Err(e) = self.attempt(&setting.statement()) else { return Ok(()) };
+        match e.kind {
+            SqlFailure::NoSuchVariable => Ok(()),
+            SqlFailure::Denied if setting.needed => Err(Error::new(
+                Code::Privilege,
+                format!(
+                    "{} is {found} on this server, which could change what is backed up, and the account may not set it",
+                    setting.name
+                ),
+            )
+            .hint("as an administrator run: GRANT SESSION_VARIABLES_ADMIN ON *.* TO the account, or set it back globally")
+            .cause(Error::from(e))),
+            _ if setting.needed || e.ends_session() => Err(e.into()),
+            _ => {
+                tracing::debug!("{} stays {found}: {e:?}", setting.name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Most bytes that a statement may have whose length depends on the server's data.
+    pub fn statement_bytes(&self) -> usize {
+        self.statement_bytes
     }
 
     /// Runs a statement and gives its rows as text.
@@ -174,13 +299,12 @@ impl Session {
     /// # Errors
     /// [`Code::Sql`] with the statement; [`Code::LockTimeout`] for the server's lock wait errors.
     pub fn query(&mut self, sql: &str) -> Result<Vec<TextRow>> {
-        let rows: Vec<Row> = self.runtime.block_on(self.conn.query(sql)).map_err(|e| Self::failed(sql, e))?;
-        Ok(rows.into_iter().map(text_row).collect())
+        Ok(self.attempt(sql)?)
     }
 
     /// Runs a statement without a result.
     pub fn execute(&mut self, sql: &str) -> Result<()> {
-        self.runtime.block_on(self.conn.query_drop(sql)).map_err(|e| Self::failed(sql, e))
+        self.query(sql).map(drop)
     }
 
     /// The first value of the first row; `None` for NULL or no row.
@@ -188,49 +312,77 @@ impl Session {
         Ok(self.query(sql)?.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
     }
 
-    /// Whether the server still answers.
-    pub fn ping(&mut self) -> Result<()> {
-        self.runtime.block_on(self.conn.ping()).map_err(|e| Self::failed("ping", e))
+    /// Runs a statement; how it failed is told by variant.
+    pub fn attempt(&mut self, sql: &str) -> Result<Vec<TextRow>, SqlError> {
+        self.attempt_within(sql, Duration::ZERO)
     }
 
-    /// The server's id of this session.
-    pub fn id(&self) -> u32 {
-        self.conn.id()
+    /// Runs a statement that may wait `lock_wait` for locks before it is answered.
+    pub fn attempt_within(&mut self, sql: &str, lock_wait: Duration) -> Result<Vec<TextRow>, SqlError> {
+        if self.over {
+            return Err(SqlError::new(SqlFailure::Lost, sql, "an earlier answer was not read to its end"));
+        }
+        let limit = self.statement_timeout.saturating_add(lock_wait);
+        let Session { conn, runtime, .. } = self;
+        let answer =
+            quietly(|| runtime.block_on(async { tokio::time::timeout(limit, rows(conn, sql)).await }));
+        let answer = match answer {
+            Some(Ok(answer)) => answer,
+            Some(Err(_)) => Err(SqlError::new(
+                SqlFailure::Silent,
+                sql,
+                format!("nothing came within {} s", limit.as_secs()),
+            )),
+            None => Err(SqlError::new(SqlFailure::Nonsense, sql, "a packet breaks the protocol")),
+        };
+        self.over = answer.as_ref().is_err_and(SqlError::ends_session);
+        answer
+    }
+
+    /// Whether the server still answers.
+    pub fn ping(&mut self) -> Result<()> {
+        self.execute("DO 1")
     }
 
     /// Says goodbye; the server releases every lock of the session.
     pub fn close(self) {
-        let Session { conn, runtime } = self;
-        // The locks go with the socket either way: a failed goodbye changes nothing.
-        let _ =
-            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), conn.disconnect()).await });
-    }
-
-    fn failed(sql: &str, e: mysql_async::Error) -> Error {
-        /// ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_QUERY_TIMEOUT.
-        const LOCK_ERRORS: [u16; 3] = [1205, 1213, 3024];
-        let statement: String = sql.chars().take(120).collect();
-        match &e {
-            mysql_async::Error::Server(s) if LOCK_ERRORS.contains(&s.code) => {
-                Error::new(Code::LockTimeout, format!("`{statement}` was not granted in time")).cause(e)
-            }
-            mysql_async::Error::Server(_) => {
-                Error::new(Code::Sql, format!("`{statement}` failed")).cause(e)
-            }
-            _ => Error::new(Code::Sql, format!("the SQL session was lost at `{statement}`"))
-                .hint("the backup is not usable: its locks were released; look into the server's error log, then run it again")
-                .cause(e),
+        let Session { conn, runtime, over, .. } = self;
+        if over {
+            return;
         }
+        // The locks go with the socket either way: a failed goodbye changes nothing.
+        let _ = quietly(|| {
+            runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), conn.disconnect()).await })
+        });
     }
 }
 
+/// The rows of one statement, as many as an answer may have.
+async fn rows(conn: &mut Conn, sql: &str) -> Result<Vec<TextRow>, SqlError> {
+    let mut result = conn.query_iter(sql).await.map_err(|e| SqlError::from_client(sql, e))?;
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = result.next().await.map_err(|e| SqlError::from_client(sql, e))? {
+        let row = text_row(row);
+        bytes += ROW_COST + row.iter().map(|v| ROW_COST + v.as_ref().map_or(0, String::len)).sum::<usize>();
+        if bytes > ANSWER_BYTES {
+            return Err(SqlError::new(
+                SqlFailure::Nonsense,
+                sql,
+                format!("more than {ANSWER_BYTES} bytes of rows"),
+            ));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
 fn text_row(row: Row) -> TextRow {
-    row.unwrap()
+    row.unwrap_raw()
         .into_iter()
         .map(|value| match value {
-            Value::NULL => None,
-            Value::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-            other => Some(other.as_sql(true).trim_matches('\'').to_owned()),
+            None | Some(Value::NULL) => None,
+            Some(Value::Bytes(bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Some(other) => Some(other.as_sql(true).trim_matches('\'').to_owned()),
         })
         .collect()
 }

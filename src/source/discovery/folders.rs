@@ -10,7 +10,7 @@ use crate::source::facts::ServerFacts;
 
 use super::names::text;
 use super::schemas::Schemas;
-use super::{Inventory, PlainFile, SYSTEM_SCHEMAS};
+use super::{Inventory, PlainFile};
 
 /// Suffixes of other engines' files: MyISAM, MERGE, CSV, ARCHIVE, and the serialised dictionary information of
 /// every table that is not InnoDB's.
@@ -99,8 +99,7 @@ impl Inventory {
             if PLAIN_SUFFIXES.contains(&suffix) && !path.is_dir() {
                 any = true;
                 let member = format!("{schema}/{}", text(path.file_name().unwrap_or(OsStr::new("")))?);
-                let list = if SYSTEM_SCHEMAS.contains(&schema) { &mut self.plain } else { &mut self.locked };
-                list.push(PlainFile { member, path: path.clone() });
+                self.plain.push(PlainFile { member, path: path.clone() });
             }
         }
         if !any {

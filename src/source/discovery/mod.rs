@@ -18,7 +18,9 @@ use std::path::PathBuf;
 use crate::base::{Code, Error, Result, SpaceId};
 
 use super::facts::ServerFacts;
+use super::other_engines::{OtherEngines, Unlocked};
 use super::pages::too_short;
+use super::privileges::Privileges;
 use super::session::Session;
 
 use dictionary::{Dictionary, Tablespace};
@@ -84,20 +86,6 @@ pub struct Inventory {
     pub notes: Vec<String>,
 }
 
-/// Engines whose tables have files that this tool copies, or none at all.
-const KNOWN_ENGINES: &[&str] = &[
-    "InnoDB",
-    "MyISAM",
-    "MRG_MYISAM",
-    "CSV",
-    "ARCHIVE",
-    "BLACKHOLE",
-    "MEMORY",
-    "FEDERATED",
-    "PERFORMANCE_SCHEMA",
-];
-/// Schemas whose non-InnoDB tables are the server's own and can't be locked.
-const SYSTEM_SCHEMAS: &[&str] = &["mysql", "performance_schema", "information_schema", "sys"];
 impl Inventory {
     /// Bytes of datafiles.
     pub fn bytes(&self) -> u64 {
@@ -109,40 +97,42 @@ impl Inventory {
     /// # Errors
     /// [`Code::SourceIncomplete`] for a tablespace without its file, [`Code::Unsupported`] for tables of an engine
     /// that can't be copied, [`Code::SourceIo`].
-    pub fn take(session: &mut Session, facts: &ServerFacts) -> Result<Inventory> {
+    pub fn take(session: &mut Session, facts: &ServerFacts, privileges: &Privileges) -> Result<Inventory> {
         let mut found = Inventory::default();
-        found.other_engines(session)?;
+        // Once more: what was created before the lock was taken is there now.
+        let others = OtherEngines::find(session, facts, privileges)?;
         found.system_tablespace(facts)?;
         let dictionary = Dictionary::read(session)?;
         found.notes.extend(dictionary.notes());
         for tablespace in dictionary.tablespaces {
             found.tablespace(facts, tablespace)?;
         }
-        let schemas = Schemas::read(session)?;
+        let schemas = Schemas::read(session, privileges)?;
         let strangers = found.walk(facts, &schemas)?;
         orphans::check(session, facts, &strangers, &mut found)?;
+        found.divide(others)?;
         found.name_members(facts)?;
         Ok(found)
     }
 
-    fn other_engines(&mut self, session: &mut Session) -> Result<()> {
-        let rows = session.query(
-            "SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES \
-             WHERE TABLE_TYPE = 'BASE TABLE' AND ENGINE <> 'InnoDB'",
-        )?;
-        for row in rows {
-            let [Some(schema), Some(table), Some(engine)] = row.as_slice() else { continue };
-            if !KNOWN_ENGINES.contains(&engine.as_str()) {
-                return Err(Error::new(
-                    Code::Unsupported,
-                    format!("table `{schema}`.`{table}` has engine {engine}, which xbsend can't copy"),
-                )
-                .hint("ALTER TABLE … ENGINE=InnoDB, or drop the table"));
-            }
-            if !SYSTEM_SCHEMAS.contains(&schema.as_str()) {
-                self.locked_tables.push((schema.clone(), table.clone()));
+    /// Files of other engines: those of tables that are locked are copied under the lock, leftovers are not copied.
+    fn divide(&mut self, others: OtherEngines) -> Result<()> {
+        let found: Vec<_> = self.plain.drain(..).collect();
+        for file in found {
+            if !file.member.contains('/') {
+                self.plain.push(file);
+            } else if others.locks(&file.member) {
+                self.locked.push(file);
+            } else {
+                match others.unlocked(&file.member)? {
+                    Unlocked::Travels => self.plain.push(file),
+                    Unlocked::Leftover => {
+                        self.notes.push(format!("{} belongs to no table: left out", file.path.display()));
+                    }
+                }
             }
         }
+        self.locked_tables = others.locked;
         Ok(())
     }
 

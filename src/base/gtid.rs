@@ -47,6 +47,16 @@ impl GtidSet {
         left
     }
 
+    /// What is here or in `other`.
+    pub fn union(mut self, other: GtidSet) -> GtidSet {
+        for (source, theirs) in other.0 {
+            let mine = self.0.entry(source).or_default();
+            mine.extend(theirs);
+            merge(mine);
+        }
+        self
+    }
+
     /// Whether there is none in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -167,6 +177,13 @@ mod tests {
         assert_eq!(set("A:1-10,B:1").minus(&set("A:1-10")).to_string(), format!("{B}:1"));
         assert!(set("A:1-5:8-10").minus(&set("A:1-10")).is_empty());
         assert_eq!(set("A:1:x:2-3,B:4").to_string(), format!("{B}:4,{A}:1:x:2-3"));
+    }
+
+    #[test]
+    fn unions_are_in_the_servers_form() {
+        let both = set("A:1-5:8,B:1").union(set("A:6-7:tag_one:1"));
+        assert_eq!(both.to_string(), format!("{B}:1,{A}:1-8:tag_one:1"));
+        assert_eq!(both.clone().union(both.clone()), both);
     }
 
     #[test]
