@@ -282,8 +282,10 @@ fn links_lead_to_the_servers_own_files_only() {
     let base = base(&dir);
     let source = Server::start(Kind::Mysql97, &[]);
     let datadir = source.datadir().to_owned();
-    source
-        .execute("CREATE DATABASE d; CREATE TABLE d.m (a INT) ENGINE=MyISAM; INSERT INTO d.m VALUES (4711)");
+    source.execute(
+        "CREATE DATABASE d; CREATE TABLE d.m (a INT) ENGINE=MyISAM; INSERT INTO d.m VALUES (4711);
+                  CREATE TABLE d.leak (a INT) ENGINE=MyISAM; CREATE TABLE d.leak2 (a INT) ENGINE=ARCHIVE",
+    );
     source.execute("FLUSH TABLES");
     // The server's files belong to its user, whoever that is; here they stay ours, and the folder says who its user is.
     const USER: u32 = 12345;
@@ -296,17 +298,22 @@ fn links_lead_to_the_servers_own_files_only() {
     std::fs::create_dir(base.join("folder")).unwrap();
     std::fs::write(base.join("folder/inner.MYD"), "root's alone").unwrap();
     let stream = base.join("stream");
-    for name in ["leak.MYD", "leak.sdi", "leak.ARZ"] {
+    for name in ["leak.MYD", "leak.sdi", "leak2.ARZ"] {
         let leak = datadir.join("d").join(name);
+        let own = std::fs::read(&leak).ok();
+        let _ = std::fs::remove_file(&leak);
         symlink(&secret, &leak).unwrap();
         into_file(xbsend(&source), &stream).failed("source-io").says(name).says("symbolic link");
         let sent = std::fs::read(&stream).unwrap();
         assert!(!sent.windows(12).any(|w| w == b"root's alone"));
-        std::fs::remove_file(leak).unwrap();
+        std::fs::remove_file(&leak).unwrap();
+        if let Some(own) = own {
+            std::fs::write(&leak, own).unwrap();
+        }
     }
     // A pipe would be waited for, a device read without end.
     for strange in ["pipe", "device", "nothing"] {
-        let path = datadir.join("d/strange.MYD");
+        let path = datadir.join("d/strange.sdi");
         match strange {
             "pipe" => {
                 rustix::fs::mknodat(
@@ -321,7 +328,7 @@ fn links_lead_to_the_servers_own_files_only() {
             "device" => symlink("/dev/zero", &path).unwrap(),
             _ => symlink("nowhere", &path).unwrap(),
         }
-        into_nothing(xbsend(&source)).failed("source-io").says("strange.MYD");
+        into_nothing(xbsend(&source)).failed("source-io").says("strange.sdi");
         std::fs::remove_file(&path).unwrap();
     }
     // What the server itself follows: a table's file that lies elsewhere and is its own.

@@ -14,6 +14,7 @@ use crate::base::{Code, Error, Result};
 
 use super::facts::ServerFacts;
 use super::file_names::is_spelled;
+use super::files;
 use super::privileges::Privileges;
 use super::session::Session;
 
@@ -62,10 +63,11 @@ impl OtherEngines {
         let shown = shown(session)?;
         let seen: BTreeSet<_> = shown.iter().map(|t| (t.schema.clone(), t.name.clone())).collect();
         let mut unseen = Vec::new();
-        for table in on_disk(&facts.datadir)? {
+        // To an account that sees every table, what it does not see is a leftover.
+        let described = if privileges.sees_every_table() { Vec::new() } else { on_disk(facts)? };
+        for table in described {
             let name = (table.schema.clone(), table.name.clone());
-            // Without a table it is a leftover.
-            if !seen.contains(&name) && !privileges.sees_every_table() {
+            if !seen.contains(&name) {
                 check_engine(&table)?;
                 unseen.push(name);
             }
@@ -158,21 +160,21 @@ struct Described {
 }
 
 /// What the files describe, in folders of schemas.
-fn on_disk(datadir: &Path) -> Result<Vec<Table>> {
+fn on_disk(facts: &ServerFacts) -> Result<Vec<Table>> {
     let mut found = Vec::new();
-    for folder in entries(datadir)? {
+    for folder in entries(&facts.datadir)? {
         if !folder.is_dir() || folder.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"#")) {
             continue;
         }
         // A folder that can't be listed is no schema's: the server could not either. Discovery says what becomes of it.
-        let Ok(files) = entries(&folder) else { continue };
-        for path in files.iter().filter(|p| p.extension().is_some_and(|e| e == "sdi") && p.is_file()) {
+        let Ok(paths) = entries(&folder) else { continue };
+        for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "sdi") && !p.is_dir()) {
             let mut text = String::new();
-            let read = std::fs::File::open(path).and_then(|f| f.take(SDI_MAX).read_to_string(&mut text));
-            match read {
-                Ok(_) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(Error::io(Code::SourceIo, format!("can't read {}", path.display()), e)),
+            let read = files::open(path, facts.owner).and_then(|f| f.take(SDI_MAX).read_to_string(&mut text));
+            if let Err(e) = read {
+                // Gone, or not the server's. Of a table that is there the data files have no lock, and are refused.
+                tracing::debug!("{} is not read: {e}", path.display());
+                continue;
             }
             // Tables in the making have files that are not whole yet; they have no rows in the dictionary either.
             let Ok(Sdi { dd_object: d }) = serde_json::from_str::<Sdi>(&text) else {
