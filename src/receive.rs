@@ -17,8 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::budget::Shares;
 use crate::base::progress::{Phase, Progress};
-use crate::base::{Code, Error, Lsn, Result, Stop};
+use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::codec::Layer;
 use crate::codec::age::Keys;
 use crate::prepare::{self, Datadir, Means, Prepare};
@@ -101,17 +102,47 @@ pub fn run(
     progress: &Arc<Progress>,
     stop: &Stop,
 ) -> Result<ReceiveSummary> {
+    let shares = Shares::of(options.use_memory);
+    let budget = Budget::new(shares.kept() + layers::WINDOWS_MAX);
     std::thread::scope(|scope| {
         progress.enter(Phase::Starting);
         let counted = Box::new(Counted::new(inlet, progress));
-        let opened = layers::open(scope, counted, &options.keys, options.parallel)?;
-        take_in(options, opened, progress, stop)
+        let threads = options.parallel;
+        let means = layers::Means { threads, budget: &budget, hardening: shares.hardening(), stop };
+        let opened = layers::open(scope, counted, &options.keys, &means)?;
+        // Windows that grow later are taken from what is for everything else.
+        let windows = budget.used();
+        budget.lower(shares.kept() + windows);
+        let beside = crew::memory(threads) + layers::memory(opened.layers.len(), threads) + windows;
+        let memory = Memory { budget: &budget, redo: shares.redo(beside) };
+        take_in(options, &memory, opened, progress, stop)
     })
+}
+
+/// What a stream may take.
+struct Memory<'a> {
+    /// For what is kept of it.
+    budget: &'a Budget,
+    /// Bytes for its redo.
+    redo: u64,
+}
+
+impl Memory<'_> {
+    /// What preparing may use.
+    fn means<'a>(&'a self, options: &ReceiveOptions, progress: &'a Progress, stop: &'a Stop) -> Means<'a> {
+        let memory = match options.prepare {
+            Prepare::Native => self.redo,
+            // A private server is another process.
+            Prepare::None | Prepare::Server(_) => options.use_memory,
+        };
+        Means { memory, budget: self.budget, threads: options.parallel, progress, stop }
+    }
 }
 
 /// Takes in the stream itself.
 fn take_in(
     options: &ReceiveOptions,
+    memory: &Memory<'_>,
     mut opened: Opened<'_>,
     progress: &Arc<Progress>,
     stop: &Stop,
@@ -119,9 +150,9 @@ fn take_in(
     let started = Instant::now();
     progress.enter(Phase::Copying);
     let staging = options.target.as_ref().map(Target::stage).transpose()?;
-    let mut receiver = Receiver::start(options, staging.as_ref(), &mut *opened.inlet, progress)?;
+    let mut receiver = Receiver::start(options, memory, staging.as_ref(), &mut *opened.inlet, progress)?;
     receiver.demux.feed(&opened.head);
-    let receiver = crew::run(receiver, options.parallel)?;
+    let receiver = crew::run(receiver, options.parallel, stop)?;
     let Receiver { landing, book, outside, external, demux, early, .. } = receiver;
     drop((demux, opened.inlet));
 
@@ -143,7 +174,7 @@ fn take_in(
     };
     if let Some(staging) = staging {
         let staged = Staged { staging, outside, external, early };
-        staged.finish(options, &book, &received, progress, stop, &mut summary)?;
+        staged.finish(options, &book, &received, &memory.means(options, progress, stop), &mut summary)?;
     }
     summary.time = started.elapsed();
     summary.after_arrival = arrived.elapsed();
@@ -172,6 +203,7 @@ struct Receiver<'a> {
 impl<'a> Receiver<'a> {
     fn start(
         options: &'a ReceiveOptions,
+        memory: &Memory<'_>,
         staging: Option<&Staging>,
         inlet: &'a mut dyn Inlet,
         progress: &'a Arc<Progress>,
@@ -179,15 +211,17 @@ impl<'a> Receiver<'a> {
         let owner = staging.and_then(Staging::owner);
         let places = staging.map(|s| Places::new(s.data(), owner));
         let early = match (&options.prepare, staging) {
-            (Prepare::Native, Some(staging)) => Some(Early::start(options, staging.data(), progress)?),
+            (Prepare::Native, Some(staging)) => {
+                Some(Early::start(options, memory.redo, memory.budget, staging.data(), progress)?)
+            }
             _ => None,
         };
         Ok(Receiver {
             options,
             progress,
-            demux: Demux::new(Limits::default()),
+            demux: Demux::new(Limits::default()).charging(memory.budget),
             landing: Landing::new(places, progress.clone())?,
-            book: Book::default(),
+            book: Book::new(memory.budget),
             outside: Outside::new(owner),
             external: Vec::new(),
             target: staging.map(|s| s.target().to_owned()),
@@ -302,11 +336,11 @@ impl Staged {
         options: &ReceiveOptions,
         book: &Book,
         received: &Received,
-        progress: &Progress,
-        stop: &Stop,
+        means: &Means<'_>,
         summary: &mut ReceiveSummary,
     ) -> Result<()> {
         let Staged { staging, outside, external, early } = self;
+        let Means { progress, stop, .. } = *means;
         progress.enter(Phase::Preparing);
         let begun = Instant::now();
         let run = prepare::run_folder(staging.data());
@@ -322,8 +356,7 @@ impl Staged {
             server_version: summary.server_version.as_deref(),
         };
         if received.contains_key(LOGFILE) {
-            let means = Means { memory: options.use_memory, threads: options.parallel, progress, stop };
-            let prepared = prepare::prepare(&options.prepare, &datadir, early.map(Early::into_live), &means)?;
+            let prepared = prepare::prepare(&options.prepare, &datadir, early.map(Early::into_live), means)?;
             summary.steps = prepared.steps;
             summary.lsn = prepared.lsn;
             summary.notes.extend(prepared.notes);

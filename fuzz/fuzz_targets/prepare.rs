@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use libfuzzer_sys::fuzz_target;
 use xbpipe::base::format::Format;
 use xbpipe::base::progress::Progress;
-use xbpipe::base::{Lsn, SpaceId, Stop};
+use xbpipe::base::{Budget, Lsn, SpaceId, Stop};
 use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
 use xbpipe::innodb::redo::{BlockWriter, RedoFlags, RedoHead, lsn};
 use xbpipe::prepare::native::{Place, Writes, apply};
@@ -40,7 +40,8 @@ fuzz_target!(|data: &[u8]| {
         server_version: None,
     };
     let (progress, stop) = (Progress::new(), Stop::new().unwrap());
-    let means = Means { memory: 1 << 20, threads: 1, progress: &progress, stop: &stop };
+    let budget = Budget::new(64 << 20);
+    let means = Means { memory: 1 << 20, budget: &budget, threads: 1, progress: &progress, stop: &stop };
     let place = Place::Logfile(root.join(LOGFILE));
     if let Ok((finish, _)) = apply(&datadir, &place, None, Writes::Disposable, &means) {
         finish.run(&datadir, || Ok(())).unwrap();

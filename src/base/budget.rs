@@ -20,6 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{Code, Error};
 
+/// The way out for what is too large.
+pub const HINT: &str = "if the sender is who it should be, give more memory with --use-memory: a quarter of it is for what is kept of a stream";
+
 /// Bytes that may be taken, shared by all clones.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -28,7 +31,7 @@ pub struct Budget {
 
 #[derive(Debug)]
 struct Inner {
-    limit: u64,
+    limit: AtomicU64,
     used: AtomicU64,
 }
 
@@ -59,7 +62,7 @@ pub struct OverBudget {
 impl Budget {
     /// One of `limit` bytes.
     pub fn new(limit: u64) -> Budget {
-        Budget { inner: Arc::new(Inner { limit, used: AtomicU64::new(0) }) }
+        Budget { inner: Arc::new(Inner { limit: AtomicU64::new(limit), used: AtomicU64::new(0) }) }
     }
 
     /// Takes `bytes` for `what`, the words that a refusal begins with.
@@ -67,9 +70,19 @@ impl Budget {
     /// # Errors
     /// Where that would be more than there is; nothing is charged then.
     pub fn charge(&self, what: &'static str, bytes: u64) -> Result<Charge, OverBudget> {
-        let mut charge = Charge { budget: self.clone(), what, bytes: 0 };
+        let mut charge = self.charged(what);
         charge.grow(bytes)?;
         Ok(charge)
+    }
+
+    /// Nothing yet for `what`, to be grown.
+    pub fn charged(&self, what: &'static str) -> Charge {
+        Charge { budget: self.clone(), what, bytes: 0 }
+    }
+
+    /// From now on not more than `limit` may be taken.
+    pub fn lower(&self, limit: u64) {
+        self.inner.limit.fetch_min(limit, Relaxed);
     }
 
     /// How much is taken.
@@ -79,7 +92,7 @@ impl Budget {
 
     /// How much may be taken.
     pub fn limit(&self) -> u64 {
-        self.inner.limit
+        self.inner.limit.load(Relaxed)
     }
 }
 
@@ -89,8 +102,8 @@ impl Charge {
     /// # Errors
     /// Where that would be more than there is; what was charged before stays.
     pub fn grow(&mut self, bytes: u64) -> Result<(), OverBudget> {
-        let Inner { limit, used } = &*self.budget.inner;
-        let add = |now: u64| now.checked_add(bytes).filter(|sum| sum <= limit);
+        let (limit, used) = (self.budget.limit(), &self.budget.inner.used);
+        let add = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= limit);
         match used.fetch_update(Relaxed, Relaxed, add) {
             Ok(_) => {
                 self.bytes += bytes;
@@ -100,7 +113,7 @@ impl Charge {
                 what: self.what,
                 bytes: self.bytes.saturating_add(bytes),
                 used: now.saturating_sub(self.bytes),
-                limit: *limit,
+                limit,
             }),
         }
     }
@@ -140,36 +153,43 @@ impl Drop for Charge {
 
 impl From<OverBudget> for Error {
     fn from(e: OverBudget) -> Error {
-        Error::new(Code::TooLarge, e.to_string()).hint(
-            "if the sender is who it should be, give more with --use-memory: a quarter of it is for what is kept of a stream",
-        )
+        Error::new(Code::TooLarge, e.to_string()).hint(HINT)
     }
 }
 
 /// What of `--use-memory` is for what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shares {
-    /// For what must be kept of a stream: the limit of its [`Budget`].
-    pub kept: u64,
-    /// For redo records, and for applying them.
-    pub redo: u64,
+    memory: u64,
 }
 
 impl Shares {
     /// What is kept has a quarter.
     const KEPT_SHARE: u64 = 4;
-    /// And not less than this: the names of 200,000 tablespaces.
+    /// And not less than this: some 80,000 members.
     const KEPT_MIN: u64 = 64 << 20;
+    /// Redo has not less than this, or half of all: below it, what goes through a file is cut too small to be read back at speed.
+    const REDO_MIN: u64 = 32 << 20;
 
     /// Shares of `memory` bytes.
     pub fn of(memory: u64) -> Shares {
-        let kept = (memory / Self::KEPT_SHARE).max(Self::KEPT_MIN);
-        Shares { kept, redo: memory - memory / Self::KEPT_SHARE }
+        Shares { memory }
     }
 
-    /// The budget for what is kept.
-    pub fn budget(&self) -> Budget {
-        Budget::new(self.kept)
+    /// For what must be kept of a stream: the limit of its [`Budget`].
+    pub fn kept(&self) -> u64 {
+        (self.memory / Self::KEPT_SHARE).max(Self::KEPT_MIN)
+    }
+
+    /// For redo records and for applying them, where `beside` bytes may be taken by buffers.
+    pub fn redo(&self, beside: u64) -> u64 {
+        let least = Self::REDO_MIN.min(self.memory / 2);
+        (self.memory - self.memory / Self::KEPT_SHARE).saturating_sub(beside).max(least)
+    }
+
+    /// For hardening a passphrase, for a moment before anything else is taken.
+    pub fn hardening(&self) -> u64 {
+        self.memory / 2
     }
 }
 
@@ -220,7 +240,12 @@ mod tests {
 
     #[test]
     fn shares_leave_something_for_each() {
-        assert_eq!(Shares::of(512 << 20), Shares { kept: 128 << 20, redo: 384 << 20 });
-        assert_eq!(Shares::of(32 << 20), Shares { kept: 64 << 20, redo: 24 << 20 });
+        let shares = |memory: u64, beside: u64| {
+            let shares = Shares::of(memory << 20);
+            (shares.kept() >> 20, shares.redo(beside << 20) >> 20)
+        };
+        assert_eq!((shares(512, 0), shares(512, 100)), ((128, 384), (128, 284)));
+        assert_eq!((shares(32, 0), shares(32, 100)), ((64, 24), (64, 16)));
+        assert_eq!(shares(128, 100), (64, 32));
     }
 }

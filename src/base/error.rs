@@ -134,18 +134,22 @@ impl Error {
 
     /// A failed read or write of `what` (a path or the name of a stream) under `code`; a full disk gets its own code.
     pub fn io(code: Code, what: impl fmt::Display, cause: std::io::Error) -> Self {
-        let full = matches!(
-            cause.kind(),
-            std::io::ErrorKind::StorageFull
-                | std::io::ErrorKind::QuotaExceeded
-                | std::io::ErrorKind::FileTooLarge
-        );
-        if full && code == Code::TargetIo {
-            Error::new(Code::DiskFull, format!("no room to write {what}"))
-                .hint("free space or choose another target; the target is as it was before")
-                .cause(cause)
-        } else {
-            Error::new(code, what.to_string()).cause(cause)
+        use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        match cause.kind() {
+            StorageFull | QuotaExceeded if code == Code::TargetIo => {
+                Error::new(Code::DiskFull, format!("no room to write {what}"))
+                    .hint("free space or choose another target; the target is as it was before")
+                    .cause(cause)
+            }
+            FileTooLarge if code == Code::TargetIo => Error::new(
+                code,
+                format!("{what} would be larger than a file may be here"),
+            )
+            .hint(
+                "neither the target's file system nor `ulimit -f` may allow less than the largest tablespace",
+            )
+            .cause(cause),
+            _ => Error::new(code, what.to_string()).cause(cause),
         }
     }
 }
@@ -180,5 +184,8 @@ mod tests {
     fn full_disk_has_its_own_code() {
         let full = std::io::Error::from_raw_os_error(28);
         assert_eq!(Error::io(Code::TargetIo, "t.ibd", full).code, Code::DiskFull);
+        let large = Error::io(Code::TargetIo, "t.ibd", std::io::Error::from_raw_os_error(27));
+        assert_eq!(large.code, Code::TargetIo);
+        assert!(large.message.contains("larger than a file may be") && large.hint.is_some());
     }
 }

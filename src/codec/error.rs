@@ -1,6 +1,6 @@
 //! What can be wrong with a layer around the stream.
 
-use crate::base::{self, Code};
+use crate::base::{self, Code, OverBudget};
 
 use super::Layer;
 
@@ -69,8 +69,26 @@ pub enum CodecError {
     #[error("the stream is encrypted with a passphrase, and the one that was given does not open it")]
     WrongPassphrase,
     /// The passphrase was hardened beyond what is let in.
-    #[error("the stream's passphrase was hardened with a work factor of {0}, which would take hours")]
-    Work(u8),
+    #[error(
+        "the stream's passphrase was hardened with a work factor of {required}, which takes {} of memory; {max} is let in",
+        hardening(*required)
+    )]
+    Work {
+        /// The stream's.
+        required: u8,
+        /// The most that is let in.
+        max: u8,
+    },
+    /// It takes more memory than there is for a stream.
+    #[error("{layer} stream, offset {at}: {over}")]
+    TooLarge {
+        /// Which layer.
+        layer: Layer,
+        /// Offset in the layer's own bytes.
+        at: u64,
+        /// What would take so much.
+        over: OverBudget,
+    },
     /// A recipient or identity that can't be parsed.
     #[error("{0}")]
     BadKey(String),
@@ -97,6 +115,15 @@ impl std::fmt::Display for Lock {
     }
 }
 
+/// The memory that a work factor takes, for words: 1 KiB for each of its 2^n rounds.
+fn hardening(factor: u8) -> String {
+    match factor {
+        0..20 => format!("{} MiB", (1u64 << factor) >> 10),
+        20..64 => format!("{} GiB", (1u64 << factor) >> 20),
+        _ => "more than all".to_owned(),
+    }
+}
+
 impl CodecError {
     /// The code a user sees.
     pub fn code(&self) -> Code {
@@ -105,7 +132,8 @@ impl CodecError {
                 Code::StreamTruncated
             }
             CodecError::Forged { .. } | CodecError::Corrupt { .. } => Code::StreamCorrupt,
-            CodecError::Refused { .. } | CodecError::Work(_) => Code::StreamRefused,
+            CodecError::Refused { .. } => Code::StreamRefused,
+            CodecError::Work { .. } | CodecError::TooLarge { .. } => Code::TooLarge,
             CodecError::NoKey(_) => Code::NoKey,
             CodecError::WrongKey(_) | CodecError::WrongPassphrase => Code::WrongKey,
             CodecError::BadKey(_) => Code::Usage,
@@ -139,6 +167,9 @@ impl CodecError {
             CodecError::WrongPassphrase => Some(
                 "the file must hold the very passphrase that the stream was made with; a line break at its end does \
                  not count, any other character does",
+            ),
+            CodecError::Work { .. } | CodecError::TooLarge { .. } => Some(
+                "if the sender is who it should be, give more memory with --use-memory: a passphrase may take half of it",
             ),
             _ => None,
         }

@@ -4,13 +4,19 @@
 //! small are gathered and given out whole, for any thread to decompress. All others (a whole stream in one frame, as the
 //! zstd and lz4 programs make it) are decompressed here, as their bytes come.
 
-use crate::base::PageBuffer;
+use crate::base::{Budget, Charge, PageBuffer};
 
 use super::feed::Feed;
 use super::{CodecError, Layer, PIECE_MAX, Piece, SKIPPABLE_HEAD, may_be_skippable, skippable};
 
 /// Content, and bytes, of the frames that are given out together, if there are that many at hand.
 const BATCH: usize = 1 << 20;
+/// Bytes without content (frames and blocks of nothing, frames to be skipped) that are let in, and how many times the content of
+/// all frames they may be beside. A layer within a layer can have any amount of them at no cost to who made it.
+const BARREN_MAX: u64 = 64 << 20;
+const BARREN_SHARE: u64 = 16;
+/// What is charged for what frames that are decompressed as they come take.
+const WINDOWS: &str = "the windows of compressed frames";
 
 /// What the frames of a layer look like.
 pub(super) trait Format {
@@ -25,6 +31,8 @@ pub(super) trait Format {
     fn head(bytes: &[u8]) -> Result<Option<Self::Head>, Fault>;
     /// How far it is from the first byte of a block to what follows it; `None` if more bytes are needed.
     fn block(head: &Self::Head, bytes: &[u8]) -> Result<Option<Block>, Fault>;
+    /// Bytes of memory that decompressing it as it comes takes.
+    fn memory(head: &Self::Head) -> u64;
     /// Begins to decompress from the first byte of the frame.
     fn stream(head: &Self::Head) -> Result<Self::Stream, Fault>;
     /// A piece of whole frames.
@@ -136,6 +144,10 @@ pub(super) struct Frames<F: Format> {
     frame_at: u64,
     /// Whole frames at the start of what is unread: their bytes, and their content.
     whole: (usize, usize),
+    /// Bytes of the layer that are done with, and content that they gave.
+    taken: u64,
+    given: u64,
+    window: Charge,
 }
 
 enum State<F: Format> {
@@ -146,7 +158,13 @@ enum State<F: Format> {
 
 impl<F: Format> Frames<F> {
     pub(super) fn new() -> Self {
-        Frames { state: State::Frame(Scan::new()), frame_at: 0, whole: (0, 0) }
+        let window = Budget::new(u64::MAX).charged(WINDOWS);
+        Frames { state: State::Frame(Scan::new()), frame_at: 0, whole: (0, 0), taken: 0, given: 0, window }
+    }
+
+    /// Charges windows to `budget`.
+    pub(super) fn within(&mut self, budget: &Budget) {
+        self.window = budget.charged(WINDOWS);
     }
 
     pub(super) fn poll(
@@ -155,11 +173,13 @@ impl<F: Format> Frames<F> {
         spare: &mut Option<PageBuffer>,
     ) -> Result<Option<Piece>, CodecError> {
         loop {
+            self.check_barren()?;
             let step = match &mut self.state {
                 State::Frame(_) => self.gather(feed)?,
                 State::Skipping(left) => {
                     let n = (feed.unread().len() as u64).min(*left);
                     feed.take(n as usize);
+                    self.taken += n;
                     *left -= n;
                     match (*left, n) {
                         (0, _) => self.next_frame(),
@@ -185,6 +205,17 @@ impl<F: Format> Frames<F> {
         }
     }
 
+    fn check_barren(&self) -> Result<(), CodecError> {
+        match self.taken > BARREN_MAX + self.given.saturating_mul(BARREN_SHARE) {
+            false => Ok(()),
+            true => {
+                let what =
+                    format!("there are {} bytes without content", self.taken - self.given.min(self.taken));
+                Err(CodecError::Refused { layer: F::LAYER, at: self.frame_at, what })
+            }
+        }
+    }
+
     fn next_frame(&mut self) -> Step {
         self.state = State::Frame(Scan::new());
         Step::Go
@@ -201,6 +232,7 @@ impl<F: Format> Frames<F> {
                 return Ok(self.give(feed));
             }
             feed.take(SKIPPABLE_HEAD);
+            self.taken += SKIPPABLE_HEAD as u64;
             self.state = State::Skipping(len);
             return Ok(Step::Go);
         }
@@ -217,6 +249,9 @@ impl<F: Format> Frames<F> {
                 return Ok(self.give(feed));
             }
             let stream = F::stream(head).map_err(|f| f.at(F::LAYER, self.frame_at))?;
+            let memory = F::memory(head).max(self.window.bytes());
+            let too_large = |over| CodecError::TooLarge { layer: F::LAYER, at: self.frame_at, over };
+            self.window.set(memory).map_err(too_large)?;
             self.state = State::Streaming(stream);
             return Ok(Step::Go);
         }
@@ -238,6 +273,8 @@ impl<F: Format> Frames<F> {
     fn give(&mut self, feed: &mut Feed) -> Step {
         let (whole, content) = std::mem::take(&mut self.whole);
         let at = feed.at();
+        self.taken += whole as u64;
+        self.given += content as u64;
         Step::Give(F::piece(Batch { at, bytes: feed.take(whole).to_vec(), content }))
     }
 
@@ -247,6 +284,8 @@ impl<F: Format> Frames<F> {
         let mut out = spare.take().unwrap_or_default();
         let ran = stream.run(feed.unread(), &mut out).map_err(|f| f.at(F::LAYER, self.frame_at))?;
         feed.take(ran.taken);
+        self.taken += ran.taken as u64;
+        self.given += ran.written as u64;
         let mut step = if ran.taken > 0 { Step::Go } else { Step::Wait };
         if ran.ended {
             step = self.next_frame();

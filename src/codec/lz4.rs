@@ -136,6 +136,10 @@ impl frames::Format for Lz4 {
         }))
     }
 
+    fn memory(_: &Head) -> u64 {
+        2 * WINDOW as u64
+    }
+
     fn stream(_: &Head) -> Result<Streamed, Fault> {
         Ok(Streamed::default())
     }

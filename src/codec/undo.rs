@@ -1,6 +1,6 @@
 //! Undoing a layer: bytes in, [`Piece`]s out; each can then be opened by any thread.
 
-use crate::base::PageBuffer;
+use crate::base::{Budget, PageBuffer};
 
 use super::age::{AgeUndo, Keys, Sealed};
 use super::feed::Feed;
@@ -49,6 +49,17 @@ impl Undo {
         Undo { feed: Feed::new(), inner }
     }
 
+    /// Charges to `budget` what decompressing takes beside buffers, which are as large as [`super::PIECE_MAX`] at most, and lets
+    /// the hardening of a passphrase take `hardening` bytes for its moment.
+    pub fn within(mut self, budget: &Budget, hardening: u64) -> Undo {
+        match &mut self.inner {
+            Inner::Age(age) => age.hardening(hardening),
+            Inner::Zstd(frames) => frames.within(budget),
+            Inner::Lz4(frames) => frames.within(budget),
+        }
+        self
+    }
+
     /// Where to read into next; never empty.
     pub fn space(&mut self) -> &mut [u8] {
         self.feed.space()
@@ -88,6 +99,15 @@ impl Undo {
 }
 
 impl Piece {
+    /// Bytes of memory that it takes until it was opened, and then.
+    pub fn memory(&self) -> usize {
+        match self {
+            Piece::Plain(bytes) => bytes.capacity(),
+            Piece::Sealed(sealed) => sealed.memory(),
+            Piece::Zstd(batch) | Piece::Lz4(batch) => batch.bytes.len() + batch.content,
+        }
+    }
+
     /// What it holds. `spare` may be used for it.
     ///
     /// # Errors

@@ -119,6 +119,12 @@ impl frames::Format for Zstd {
         }))
     }
 
+    fn memory(head: &Head) -> u64 {
+        // What the library keeps beside the window: its context, and three blocks.
+        const AROUND: u64 = (256 + 3 * 128) << 10;
+        head.window.min(head.content.unwrap_or(u64::MAX)) + AROUND
+    }
+
     fn stream(head: &Head) -> Result<Streamed, Fault> {
         let window = head.window;
         if window > 1 << WINDOW_LOG_MAX {

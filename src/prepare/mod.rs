@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use crate::base::format::ServerVersion;
 use crate::base::progress::Progress;
-use crate::base::{Code, Error, Lsn, Result, Stop};
+use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::stream::metadata::BackupCnf;
 
 pub use mysqld::Mysqld;
@@ -66,6 +66,8 @@ pub struct Datadir<'a> {
 pub struct Means<'a> {
     /// Bytes of memory.
     pub memory: u64,
+    /// For what is kept of redo beside records of pages.
+    pub budget: &'a Budget,
     /// Threads.
     pub threads: usize,
     /// Counters.
@@ -118,7 +120,7 @@ pub fn prepare(
         })?;
         mysqld.check_fits(version)?;
     }
-    let redo = Redo::open(datadir.root, datadir.end_lsn)?;
+    let redo = Redo::open(datadir.root, datadir.end_lsn, means.budget)?;
     means.stop.check()?;
     let mut prepared = Prepared { lsn: Some((redo.checkpoint, redo.end)), ..Prepared::default() };
     match &redo.events {

@@ -228,7 +228,10 @@ fn refused(name: &str, value: &str) -> Error {
     let value: String = value.chars().take(SHOWN).collect();
     Error::new(
         Code::StreamRefused,
-        format!("backup-my.cnf has {name}={}, which is not let in", value.escape_debug()),
+        format!(
+            "backup-my.cnf has {name}={}, which is not let in",
+            value.chars().take(100).collect::<String>().escape_debug()
+        ),
     )
     .hint("use --prepare=none, look into backup-my.cnf of the copy, and start your own server on it")
 }

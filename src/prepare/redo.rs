@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 use super::Datadir;
 use super::replay::Walk;
 use crate::base::format::Format;
-use crate::base::{Code, Error, Lsn, Result};
+use crate::base::{Budget, Code, Error, Lsn, Result};
 use crate::innodb::redo::file::{DIRECTORY, FILE_MAX, FILE_MIN};
 use crate::innodb::redo::{
     BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, BlockState, BlockWriter, FileEvent, FileName, HEAD_LEN,
-    RedoFile, RedoFlags, RedoHead, lsn,
+    RedoFile, RedoFlags, RedoHead, ScanError, lsn,
 };
 use crate::stream::metadata::LOGFILE;
 
@@ -56,7 +56,7 @@ impl Redo {
     ///
     /// # Errors
     /// [`Code::CorruptRedo`], also where it ends before `promised`.
-    pub fn open(root: &Path, promised: Option<Lsn>) -> Result<Redo> {
+    pub fn open(root: &Path, promised: Option<Lsn>, budget: &Budget) -> Result<Redo> {
         let path = root.join(LOGFILE);
         let failed = |e| Error::io(Code::TargetIo, path.display(), e);
         let mut file = File::open(&path).map_err(|e| match e.kind() {
@@ -72,7 +72,7 @@ impl Redo {
         // A checkpoint may lie in the block behind the last: nothing was logged after it.
         let redo_file = RedoFile { head: head.clone(), len: len + BLOCK_LEN as u64 };
         let checkpoint = redo_file.checkpoint().ok_or_else(|| corrupt("it has no valid checkpoint"))?;
-        let mut walk = Walk::new(checkpoint);
+        let mut walk = Walk::new(checkpoint, budget);
         let end = scan(&mut file, &head, &mut walk).map_err(|e| e.unwrap_or_else(failed))?;
         let end = reached(end);
         if end < checkpoint {
@@ -199,7 +199,12 @@ fn reached(end: Lsn) -> Lsn {
 /// Checks block after block; gives the LSN at which the log ends.
 fn scan(file: &mut File, head: &RedoHead, walk: &mut Walk) -> Result<Lsn, ScanFailure> {
     let mut take = |lsn: Lsn, block: &[u8; BLOCK_LEN]| {
-        walk.block(lsn, block).map_err(|e| ScanFailure::Content(corrupt(&e.to_string())))
+        walk.block(lsn, block).map_err(|e| {
+            ScanFailure::Content(match e {
+                ScanError::TooLarge(over) => over.into(),
+                e => corrupt(&e.to_string()),
+            })
+        })
     };
     let mut buffer = vec![0; READ_LEN];
     let mut lsn = head.start_lsn;
@@ -314,7 +319,7 @@ mod tests {
     }
 
     fn open(root: &Path, promised: Option<Lsn>) -> Result<Redo> {
-        Redo::open(root, promised)
+        Redo::open(root, promised, &Budget::new(1 << 20))
     }
 
     fn install(root: &Path, redo: Redo, file_max: u64) -> Vec<RedoFile> {

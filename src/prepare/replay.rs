@@ -15,7 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Datadir;
-use crate::base::{Code, Error, Lsn, Result, SpaceId};
+use crate::base::{Budget, Charge, Code, Error, Lsn, Result, SpaceId};
 use crate::innodb::page::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, SpaceFlags, build_page0};
 use crate::innodb::redo::{BLOCK_LEN, FileChange, FileEvent, ScanError, Scanner, file_events};
 use crate::stream::MemberName;
@@ -24,6 +24,8 @@ use crate::stream::MemberName;
 const PAGE0_MAX: u64 = 64 << 10;
 /// Names of files on their way from one name to another begin so; a killed run may leave some.
 const ASIDE: &str = "#xbrecv-aside-";
+/// Most files that redo may create, rename and delete. A sender's lock keeps DDL out but for the moments before it.
+const FILES_MAX: usize = 100_000;
 /// Temporary tablespaces of sessions: made anew at every start.
 const TEMPORARY_DIR: &str = "#innodb_temp";
 
@@ -31,13 +33,15 @@ const TEMPORARY_DIR: &str = "#innodb_temp";
 pub struct Walk {
     scanner: Scanner,
     events: Vec<FileEvent>,
+    kept: Charge,
     encrypted: bool,
 }
 
 impl Walk {
     /// From the checkpoint on.
-    pub fn new(checkpoint: Lsn) -> Walk {
-        Walk { scanner: Scanner::new(checkpoint), events: Vec::new(), encrypted: false }
+    pub fn new(checkpoint: Lsn, budget: &Budget) -> Walk {
+        let kept = budget.charged("what redo says of files");
+        Walk { scanner: Scanner::new(checkpoint), events: Vec::new(), kept, encrypted: false }
     }
 
     /// Takes the block at `lsn`.
@@ -54,7 +58,11 @@ impl Walk {
             fed => fed?,
         };
         while let Some(group) = self.scanner.poll()? {
-            self.events.extend(file_events(&group));
+            for event in file_events(&group) {
+                // Its fate, and that of its file, are found out from it.
+                self.kept.grow(3 * event.memory() as u64)?;
+                self.events.push(event);
+            }
         }
         Ok(())
     }
@@ -113,6 +121,12 @@ pub fn apply(datadir: &Datadir<'_>, events: &[FileEvent]) -> Result<Vec<String>>
     let fates = fold(events);
     if fates.is_empty() {
         return Ok(Vec::new());
+    }
+    if fates.len() > FILES_MAX {
+        let message =
+            format!("redo creates, renames or deletes {} files, more than {FILES_MAX}", fates.len());
+        return Err(Error::new(Code::TooLarge, message)
+            .hint("take the backup again, without very much DDL just before"));
     }
     let files = tablespaces(datadir)?;
     let mut done = Vec::new();
@@ -290,7 +304,13 @@ fn twice(datadir: &Datadir<'_>, space: SpaceId, first: &Path, second: &Path) -> 
 }
 
 fn strange(path: &[u8]) -> Error {
-    Error::new(Code::CorruptRedo, format!("redo names a file '{}', which is not let in", path.escape_ascii()))
+    Error::new(Code::CorruptRedo, format!("redo names a file '{}', which is not let in", shown_path(path)))
+}
+
+/// The start of a path of redo: it may have 64 KiB.
+fn shown_path(path: &[u8]) -> String {
+    const SHOWN_MAX: usize = 200;
+    path[..path.len().min(SHOWN_MAX)].escape_ascii().to_string()
 }
 
 fn io_error(path: &Path, e: io::Error) -> Error {

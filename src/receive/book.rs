@@ -3,29 +3,48 @@
 use std::collections::HashMap;
 
 use crate::base::format::{Format, ServerVersion};
-use crate::base::{Code, Error, Lsn, Result};
+use crate::base::{Budget, Charge, Code, Error, Lsn, Result};
 use crate::innodb::redo::RedoHead;
 use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints, INFO, Info,
     LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
 };
-use crate::stream::{Chunk, MemberName, Piece};
+use crate::stream::{Chunk, MANIFEST_SHARE, MemberName, Piece};
 use crate::target::Received;
 
 /// Members that are kept.
 const KEPT: &[&str] = &[BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
 
 /// The metadata members so far.
-#[derive(Default)]
 pub(super) struct Book {
     texts: HashMap<MemberName, Vec<u8>>,
+    kept: Charge,
+    /// What is charged for the manifest elsewhere and not used up.
+    reserved: u64,
     manifest: Option<Manifest>,
     early_version: Option<ServerVersion>,
     first_data: bool,
 }
 
+/// What a byte of a text takes at most when it is understood: a transaction number in a GTID set has two bytes, and 16 then.
+const TEXT_COST: u64 = 8;
+/// The same of the manifest: its text, its members, and their names in order. For those members that came it was charged then.
+const MANIFEST_COST: u64 = 3;
+
 impl Book {
+    /// Texts are charged to `budget`.
+    pub(super) fn new(budget: &Budget) -> Book {
+        Book {
+            texts: HashMap::new(),
+            kept: budget.charged("what the stream says of itself"),
+            reserved: 0,
+            manifest: None,
+            early_version: None,
+            first_data: false,
+        }
+    }
+
     /// Looks at a chunk as it passes.
     pub(super) fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
         self.refuse_after_manifest(&chunk.member)?;
@@ -43,6 +62,7 @@ impl Book {
     /// Looks at the end of a member.
     pub(super) fn end(&mut self, member: &MemberName) -> Result<()> {
         self.refuse_after_manifest(member)?;
+        self.reserved += MANIFEST_SHARE;
         if *member == MANIFEST {
             let text = self.texts.remove(MANIFEST).unwrap_or_default();
             self.manifest = Some(Manifest::parse(&text)?);
@@ -143,6 +163,7 @@ impl Book {
                 format!("member '{}' is larger than {max} bytes", chunk.member),
             ));
         }
+        self.charge(chunk.member == MANIFEST, chunk.logical_len())?;
         let text = self.texts.entry(chunk.member.clone()).or_default();
         for (_, piece) in chunk.pieces() {
             match piece {
@@ -151,6 +172,19 @@ impl Book {
             }
         }
         Ok(())
+    }
+
+    fn charge(&mut self, is_manifest: bool, len: u64) -> Result<()> {
+        let cost = match is_manifest {
+            false => TEXT_COST * len,
+            true => {
+                let cost = MANIFEST_COST * len;
+                let covered = cost.min(self.reserved);
+                self.reserved -= covered;
+                cost - covered
+            }
+        };
+        Ok(self.kept.grow(cost)?)
     }
 
     /// The redo's header names the server that wrote it: "MySQL 9.7.4".

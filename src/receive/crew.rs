@@ -8,18 +8,33 @@ use crate::base::{Code, Error, Result, Stop};
 
 use super::Receiver;
 
-/// Bytes of chunks in the hands of all threads together. One that is larger than a thread's share is landed before
-/// the next is read.
+/// Bytes of chunks in the hands of all threads together, and of each. One that is larger than a thread's share is landed before
+/// the next is read. XtraBackup's chunks have 10 MiB.
 const IN_HAND_MAX: usize = 64 << 20;
+const SHARE_MAX: usize = 12 << 20;
+/// What threads take beside: pages that were amended on their way, maps, the largest chunk that is not charged.
+const BESIDE_EACH: u64 = 6 << 20;
+const BESIDE: u64 = 32 << 20;
 /// More threads than this gain nothing: the disk is the limit.
 const THREADS_MAX: usize = 16;
 
+/// What taking in takes at most, with buffers that wait to be used again.
+pub(super) fn memory(threads: usize) -> u64 {
+    let threads = threads.clamp(1, THREADS_MAX);
+    let in_hand = (threads * share(threads)) as u64;
+    in_hand + in_hand / 4 + BESIDE_EACH * threads as u64 + BESIDE
+}
+
+fn share(threads: usize) -> usize {
+    (IN_HAND_MAX / threads).min(SHARE_MAX)
+}
+
 /// Takes in the whole stream.
-pub(super) fn run(receiver: Receiver<'_>, threads: usize) -> Result<Receiver<'_>> {
+pub(super) fn run<'a>(receiver: Receiver<'a>, threads: usize, stop: &'a Stop) -> Result<Receiver<'a>> {
     let threads = threads.clamp(1, THREADS_MAX);
     let quit = receiver.inlet.quit();
     let crew =
-        Crew { receiver: Mutex::new(receiver), failed: Mutex::new(None), quit, share: IN_HAND_MAX / threads };
+        Crew { receiver: Mutex::new(receiver), failed: Mutex::new(None), quit, stop, share: share(threads) };
     std::thread::scope(|scope| {
         for n in 0..threads {
             let spawned = std::thread::Builder::new().name(format!("land-{n}")).spawn_scoped(scope, || {
@@ -46,6 +61,8 @@ struct Crew<'a> {
     receiver: Mutex<Receiver<'a>>,
     failed: Mutex<Option<Error>>,
     quit: Arc<Stop>,
+    /// A layer may give any number of bytes without asking the line, which looks at this too, for more.
+    stop: &'a Stop,
     share: usize,
 }
 
@@ -57,6 +74,7 @@ impl Crew<'_> {
             if let Some(buffer) = buffer.take() {
                 receiver.demux.recycle(buffer);
             }
+            self.stop.check()?;
             self.quit.check()?;
             let Some(work) = receiver.next()? else { return Ok(()) };
             if work.bytes() > self.share {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::Result;
 use crate::base::progress::Progress;
+use crate::base::{Budget, Result};
 use crate::innodb::page::LOGICAL_MAX;
 use crate::prepare::native::{ArrivingSpace, Live};
 use crate::stream::metadata::LOGFILE;
@@ -22,10 +22,16 @@ pub(super) struct Early {
 
 impl Early {
     /// Starts it for a stream that lands in `root`.
-    pub(super) fn start(options: &ReceiveOptions, root: &Path, progress: &Arc<Progress>) -> Result<Early> {
+    pub(super) fn start(
+        options: &ReceiveOptions,
+        memory: u64,
+        budget: &Budget,
+        root: &Path,
+        progress: &Arc<Progress>,
+    ) -> Result<Early> {
         // Redo ends with the backup where there must be a manifest: it is xbsend's.
         let changes = !options.allow_no_manifest;
-        let live = Live::start(root, options.use_memory, changes, progress.clone())?;
+        let live = Live::start(root, memory, budget, changes, progress.clone())?;
         Ok(Early { live, spaces: HashMap::new() })
     }
 

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::base::budget::Shares;
 use crate::base::progress::{Phase, Progress};
-use crate::base::{Code, Error, Lsn, Result, Stop};
+use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::prepare::native::{self, Place, Writes};
 use crate::prepare::{self, Datadir, Means};
 use crate::stream::metadata::{
@@ -97,7 +98,9 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
             summary.was_prepared = true;
         }
         Some(place) => {
-            let means = Means { memory: options.use_memory, threads: options.parallel, progress, stop };
+            let shares = Shares::of(options.use_memory);
+            let (memory, budget) = (shares.redo(0), &Budget::new(shares.kept()));
+            let means = Means { memory, budget, threads: options.parallel, progress, stop };
             let (finish, prepared) = native::apply(&datadir, &place, None, Writes::InPlace, &means)
                 .map_err(|e| if e.code == Code::Encrypted { e.hint(with_keys(&place)) } else { e })?;
             let syncing = Instant::now();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::thread::Scope;
 
 use crate::base::progress::Progress;
-use crate::base::{Code, Error, Result, Stop};
+use crate::base::{Budget, Code, Error, Result, Stop};
 use crate::codec::age::{ARMOR_MAGIC, Keys};
-use crate::codec::{self, Layer, MAGIC_MAX, SKIPPABLE_HEAD, Undo};
+use crate::codec::zstd::WINDOW_LOG_MAX;
+use crate::codec::{self, Layer, MAGIC_MAX, PIECE_MAX, SKIPPABLE_HEAD, Undo};
 use crate::stream::frame::MAGIC;
 use crate::transport::Inlet;
 
@@ -14,10 +15,31 @@ use super::unwrap::Unwrap;
 
 /// Most layers around each other: more than anybody has a use for.
 const LAYERS_MAX: usize = 4;
+/// Pieces of the first two layers, and of further ones, may take so many bytes each, and so many more for each thread beyond
+/// those that this is enough for.
+const ROOM: [usize; LAYERS_MAX] = [16 << 20, 16 << 20, 4 << 20, 4 << 20];
+const ROOM_THREADS: usize = 8;
+const ROOM_EACH: usize = 2 << 20;
+/// What all windows of compressed frames may take together, when the layers are opened: one of the longest that is let in, and
+/// the usual one.
+pub(super) const WINDOWS_MAX: u64 = (1 << WINDOW_LOG_MAX) + (9 << 20);
+/// What the layers take at most: pieces on their way, those that are just read, buffers not in use, and what was read and not looked
+/// at.
+pub(super) fn memory(layers: usize, threads: usize) -> u64 {
+    let pieces: usize = (0..layers).map(|depth| room(depth, threads)).sum();
+    (pieces + pieces / 2 + layers * 4 * PIECE_MAX) as u64
+}
+
+fn room(depth: usize, threads: usize) -> usize {
+    ROOM[depth.min(LAYERS_MAX - 1)] + threads.min(THREADS_MAX).saturating_sub(ROOM_THREADS) * ROOM_EACH
+}
+
 /// More threads than this gain nothing for one layer.
 const THREADS_MAX: usize = 16;
 /// What is thrown away at a time of a frame that says it is to be skipped.
 const SKIP_LEN: usize = 64 << 10;
+/// Most bytes of such frames before a layer: what is in them costs whoever made the layer around it nothing.
+const SKIPPED_MAX: u64 = 64 << 20;
 
 /// First bytes of what can't be taken off, what it is, and what to put before xbrecv.
 const OTHERS: &[(&[u8], &str, &str)] = &[
@@ -38,6 +60,16 @@ pub(super) struct Opened<'a> {
     pub(super) layers: Vec<Layer>,
 }
 
+/// What taking layers off may use, and who may end it.
+pub(super) struct Means<'a> {
+    pub(super) threads: usize,
+    /// For windows of compressed frames.
+    pub(super) budget: &'a Budget,
+    /// Bytes that hardening of a passphrase may take.
+    pub(super) hardening: u64,
+    pub(super) stop: &'a Stop,
+}
+
 /// Takes all layers off what `inlet` brings.
 ///
 /// # Errors
@@ -47,7 +79,7 @@ pub(super) fn open<'scope, 'a: 'scope>(
     scope: &'scope Scope<'scope, '_>,
     mut inlet: Box<dyn Inlet + 'a>,
     keys: &Keys,
-    threads: usize,
+    means: &Means<'a>,
 ) -> Result<Opened<'a>> {
     let mut layers = Vec::new();
     loop {
@@ -60,20 +92,28 @@ pub(super) fn open<'scope, 'a: 'scope>(
             let message = format!("there are more than {LAYERS_MAX} layers of compression and encryption");
             return Err(Error::new(Code::StreamRefused, message));
         }
+        let threads = means.threads.clamp(1, THREADS_MAX);
+        let means_of_layer = (threads, room(layers.len(), threads));
         layers.push(layer);
-        let mut undo = Undo::new(layer, keys);
+        let mut undo = Undo::new(layer, keys).within(means.budget, means.hardening);
         undo.space()[..head.len()].copy_from_slice(&head);
         undo.filled(head.len());
-        inlet = Box::new(Unwrap::start(scope, inlet, undo, threads.clamp(1, THREADS_MAX))?);
+        inlet = Box::new(Unwrap::start(scope, inlet, undo, means_of_layer, means.stop)?);
     }
 }
 
 /// The first bytes, behind frames that are to be skipped.
 fn first_bytes(inlet: &mut dyn Inlet) -> Result<Vec<u8>> {
-    let mut head = Vec::new();
+    let (mut head, mut skipped) = (Vec::new(), 0);
     loop {
         fill(inlet, &mut head)?;
         let Some(len) = codec::skippable(&head) else { return Ok(head) };
+        skipped += SKIPPABLE_HEAD as u64 + len;
+        if skipped > SKIPPED_MAX {
+            let message =
+                format!("the stream begins with more than {SKIPPED_MAX} bytes that are to be skipped");
+            return Err(Error::new(Code::StreamRefused, message));
+        }
         skip(inlet, &mut head, SKIPPABLE_HEAD as u64 + len)?;
     }
 }

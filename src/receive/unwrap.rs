@@ -2,7 +2,8 @@
 //!
 //! One at a time takes the next piece of the layer from the inlet below; then the next one may, while this one decrypts or
 //! decompresses its piece. What they make is given on in the order of the stream. No more pieces than there are threads (and
-//! two) are on their way at once, whether they are waited for or wait for who reads: memory is bounded by that.
+//! two), and of no more bytes than the layer has room for, are on their way at once, whether they are waited for or wait for who
+//! reads: memory is bounded by that.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +13,9 @@ use std::thread::Scope;
 use crate::base::{Code, Error, PageBuffer, Result, Stop};
 use crate::codec::{Opener, Piece, Undo};
 use crate::transport::Inlet;
+
+/// What is kept of buffers that are not in use, as a share of what pieces on their way may take.
+const SPARES_SHARE: usize = 2;
 
 /// What is under a layer.
 pub(super) struct Unwrap<'a> {
@@ -27,6 +31,8 @@ struct Shared<'a> {
     /// A piece was opened, or taken.
     moved: Condvar,
     quit: Arc<Stop>,
+    /// Layers can make any number of bytes of a few: the inlet at the bottom, which looks at it too, may never be asked again.
+    stop: &'a Stop,
 }
 
 /// The layer as it comes in.
@@ -41,9 +47,11 @@ struct Intake<'a> {
 struct Queue {
     /// Number of the first.
     first: u64,
-    /// `None` while it is being opened.
-    slots: VecDeque<Option<Result<PageBuffer>>>,
+    slots: VecDeque<Slot>,
     slots_max: usize,
+    /// Bytes of all slots, and what they may be; one slot may have more.
+    bytes: usize,
+    bytes_max: usize,
     spares: Vec<PageBuffer>,
     /// Nothing follows the last slot.
     ended: bool,
@@ -51,6 +59,13 @@ struct Queue {
     closed: bool,
     /// What ended it. Whoever asks again, from whatever thread, hears the same.
     failed: Option<Failure>,
+}
+
+struct Slot {
+    /// Bytes of memory that it takes.
+    bytes: usize,
+    /// `None` while it is being opened.
+    piece: Option<Result<PageBuffer>>,
 }
 
 struct Failure {
@@ -66,12 +81,13 @@ impl Failure {
 }
 
 impl<'a> Unwrap<'a> {
-    /// Takes `undo`'s layer off what `inlet` brings, with `threads` threads of `scope`.
+    /// Takes `undo`'s layer off what `inlet` brings, with `threads` threads of `scope`. Pieces take some `room` bytes.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         inlet: Box<dyn Inlet + 'a>,
         undo: Undo,
-        threads: usize,
+        (threads, room): (usize, usize),
+        stop: &'a Stop,
     ) -> Result<Unwrap<'a>>
     where
         'a: 'scope,
@@ -81,6 +97,8 @@ impl<'a> Unwrap<'a> {
             first: 0,
             slots: VecDeque::new(),
             slots_max: threads + 2,
+            bytes: 0,
+            bytes_max: room,
             spares: Vec::new(),
             ended: false,
             closed: false,
@@ -91,6 +109,7 @@ impl<'a> Unwrap<'a> {
             queue: Mutex::new(queue),
             moved: Condvar::new(),
             quit,
+            stop,
         });
         // From here on it is dropped, and so ends its threads, also where not all could be started.
         let unwrap = Unwrap { shared, current: PageBuffer::default(), read: 0 };
@@ -108,9 +127,11 @@ impl<'a> Unwrap<'a> {
 impl Inlet for Unwrap<'_> {
     fn read(&mut self, into: &mut [u8]) -> Result<usize> {
         while self.read == self.current.len() {
+            // All three ways out of this leave the position at the start of what is there.
             let spent = std::mem::take(&mut self.current);
+            self.read = 0;
             match self.shared.take(spent)? {
-                Some(piece) => (self.current, self.read) = (piece, 0),
+                Some(piece) => self.current = piece,
                 None => return Ok(0),
             }
         }
@@ -164,7 +185,7 @@ impl Shared<'_> {
             return None;
         }
         let mut queue = self.queue();
-        while !queue.closed && queue.slots.len() >= queue.slots_max {
+        while !queue.closed && queue.is_full() {
             queue = self.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         if queue.closed {
@@ -174,7 +195,7 @@ impl Shared<'_> {
             *spare = queue.spares.pop();
         }
         drop(queue);
-        let piece = catch_unwind(AssertUnwindSafe(|| intake.next(spare)))
+        let piece = catch_unwind(AssertUnwindSafe(|| intake.next(spare, self)))
             .unwrap_or_else(|_| Err(Error::new(Code::Internal, "a layer's reader panicked")));
         intake.ended |= piece.is_err();
         let piece = piece.transpose();
@@ -182,7 +203,9 @@ impl Shared<'_> {
         match piece {
             Some(piece) => {
                 intake.next += 1;
-                queue.slots.push_back(None);
+                let bytes = piece.as_ref().map_or(0, Piece::memory);
+                queue.bytes += bytes;
+                queue.slots.push_back(Slot { bytes, piece: None });
                 // Nothing is to be expected behind a failure.
                 queue.ended |= intake.ended;
                 Some((intake.next - 1, piece))
@@ -200,17 +223,16 @@ impl Shared<'_> {
     fn put(&self, number: u64, piece: Result<PageBuffer>) {
         let mut queue = self.queue();
         let slot = (number - queue.first) as usize;
-        queue.slots[slot] = Some(piece);
+        queue.slots[slot].piece = Some(piece);
         drop(queue);
         self.moved.notify_all();
     }
 
     /// The next opened piece; `None` at the end of the stream.
     fn take(&self, spent: PageBuffer) -> Result<Option<PageBuffer>> {
+        self.stop.check()?;
         let mut queue = self.queue();
-        if spent.capacity() > 0 && queue.spares.len() < queue.slots_max {
-            queue.spares.push(spent);
-        }
+        queue.keep(spent);
         loop {
             if let Some(failure) = &queue.failed {
                 return Err(failure.error());
@@ -227,16 +249,36 @@ impl Shared<'_> {
         }
     }
 
+    /// Whether nothing more is wanted of the layer below.
+    fn is_over(&self) -> bool {
+        self.stop.requested() || self.quit.requested()
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Queue {
+    fn is_full(&self) -> bool {
+        self.slots.len() >= self.slots_max || self.bytes >= self.bytes_max
+    }
+
+    /// Keeps a buffer for another piece.
+    fn keep(&mut self, spent: PageBuffer) {
+        let kept: usize = self.spares.iter().map(PageBuffer::capacity).sum();
+        if spent.capacity() > 0
+            && self.spares.len() < self.slots_max
+            && kept + spent.capacity() <= self.bytes_max / SPARES_SHARE
+        {
+            self.spares.push(spent);
+        }
+    }
+
     /// The first piece, if it was opened.
     fn pop(&mut self) -> Option<Result<PageBuffer>> {
-        let piece = self.slots.front_mut()?.take()?;
-        self.slots.pop_front();
+        let piece = self.slots.front_mut()?.piece.take()?;
+        self.bytes -= self.slots.pop_front().map_or(0, |slot| slot.bytes);
         self.first += 1;
         if let Err(e) = &piece {
             // What follows a failure is nothing that anybody sent.
@@ -249,11 +291,16 @@ impl Queue {
 
 impl Intake<'_> {
     /// Reads on to the next piece; `None` at the end of the layer.
-    fn next(&mut self, spare: &mut Option<PageBuffer>) -> Result<Option<Piece>> {
+    fn next(&mut self, spare: &mut Option<PageBuffer>, shared: &Shared<'_>) -> Result<Option<Piece>> {
         if self.ended {
             return Ok(None);
         }
         loop {
+            if shared.is_over() {
+                // Whoever reads is told the reason by the one who asked for it.
+                shared.stop.check()?;
+                shared.quit.check()?;
+            }
             if let Some(piece) = self.undo.poll(spare)? {
                 return Ok(Some(piece));
             }

@@ -58,6 +58,39 @@ impl Piece<'_> {
     }
 }
 
+/// The pieces of a chunk, to be copied from in any order.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    pieces: Vec<(u64, Piece<'a>)>,
+    begin: u64,
+    end: u64,
+}
+
+impl View<'_> {
+    /// As [`Chunk::copy`].
+    pub fn copy(&self, at: u64, into: &mut [u8]) -> bool {
+        let end = at + into.len() as u64;
+        if at < self.begin || end > self.end {
+            return false;
+        }
+        let first = self.pieces.partition_point(|(from, piece)| from + piece.logical_len() <= at);
+        for (from, piece) in &self.pieces[first..] {
+            let (low, high) = ((*from).max(at), (from + piece.logical_len()).min(end));
+            if low >= high {
+                break;
+            }
+            let target = &mut into[(low - at) as usize..(high - at) as usize];
+            match piece {
+                Piece::Hole(_) => target.fill(0),
+                Piece::Data(bytes) => {
+                    target.copy_from_slice(&bytes[(low - from) as usize..(high - from) as usize]);
+                }
+            }
+        }
+        true
+    }
+}
+
 impl Chunk {
     /// Compares the checksum.
     pub fn verify(&self) -> Result<(), DemuxError> {
@@ -109,24 +142,12 @@ impl Chunk {
         if at < self.offset || end > self.end() {
             return false;
         }
-        for (from, piece) in self.pieces() {
-            let to = from + piece.logical_len();
-            let (low, high) = (from.max(at), to.min(end));
-            if low >= high {
-                if from >= end {
-                    break;
-                }
-                continue;
-            }
-            let target = &mut into[(low - at) as usize..(high - at) as usize];
-            match piece {
-                Piece::Hole(_) => target.fill(0),
-                Piece::Data(bytes) => {
-                    target.copy_from_slice(&bytes[(low - from) as usize..(high - from) as usize]);
-                }
-            }
-        }
-        true
+        self.view().copy(at, into)
+    }
+
+    /// The same for many parts: a chunk can have very many pieces.
+    pub fn view(&self) -> View<'_> {
+        View { pieces: self.pieces().collect(), begin: self.offset, end: self.end() }
     }
 
     /// The index of the digest block that this chunk lies in, if it begins where the block does and does not reach

@@ -17,7 +17,7 @@ use super::error::{DemuxError, Fault};
 use super::frame::{EXTENT_LEN, Extent};
 use super::header::{self, Body, HEADER_MAX, PayloadFields};
 use super::name::MemberName;
-use crate::base::PageBuffer;
+use crate::base::{Budget, Charge, PageBuffer};
 
 /// Bytes of the buffer for headers. Small, as payload that comes into it is copied; large enough that a run of small
 /// members takes few reads.
@@ -27,6 +27,20 @@ const PAYLOAD_FIRST: usize = 1 << 20;
 /// Smallest and largest capacity of a buffer that is kept for reuse, and how many are.
 const SPARE_LEN: std::ops::RangeInclusive<usize> = (64 << 10)..=(16 << 20);
 const SPARES_MAX: usize = 16;
+/// Bytes of all of them.
+const SPARES_LEN: usize = 16 << 20;
+/// A payload beyond this is charged; callers hold no more than one such at a time.
+const PAYLOAD_FREE: usize = 16 << 20;
+/// What a member takes beside its name, wherever something is known of it until the manifest was held against all that came: two
+/// tables of members and their places, size and digest, and the manifest's own entry, so that a stream with too many is refused
+/// when they come, not at its end.
+const MEMBER_LEN: u64 = 480 + MANIFEST_SHARE;
+/// What of that is for the manifest.
+pub const MANIFEST_SHARE: u64 = 320;
+/// How often its name is kept: here, in the path of its file, in the manifest.
+const NAMES: u64 = 3;
+/// Most chunks without content. Nothing needs them, and a compressed stream has any number of them at no cost.
+pub(super) const EMPTY_MAX: u64 = 1 << 20;
 
 /// Bounds of a stream, against one that never ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +80,10 @@ pub struct Demux {
     /// Stream offset of the frame in hand.
     frame_at: u64,
     spares: Vec<PageBuffer>,
+    /// Chunks without content.
+    empty: u64,
+    known: Charge,
+    large: Charge,
     failed: Option<DemuxError>,
 }
 
@@ -84,7 +102,11 @@ enum State {
 impl Demux {
     /// A demuxer at the start of a stream.
     pub fn new(limits: Limits) -> Self {
+        let budget = Budget::new(u64::MAX);
         Demux {
+            empty: 0,
+            known: budget.charged(""),
+            large: budget.charged(""),
             limits,
             checking: false,
             scratch: vec![0; SCRATCH_LEN].into(),
@@ -104,6 +126,13 @@ impl Demux {
     /// Verifies the crc of every chunk before it is given out; else [`Chunk::verify`] is the caller's to call.
     pub fn checking(mut self) -> Self {
         self.checking = true;
+        self
+    }
+
+    /// Charges members, also for what others keep of them, and large payloads to `budget`.
+    pub fn charging(mut self, budget: &Budget) -> Self {
+        self.known = budget.charged("the list of members");
+        self.large = budget.charged("the payload of a chunk");
         self
     }
 
@@ -191,7 +220,9 @@ impl Demux {
 
     /// Takes a payload buffer back, to be used for another chunk.
     pub fn recycle(&mut self, payload: PageBuffer) {
-        if self.spares.len() < SPARES_MAX && SPARE_LEN.contains(&payload.capacity()) {
+        let kept: usize = self.spares.iter().map(PageBuffer::capacity).sum();
+        let is_fit = SPARE_LEN.contains(&payload.capacity()) && kept + payload.capacity() <= SPARES_LEN;
+        if self.spares.len() < SPARES_MAX && is_fit {
             self.spares.push(payload);
         }
     }
@@ -263,7 +294,7 @@ impl Demux {
             Body::End => return Ok(Step::Give(self.end(name))),
             Body::Payload(fields) => {
                 self.grow(&name, fields.len as u64).map_err(at_member)?;
-                let payload = self.payload_buffer(fields.len);
+                let payload = self.payload_buffer(fields.len).map_err(at_member)?;
                 self.state = State::Payload { member: name, fields, map: None, payload };
             }
             Body::Sparse { extents, fields } => {
@@ -282,7 +313,9 @@ impl Demux {
         if self.members.len() as u64 >= self.limits.members {
             return Err(Fault::Members(self.limits.members));
         }
-        self.names_len += name.as_str().len() as u64;
+        let name_len = name.as_str().len() as u64;
+        self.known.grow(MEMBER_LEN + NAMES * name_len).map_err(Fault::TooLarge)?;
+        self.names_len += name_len;
         if self.names_len > self.limits.names {
             return Err(Fault::Names(self.limits.names));
         }
@@ -293,6 +326,12 @@ impl Demux {
 
     /// Adds to the size of a member, within the limits.
     fn grow(&mut self, name: &MemberName, by: u64) -> Result<(), Fault> {
+        if by == 0 {
+            self.empty += 1;
+            if self.empty > EMPTY_MAX {
+                return Err(Fault::Empty);
+            }
+        }
         let Some(member) = self.members.get_mut(name) else { return Ok(()) };
         member.size = member
             .size
@@ -328,7 +367,7 @@ impl Demux {
             return Err(at_member(Fault::MapSum { mapped, payload_len: fields.len as u64 }));
         }
         self.grow(&member, map.iter().map(|e| e.logical_len()).sum()).map_err(at_member)?;
-        let payload = self.payload_buffer(fields.len);
+        let payload = self.payload_buffer(fields.len).map_err(at_member)?;
         self.state = State::Payload { member, fields, map: Some(map), payload };
         Ok(())
     }
@@ -350,10 +389,18 @@ impl Demux {
         Ok(Event::Chunk(chunk))
     }
 
-    fn payload_buffer(&mut self, wanted: usize) -> Filling {
+    fn payload_buffer(&mut self, wanted: usize) -> Result<Filling, Fault> {
+        self.large.set(wanted.saturating_sub(PAYLOAD_FREE) as u64).map_err(Fault::TooLarge)?;
         // Small payloads leave the large buffers to large ones.
-        let spare = if wanted < *SPARE_LEN.start() { None } else { self.spares.pop() };
-        Filling::new(spare.unwrap_or_default(), wanted)
+        let spare = if wanted < *SPARE_LEN.start() { None } else { self.spare(wanted) };
+        Ok(Filling::new(spare.unwrap_or_default(), wanted))
+    }
+
+    /// A buffer that is not much larger than `wanted`: it will be in hand as long as the payload.
+    fn spare(&mut self, wanted: usize) -> Option<PageBuffer> {
+        let enough = (wanted + wanted / 4).max(PAYLOAD_FIRST + PAYLOAD_FIRST / 4);
+        let found = self.spares.iter().rposition(|spare| spare.capacity() <= enough)?;
+        Some(self.spares.swap_remove(found))
     }
 }
 

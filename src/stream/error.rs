@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use super::demux::EMPTY_MAX;
 use super::frame::{EXTENTS_MAX, PAYLOAD_MAX};
 use super::name::{MemberName, NameError};
-use crate::base::{self, Code};
+use crate::base::{self, Code, OverBudget, budget};
 
 /// Why a stream was not taken, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,6 +98,12 @@ pub enum Fault {
     /// Too many members.
     #[error("there are more than {0} members")]
     Members(u64),
+    /// Too many chunks of nothing.
+    #[error("there are more than {EMPTY_MAX} chunks without content")]
+    Empty,
+    /// What must be kept takes more memory than there is for a stream.
+    #[error("{0}")]
+    TooLarge(OverBudget),
     /// The names of all members together take too much memory.
     #[error("the names of the members take more than {0} bytes")]
     Names(u64),
@@ -121,7 +128,9 @@ impl Fault {
             | Fault::MemberSize(_)
             | Fault::TotalSize(_)
             | Fault::Members(_)
+            | Fault::Empty
             | Fault::Names(_) => Code::StreamRefused,
+            Fault::TooLarge(_) => Code::TooLarge,
         }
     }
 
@@ -134,6 +143,7 @@ impl Fault {
                 "the stream was damaged on its way, or is not an xbstream: compressed or encrypted ones go through \
                  their own tool first",
             ),
+            Code::TooLarge => Some(budget::HINT),
             _ => None,
         }
     }

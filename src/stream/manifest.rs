@@ -212,7 +212,9 @@ pub enum ManifestError {
 impl ManifestError {
     fn json(error: serde_json::Error) -> Self {
         // The message may quote the input.
-        ManifestError::Json(error.to_string().escape_debug().to_string())
+        const SHOWN_MAX: usize = 300;
+        let shown: String = error.to_string().chars().take(SHOWN_MAX).collect();
+        ManifestError::Json(shown.escape_debug().to_string())
     }
 
     /// The code a user sees.

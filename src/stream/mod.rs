@@ -21,7 +21,7 @@ pub mod metadata;
 pub mod name;
 
 pub use chunk::{Chunk, Event, Piece};
-pub use demux::{Demux, Limits};
+pub use demux::{Demux, Limits, MANIFEST_SHARE};
 pub use error::{DemuxError, Fault};
 pub use frame::Extent;
 pub use manifest::{Manifest, ManifestError, ManifestMember, Received};

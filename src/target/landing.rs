@@ -24,6 +24,10 @@ use crate::stream::{Chunk, MemberName, Piece};
 /// a virtual machine may have to be fetched from the host first: measured at half the speed.
 const WRITE_MAX: usize = 64 << 10;
 
+/// Longest holes of one chunk that are hashed, as zeros. A few bytes of a stream can have 256 TiB of them; where digests are wanted,
+/// chunks are no longer than a block.
+const HASHED_HOLE_MAX: u64 = 1 << 30;
+
 /// Size and digest of every member.
 pub type Received = BTreeMap<MemberName, (u64, Option<Digest>)>;
 
@@ -62,7 +66,7 @@ struct Member {
     id: usize,
     /// Its file; `None` where nothing is written.
     path: Option<PathBuf>,
-    digest: Mutex<Hashing>,
+    hashing: Mutex<Hashing>,
     /// One writer a file: the kernel lets no two write the same file at a time, and lets those that wait for each other
     /// spin. Meanwhile the others verify and hash.
     writing: Mutex<()>,
@@ -76,9 +80,11 @@ struct Member {
     unflushed: AtomicU64,
 }
 
-struct Hashing {
-    digest: BlockDigest,
-    order: Order,
+/// The state of a hash is half a KiB, and a stream may have very many members: it goes when a member is complete.
+enum Hashing {
+    UnderWay(Box<BlockDigest>, Order),
+    /// `None`: its chunks were not cut so that it has one.
+    Done(Option<Digest>),
 }
 
 /// How the chunks of a member come into its digest.
@@ -116,15 +122,19 @@ impl Landing {
     pub fn chunk(&mut self, chunk: Chunk, serial: bool) -> Result<Work> {
         let member = self.member(&chunk.member)?;
         let block = {
-            let mut hashing = lock(&member.digest);
-            hashing.order = hashing.order.after(&chunk, serial);
-            match hashing.order {
-                Order::Blocks | Order::LastBlock => chunk.block(),
-                Order::Serial => {
-                    chunk.update(&mut hashing.digest);
-                    None
+            match &mut *lock(&member.hashing) {
+                Hashing::Done(_) => None,
+                Hashing::UnderWay(digest, order) => {
+                    *order = order.after(&chunk, serial);
+                    match order {
+                        Order::Blocks | Order::LastBlock => chunk.block(),
+                        Order::Serial => {
+                            chunk.update(digest);
+                            None
+                        }
+                        Order::Broken => None,
+                    }
                 }
-                Order::Broken => None,
             }
         };
         member.pending.fetch_add(1, Ordering::AcqRel);
@@ -154,11 +164,7 @@ impl Landing {
                 ));
             }
             let size = member.size.load(Ordering::Acquire);
-            let mut hashing = lock(&member.digest);
-            let digest = match hashing.order {
-                Order::Broken => None,
-                _ => std::mem::take(&mut hashing.digest).finish(size).ok(),
-            };
+            let digest = lock(&member.hashing).finish(size);
             received.insert(name, (size, digest));
         }
         Ok((received, self.places.take()))
@@ -180,7 +186,7 @@ impl Landing {
         let member = Arc::new(Member {
             id,
             path,
-            digest: Mutex::new(Hashing { digest: BlockDigest::new(), order: Order::Blocks }),
+            hashing: Mutex::new(Hashing::UnderWay(Box::default(), Order::Blocks)),
             writing: Mutex::new(()),
             pending: AtomicUsize::new(1),
             size: AtomicU64::new(0),
@@ -192,12 +198,32 @@ impl Landing {
     }
 }
 
+impl Hashing {
+    /// All chunks were given in.
+    fn finish(&mut self, size: u64) -> Option<Digest> {
+        if let Hashing::UnderWay(digest, order) = self {
+            let digest = std::mem::take(&mut **digest);
+            *self = Hashing::Done(match order {
+                Order::Broken => None,
+                _ => digest.finish(size).ok(),
+            });
+        }
+        match self {
+            Hashing::Done(digest) => *digest,
+            Hashing::UnderWay(..) => None,
+        }
+    }
+}
+
 impl Order {
     fn after(self, chunk: &Chunk, serial: bool) -> Order {
         if chunk.logical_len() == 0 {
             return self;
         }
         let first = chunk.offset == 0;
+        if chunk.logical_len() - chunk.payload.len() as u64 > HASHED_HOLE_MAX {
+            return Order::Broken;
+        }
         match self {
             Order::Serial => Order::Serial,
             Order::Blocks if first && (serial || chunk.block().is_none()) => Order::Serial,
@@ -231,7 +257,9 @@ impl Work {
         chunk.verify()?;
         if let Some(block) = block {
             let leaf = chunk.leaf();
-            lock(&member.digest).digest.put_leaf(block, leaf);
+            if let Hashing::UnderWay(digest, _) = &mut *lock(&member.hashing) {
+                digest.put_leaf(block, leaf);
+            }
         }
         let amended = amend.map(|amend| amend(&chunk)).unwrap_or_default();
         shared.write(&member, &chunk, &amended)?;
@@ -275,6 +303,7 @@ impl Shared {
 
     /// The last chunk is written and the end was seen: a hole at the end gets its length, and the file is closed.
     fn complete(&self, member: &Member) -> Result<()> {
+        lock(&member.hashing).finish(member.size.load(Ordering::Acquire));
         if let Some(path) = &member.path {
             let failed = |e| Error::io(Code::TargetIo, path.display(), e);
             let size = member.size.load(Ordering::Acquire);

@@ -206,12 +206,24 @@ fn log(groups: usize) -> (Vec<[u8; 512]>, Lsn) {
     writer.finish()
 }
 
+/// A redo file's header and blocks with these groups, and the LSN of their end.
+pub fn redo_of(groups: &[Vec<u8>]) -> (Vec<u8>, Lsn) {
+    let mut writer = BlockWriter::new(Lsn(START));
+    groups.iter().for_each(|group| writer.push_group(group));
+    let (blocks, end) = writer.finish();
+    (redo_file(&blocks), end)
+}
+
 fn redo_end(groups: usize) -> Lsn {
     log(groups).1
 }
 
 /// A redo file's header and blocks.
 fn redo(groups: usize) -> Vec<u8> {
+    redo_file(&log(groups).0)
+}
+
+fn redo_file(blocks: &[[u8; 512]]) -> Vec<u8> {
     let head = RedoHead {
         uuid: 7,
         start_lsn: Lsn(START),
@@ -221,6 +233,6 @@ fn redo(groups: usize) -> Vec<u8> {
         encryption: None,
     };
     let mut bytes = head.build(Format::MySql8).to_vec();
-    log(groups).0.iter().for_each(|block| bytes.extend_from_slice(block));
+    bytes.extend_from_slice(blocks.as_flattened());
     bytes
 }

@@ -16,8 +16,10 @@ use super::chunks::NONCE_LEN;
 /// How much a passphrase is hardened: 2^18 rounds of scrypt, a second or less, and 256 MiB for that long. The age program
 /// does the same.
 const WORK_FACTOR: u8 = 18;
-/// How much hardening is let in of a stream that somebody sent: 4 GiB and some 16 seconds.
+/// How much hardening is ever let in of a stream that somebody sent: 4 GiB and some 16 seconds.
 const WORK_FACTOR_MAX: u8 = 22;
+/// A work factor n takes 2^n times so many bytes: the block size r is 8 in this format, and scrypt keeps 128 r bytes a round.
+const ROUND_LEN: u64 = 1 << 10;
 
 /// Who can open a stream: a public key.
 #[derive(Clone)]
@@ -183,15 +185,21 @@ impl Identity for Noting<'_> {
     }
 }
 
-/// What opens the chunks behind `head`, which ends with the nonce.
-pub(super) fn uncover(head: &[u8], keys: &Keys) -> Result<Sealer, CodecError> {
-    let decryptor = Decryptor::new_buffered(head).map_err(|e| refused(e, Lock::Recipients))?;
+/// The largest work factor that takes no more than `memory` bytes; what everybody's programs make is always let in.
+pub(super) fn work_factor(memory: u64) -> u8 {
+    let factor = (memory / ROUND_LEN).checked_ilog2().unwrap_or_default();
+    (factor as u8).clamp(WORK_FACTOR, WORK_FACTOR_MAX)
+}
+
+/// What opens the chunks behind `head`, which ends with the nonce. `work_max` is the largest work factor that is let in.
+pub(super) fn uncover(head: &[u8], keys: &Keys, work_max: u8) -> Result<Sealer, CodecError> {
+    let decryptor = Decryptor::new_buffered(head).map_err(|e| refused(e, Lock::Recipients, work_max))?;
     let lock = if decryptor.is_scrypt() { Lock::Passphrase } else { Lock::Recipients };
     let passphrases: Vec<scrypt::Identity>;
     let tried: Vec<&dyn Identity> = match lock {
         Lock::Recipients => keys.0.iter().filter_map(Key::secret).collect(),
         Lock::Passphrase => {
-            passphrases = keys.0.iter().filter_map(Key::as_passphrase).collect();
+            passphrases = keys.0.iter().filter_map(|key| key.as_passphrase(work_max)).collect();
             passphrases.iter().map(|p| p as _).collect()
         }
     };
@@ -201,7 +209,7 @@ pub(super) fn uncover(head: &[u8], keys: &Keys) -> Result<Sealer, CodecError> {
     let file_key = RefCell::new(None);
     let noting: Vec<_> = tried.iter().map(|key| Noting { key: *key, file_key: &file_key }).collect();
     // The library checks the header's own authentication before it agrees.
-    decryptor.decrypt(noting.iter().map(|n| n as _)).map_err(|e| refused(e, lock))?;
+    decryptor.decrypt(noting.iter().map(|n| n as _)).map_err(|e| refused(e, lock, work_max))?;
     let missing = || CodecError::Internal("the age library did not tell the key".into());
     let file_key = file_key.into_inner().ok_or_else(missing)?;
     Sealer::derive(file_key.expose_secret(), head.last_chunk::<NONCE_LEN>().ok_or_else(missing)?)
@@ -215,19 +223,19 @@ impl Key {
         }
     }
 
-    fn as_passphrase(&self) -> Option<scrypt::Identity> {
+    fn as_passphrase(&self, work_max: u8) -> Option<scrypt::Identity> {
         match &self.0 {
             KeyKind::Secret(_) => None,
             KeyKind::Passphrase(passphrase) => {
                 let mut identity = scrypt::Identity::new(passphrase.clone());
-                identity.set_max_work_factor(WORK_FACTOR_MAX);
+                identity.set_max_work_factor(work_max);
                 Some(identity)
             }
         }
     }
 }
 
-fn refused(e: DecryptError, lock: Lock) -> CodecError {
+fn refused(e: DecryptError, lock: Lock, work_max: u8) -> CodecError {
     let corrupt =
         |what: &str| CodecError::Corrupt { layer: super::super::Layer::Age, at: 0, what: what.to_owned() };
     match e {
@@ -237,7 +245,7 @@ fn refused(e: DecryptError, lock: Lock) -> CodecError {
         {
             CodecError::WrongPassphrase
         }
-        DecryptError::ExcessiveWork { required, .. } => CodecError::Work(required),
+        DecryptError::ExcessiveWork { required, .. } => CodecError::Work { required, max: work_max },
         DecryptError::InvalidMac => corrupt("the header was changed: its authentication fails"),
         DecryptError::UnknownFormat => corrupt("the header is of a newer version of the format"),
         _ => corrupt("the header can't be understood"),

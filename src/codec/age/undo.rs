@@ -5,7 +5,7 @@ use crate::base::PageBuffer;
 use super::super::feed::Feed;
 use super::super::{CodecError, Layer};
 use super::chunks::NONCE_LEN;
-use super::keys::uncover;
+use super::keys::{uncover, work_factor};
 use super::{Keys, SEALED, Sealer};
 
 /// Most bytes of a header: some 700 recipients.
@@ -18,6 +18,8 @@ const LAST_LINE: &[u8] = b"\n---";
 /// The layer on its way off.
 pub(crate) struct AgeUndo {
     keys: Keys,
+    /// The largest work factor of a passphrase.
+    work_max: u8,
     sealer: Option<Sealer>,
     /// Number of the next chunk.
     next: u64,
@@ -34,7 +36,12 @@ pub struct Sealed {
 
 impl AgeUndo {
     pub(crate) fn new(keys: Keys) -> AgeUndo {
-        AgeUndo { keys, sealer: None, next: 0 }
+        AgeUndo { keys, work_max: work_factor(0), sealer: None, next: 0 }
+    }
+
+    /// Lets hardening of a passphrase take so many bytes.
+    pub(crate) fn hardening(&mut self, memory: u64) {
+        self.work_max = work_factor(memory);
     }
 
     pub(crate) fn poll(
@@ -46,7 +53,7 @@ impl AgeUndo {
             Some(sealer) => sealer,
             None => {
                 let Some(len) = header_len(feed.unread())? else { return Ok(None) };
-                let sealer = uncover(&feed.unread()[..len], &self.keys)?;
+                let sealer = uncover(&feed.unread()[..len], &self.keys, self.work_max)?;
                 feed.take(len);
                 self.sealer.insert(sealer)
             }
@@ -98,6 +105,11 @@ fn header_len(bytes: &[u8]) -> Result<Option<usize>, CodecError> {
 }
 
 impl Sealed {
+    /// Bytes that it holds.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Authenticates and decrypts.
     pub(crate) fn open(mut self) -> Result<PageBuffer, CodecError> {
         let (mut at, mut written, mut number) = (0, 0, self.first);

@@ -79,6 +79,11 @@ fn index_of<'b, 'a>(body: &'b Body<'a>) -> Option<&'b IndexInfo<'a>> {
 
 /// Most index descriptions that are kept. A database has few; a hostile log may have one in every record.
 const SHAPES_MAX: usize = 4096;
+/// Most bytes that all of them take, but for the last one.
+const SHAPES_LEN_MAX: usize = 1 << 20;
+/// What a shape takes for itself, and for each of its fields.
+const SHAPE_LEN: usize = 256;
+const FIELD_LEN: usize = 32;
 
 /// Applies records. Keeps the index descriptions it has met, and room for records being built.
 #[derive(Default)]
@@ -93,6 +98,8 @@ pub struct Applier {
 struct Shapes {
     all: Vec<(Box<[u8]>, Shape)>,
     places: HashMap<Box<[u8]>, usize>,
+    /// Bytes of all.
+    len: usize,
     /// The last one met: records of one page are mostly of one index.
     last: usize,
 }
@@ -235,10 +242,10 @@ impl Shapes {
         if let Some(place) = self.places.get(info.raw()) {
             return Ok(*place);
         }
-        if self.all.len() >= SHAPES_MAX {
-            self.all.clear();
-            self.places.clear();
+        if self.all.len() >= SHAPES_MAX || self.len >= SHAPES_LEN_MAX {
+            *self = Shapes::default();
         }
+        self.len += SHAPE_LEN + 2 * info.raw().len() + FIELD_LEN * usize::from(info.fields);
         self.all.push((info.raw().into(), Shape::compile(info)?));
         self.places.insert(info.raw().into(), self.all.len() - 1);
         Ok(self.all.len() - 1)

@@ -15,6 +15,18 @@ pub struct FileEvent {
     pub what: FileChange,
 }
 
+impl FileEvent {
+    /// Bytes of memory that it takes, its paths included.
+    pub fn memory(&self) -> usize {
+        let paths = match &self.what {
+            FileChange::Create { path, .. } | FileChange::Delete { path } => path.capacity(),
+            FileChange::Rename { from, to } => from.capacity() + to.capacity(),
+            FileChange::Extend { .. } | FileChange::IndexLoad { .. } => 0,
+        };
+        size_of::<FileEvent>() + paths
+    }
+}
+
 /// What happened to a file. Paths are as the server wrote them: relative to the datadir (`./db/t.ibd`) or
 /// absolute, in the server's file name encoding.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -10,6 +10,7 @@
 //! Fewer unique fields than fields means a clustered leaf: DB_TRX_ID and DB_ROLL_PTR follow the unique ones.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::cursor::{Cursor, Read, Stop};
 
@@ -178,6 +179,9 @@ impl<'a> IndexInfo<'a> {
     fn read_versions(&mut self, c: &mut Cursor<'a>) -> Read<()> {
         let count = c.u16()?;
         let all = c.rest();
+        if count > self.fields {
+            return Err(Stop::Bad("impossible number of versioned fields in index description"));
+        }
         for _ in 0..count {
             let field = VersionedField::read(c)?;
             if field.logical >= self.fields || field.physical >= self.fields {
@@ -214,6 +218,8 @@ impl KnownIndexes {
     const PLACES: usize = 64;
     /// Shorter ones are read as fast as they are found.
     const LEN_MIN: usize = 8;
+    /// Longer ones are read again. Those of a table with the most columns have half of this.
+    const LEN_MAX: usize = 4096;
 
     #[inline(always)]
     pub(super) fn read<'a>(&mut self, c: &mut Cursor<'a>) -> Read<IndexInfo<'a>> {
@@ -237,7 +243,9 @@ impl KnownIndexes {
     #[inline(never)]
     fn read_new<'a>(&mut self, c: &mut Cursor<'a>, place: Option<usize>) -> Read<(IndexInfo<'a>, u64)> {
         let info = IndexInfo::read(c)?;
-        let Some(place) = place.filter(|_| info.raw.len() >= Self::LEN_MIN) else { return Ok((info, 0)) };
+        let Some(place) = place.filter(|_| (Self::LEN_MIN..=Self::LEN_MAX).contains(&info.raw.len())) else {
+            return Ok((info, 0));
+        };
         self.known.resize_with(Self::PLACES, Known::default);
         self.known[place].keep(&info);
         self.keys += 1;
@@ -297,14 +305,17 @@ impl Known {
 /// Descriptions by number, for records that are kept without theirs.
 #[derive(Clone, Default)]
 pub struct IndexList {
-    all: Vec<Known>,
-    numbers: HashMap<Box<[u8]>, u32>,
+    all: Vec<Arc<Known>>,
+    numbers: HashMap<Arc<[u8]>, u32>,
+    /// Bytes of all.
+    len: usize,
 }
 
 impl IndexList {
     /// A database has few; a hostile log may have one in every record.
     const MAX: usize = 4096;
-    const LEN_MAX: usize = 4096;
+    /// Most bytes of all.
+    const BYTES_MAX: usize = 4 << 20;
 
     /// The number of the description in these bytes, if it has one.
     pub fn find(&self, raw: &[u8]) -> Option<u32> {
@@ -313,13 +324,20 @@ impl IndexList {
 
     /// Gives a description a number; `None` if that is not worth it.
     pub fn add(&mut self, raw: &[u8]) -> Option<u32> {
-        if raw.len() < KnownIndexes::LEN_MIN || raw.len() > Self::LEN_MAX || self.all.len() >= Self::MAX {
+        if raw.len() < KnownIndexes::LEN_MIN
+            || raw.len() > KnownIndexes::LEN_MAX
+            || self.all.len() >= Self::MAX
+        {
+            return None;
+        }
+        if self.len + raw.len() > Self::BYTES_MAX {
             return None;
         }
         let mut known = Known::default();
         known.keep(&IndexInfo::read(&mut Cursor::new(raw)).ok().filter(|info| info.raw.len() == raw.len())?);
         let number = self.all.len() as u32;
-        self.all.push(known);
+        self.len += raw.len();
+        self.all.push(Arc::new(known));
         self.numbers.insert(raw.into(), number);
         Some(number)
     }

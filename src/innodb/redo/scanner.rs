@@ -20,10 +20,13 @@ use super::index_info::KnownIndexes;
 use super::parse::{Head, skip};
 use super::record::Kind;
 use super::{BLOCK_HEADER, BLOCK_LEN, Block, BlockState, lsn};
-use crate::base::Lsn;
+use crate::base::{Lsn, OverBudget};
 
-/// Most bytes of one group. The largest seen have some 100 KB; a group that does not end below this is none.
-pub const GROUP_MAX: usize = 256 << 20;
+/// Most bytes of one group. The largest seen have some 100 KB, and a server reads none that is longer than its log buffer (16 MiB,
+/// 64 MiB since 8.4, unless set larger); a group that does not end below this is none.
+pub const GROUP_MAX: usize = 64 << 20;
+/// Most records of one group that are kept until it ends.
+pub(super) const GROUP_RECORDS_MAX: usize = 1 << 19;
 
 /// Why redo can't be understood.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -57,11 +60,14 @@ pub enum ScanError {
         what: &'static str,
     },
     /// A group that does not end.
-    #[error("redo group at LSN {lsn} has more than {} bytes", GROUP_MAX)]
+    #[error("redo group at LSN {lsn} has more than {GROUP_MAX} bytes or {GROUP_RECORDS_MAX} records")]
     GroupTooLong {
         /// First byte of the group.
         lsn: Lsn,
     },
+    /// What is kept of it takes more memory than there is for a stream.
+    #[error(transparent)]
+    TooLarge(#[from] OverBudget),
     /// The blocks and the records disagree about where groups start.
     #[error(
         "redo block says that a group starts at LSN {expected}, but a record there is part of another group"
@@ -135,6 +141,11 @@ impl Scanner {
         self.pending.clear();
         self.spans.clear();
         self.starts.clear();
+    }
+
+    /// Bytes of memory that it takes.
+    pub fn memory(&self) -> usize {
+        self.pending.capacity() + self.spans.capacity() * size_of::<Span>()
     }
 
     /// LSN of the block that is wanted next.
@@ -275,8 +286,7 @@ impl Scanner {
                 Ok(parsed) => parsed,
                 Err(Stop::Bad(what)) => return bad(at, first, what),
                 Err(Stop::More) if self.pending.len() - self.done > GROUP_MAX => {
-                    let lsn = lsn::from_payload(base + self.done as u64);
-                    return Err(ScanError::GroupTooLong { lsn });
+                    return Err(self.too_long(base));
                 }
                 Err(Stop::More) => return Ok(false),
             };
@@ -293,12 +303,20 @@ impl Scanner {
             self.after_dummy = is_dummy;
             self.parsed = span.end();
             if !takes(&self.pending, base, &span, index_key) {
+                if self.spans.len() == GROUP_RECORDS_MAX {
+                    return Err(self.too_long(base));
+                }
                 self.spans.push(span);
             }
             if alone || span.head.kind == Kind::MultiRecEnd {
                 return Ok(true);
             }
         }
+    }
+
+    #[cold]
+    fn too_long(&self, base: u64) -> ScanError {
+        ScanError::GroupTooLong { lsn: lsn::from_payload(base + self.done as u64) }
     }
 
     /// The record that starts there, and the key of its index.

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::ends::Ends;
 use super::hand::Hand;
 use super::index::Index;
 use super::journal::Journal;
@@ -23,6 +24,7 @@ const GAP_MAX: usize = 2;
 /// What all threads share.
 pub(super) struct Job<'a> {
     pub(super) spaces: &'a Spaces,
+    pub(super) ends: &'a Ends,
     /// No page may be newer.
     pub(super) end: Lsn,
     /// Where journals go.
@@ -118,13 +120,19 @@ impl<'a> Worker<'a> {
             if !all.next(len_max, &mut self.batch).map_err(spill_error)? {
                 break;
             }
+            let first = self.batch.stretch.filter(|stretch| stretch.page(0) == PageNo(0));
+            let _begun = first.map(|stretch| self.job.ends.begin(stretch.space()));
             // Younger records of the same pages must wait for these.
             while self.batch.more {
                 self.batch()?;
                 all.next(len_max, &mut self.batch).map_err(spill_error)?;
             }
-            drop(all);
+            // One that is longer than a thread's share is worked on alone: the others wait for their next one.
+            let alone = (self.batch.bytes.len() > len_max).then_some(all);
             self.batch()?;
+            self.batch.shrink(len_max);
+            self.index.shrink(len_max);
+            drop(alone);
         }
         match &mut self.journal {
             Some(journal) => journal.flush(),
@@ -175,6 +183,7 @@ impl<'a> Worker<'a> {
 
     fn stretch(&mut self, space: &Arc<OpenSpace>, stretch: Stretch, wanted: &[usize]) -> Result<()> {
         let page_len = space.layout.physical();
+        self.check_end(space, stretch, wanted)?;
         self.pages.resize(STRETCH_PAGES * page_len);
         self.changed.clear();
         for run in wanted.chunk_by(|before, slot| slot - before <= GAP_MAX + 1) {
@@ -185,7 +194,26 @@ impl<'a> Worker<'a> {
                 self.page(space, stretch, slot, filled >= (slot + 1) * page_len)?;
             }
         }
+        if wanted[0] == 0 && stretch.page(0) == PageNo(0) {
+            self.job.ends.note(space.id, &self.pages[..page_len]);
+        }
         self.write(space, stretch)
+    }
+
+    /// Refuses pages behind the end of their tablespace, but for those that lie beside its first one.
+    fn check_end(&self, space: &OpenSpace, stretch: Stretch, wanted: &[usize]) -> Result<()> {
+        let last = wanted.last().map_or(PageNo(0), |slot| stretch.page(*slot));
+        if stretch.page(0) == PageNo(0) || last.0 < space.pages() {
+            return Ok(());
+        }
+        let pages = self.job.ends.pages(space)?;
+        match u64::from(last.0) < pages {
+            true => Ok(()),
+            false => Err(corrupt(format!(
+                "it has records for {}, behind the end of its tablespace, which has {pages} pages",
+                space.shown(last)
+            ))),
+        }
     }
 
     /// Brings a page up to date in the buffer, where it stands unless the file does not reach so far.

@@ -14,7 +14,11 @@ const INDEX_LEN: usize = 12;
 
 /// Dynamic metadata by table id.
 #[derive(Default, Debug)]
-pub(super) struct Dynamic(BTreeMap<u64, Table>);
+pub(super) struct Dynamic {
+    tables: BTreeMap<u64, Table>,
+    /// Corrupted indexes that were noted, whichever were forgotten since.
+    indexes: usize,
+}
 
 #[derive(Default, Debug)]
 struct Table {
@@ -26,7 +30,7 @@ struct Table {
 impl Dynamic {
     /// Takes a record in.
     pub(super) fn note(&mut self, table: u64, version: u64, meta: &DynamicMeta<'_>) {
-        let known = self.0.entry(table).or_default();
+        let known = self.tables.entry(table).or_default();
         if version < known.version {
             return;
         }
@@ -35,13 +39,25 @@ impl Dynamic {
         }
         match *meta {
             DynamicMeta::AutoIncrement(counter) => known.counter = known.counter.max(Some(counter)),
-            DynamicMeta::CorruptedIndexes(bytes) => known.corrupted.extend(bytes.as_chunks().0),
+            DynamicMeta::CorruptedIndexes(bytes) => {
+                let before = known.corrupted.len();
+                known.corrupted.extend(bytes.as_chunks().0);
+                self.indexes += known.corrupted.len() - before;
+            }
         }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        /// What a tree takes for each: some of its places are free.
+        const NODE: usize = 2;
+        let table = NODE * (size_of::<Table>() + size_of::<u64>());
+        self.tables.len() * table + self.indexes * NODE * INDEX_LEN
     }
 
     /// Takes in what was found in a later part of the log.
     pub(super) fn merge(&mut self, later: &Dynamic) {
-        for (table, found) in &later.0 {
+        for (table, found) in &later.tables {
             if let Some(counter) = found.counter {
                 self.note(*table, found.version, &DynamicMeta::AutoIncrement(counter));
             }
@@ -53,7 +69,7 @@ impl Dynamic {
 
     /// The groups that say the same in a log of their own.
     pub(super) fn groups(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.0.iter().flat_map(|(table, known)| {
+        self.tables.iter().flat_map(|(table, known)| {
             let counter = known.counter.map(|c| auto_increment_group(*table, known.version, c));
             let corrupted: Vec<_> = known.corrupted.iter().copied().collect();
             let corrupted = corrupted_indexes_group(*table, known.version, &corrupted);

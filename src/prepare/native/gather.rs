@@ -10,7 +10,7 @@ use super::sheaf::Sheaf;
 use super::store::{Ask, Store};
 use super::{corrupt, spill_error, too_short};
 use crate::base::progress::Progress;
-use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
+use crate::base::{Budget, Charge, Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{FileEvent, lsn};
 use crate::prepare::{Datadir, Means};
 
@@ -20,12 +20,15 @@ use crate::prepare::{Datadir, Means};
 const HANDS_SHARE: u64 = 8;
 const HANDS_MIN: u64 = 20 << 20;
 /// A thread's index over the records that it applies, and the records, take so much more than their length at most.
-const INDEX_SHARE: u64 = 4;
+const INDEX_SHARE: u64 = 8;
+/// An event, with its path, is there so often.
+const EVENT_COPIES: u64 = 3;
 
 /// What the log says.
-#[derive(Default)]
 pub(super) struct Gathered {
     pub(super) events: Vec<FileEvent>,
+    events_len: u64,
+    kept: Charge,
     pub(super) dynamic: Dynamic,
     /// The end of the last group.
     pub(super) end: Lsn,
@@ -49,14 +52,26 @@ pub(super) fn batch_len(means: &Means<'_>) -> usize {
 
 impl Gathered {
     /// Nothing yet of a log that begins at this checkpoint.
-    pub(super) fn from(checkpoint: Lsn) -> Gathered {
-        Gathered { end: checkpoint, ..Gathered::default() }
+    pub(super) fn from(checkpoint: Lsn, budget: &Budget) -> Gathered {
+        Gathered {
+            events: Vec::new(),
+            events_len: 0,
+            kept: budget.charged("what redo says of files and counters"),
+            dynamic: Dynamic::default(),
+            end: checkpoint,
+            records: 0,
+            dropped: 0,
+            time: Duration::ZERO,
+        }
     }
 
     /// Takes in what the next piece of the log says.
     pub(super) fn take(&mut self, sheaf: &Sheaf, store: &mut Store, progress: &Progress) -> Result<()> {
         self.dropped += sheaf.put(store).map_err(spill_error)?;
         self.records += sheaf.records;
+        self.events_len += sheaf.events.iter().map(FileEvent::memory).sum::<usize>() as u64;
+        // Its fate, and that of its file, are found out from it.
+        self.kept.set(EVENT_COPIES * self.events_len + self.dynamic.memory() as u64)?;
         self.events.extend_from_slice(&sheaf.events);
         self.dynamic.merge(&sheaf.dynamic);
         self.end = self.end.max(sheaf.end.unwrap_or(self.end));
@@ -97,17 +112,17 @@ pub(super) fn gather(
     let store = Store::new(log.start(), store_memory(means.memory), datadir.root).asking(ask);
     let catalog = store.catalog().clone();
     let reading = Reading {
-        pieces: Mutex::new(Pieces::of(log)),
+        pieces: Mutex::new(Pieces::of(log, means.budget)),
         kept: Mutex::new(Kept {
             store,
-            gathered: Gathered::from(log.checkpoint()),
+            gathered: Gathered::from(log.checkpoint(), means.budget),
             next: 0,
             over: false,
             reached: log.checkpoint(),
         }),
         turn: Condvar::new(),
     };
-    let read = || reading.read(Sheaf::new(log.checkpoint(), promised, catalog.clone()), means);
+    let read = || reading.read(Sheaf::new(log.checkpoint(), promised, catalog.clone(), means.budget), means);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..means.threads.max(1)).map(|_| scope.spawn(read)).collect();
         let panicked = || Error::new(Code::Internal, "a thread that reads redo panicked");

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::testing::{Around, START, SYSTEM, TABLE, write_log, write_space};
 use super::*;
-use crate::base::Stop;
 use crate::base::progress::Progress;
+use crate::base::{Budget, Stop};
 use crate::innodb::redo::{Kind, lsn};
 use crate::prepare::Means;
 use crate::stream::metadata::LOGFILE;
@@ -54,7 +54,8 @@ proptest! {
         let live = arriving.then(|| arrive(root, &progress));
         let place = find_log(root).unwrap().unwrap();
         let writes = if in_place { Writes::InPlace } else { Writes::Disposable };
-        let means = Means { memory: 1 << 20, threads: 2, progress: &progress, stop: &stop };
+        let budget = Budget::new(64 << 20);
+        let means = Means { memory: 1 << 20, budget: &budget, threads: 2, progress: &progress, stop: &stop };
         if let Ok((finish, _)) = apply(&datadir, &place, live, writes, &means) {
             finish.run(&datadir, || Ok(())).unwrap();
             prop_assert_eq!(find_log(root).unwrap(), None);
@@ -64,7 +65,7 @@ proptest! {
 
 /// The table's pages pass by while its redo comes.
 fn arrive(root: &std::path::Path, progress: &std::sync::Arc<Progress>) -> Live {
-    let live = Live::start(root, 1 << 20, true, progress.clone()).unwrap();
+    let live = Live::start(root, 1 << 20, &Budget::new(64 << 20), true, progress.clone()).unwrap();
     let size = std::fs::metadata(root.join(LOGFILE)).unwrap().len();
     let mut bytes = std::fs::read(root.join(TABLE.0)).unwrap();
     let space = live.arriving().space(TABLE.0, &bytes).unwrap().unwrap();

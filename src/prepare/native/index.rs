@@ -60,6 +60,13 @@ impl Index {
         Ok(dropped)
     }
 
+    /// Gives back what it took for records of more than `len` bytes.
+    pub(super) fn shrink(&mut self, len: usize) {
+        if self.found.capacity() * size_of::<Entry>() > 16 * len {
+            *self = Index::default();
+        }
+    }
+
     fn sort(&mut self, counts: &[u32; STRETCH_PAGES]) {
         let mut next = [0u32; STRETCH_PAGES];
         self.begins.clear();

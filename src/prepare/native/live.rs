@@ -27,13 +27,17 @@ use super::store::Store;
 use super::supply::Supply;
 use super::{corrupt, encrypted};
 use crate::base::progress::Progress;
-use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
+use crate::base::{Budget, Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
 use crate::innodb::page::{Expected, FIL_HEADER, FilHeader, Page0, PageLayout, PageType, Verdict, verify};
 use crate::prepare::Datadir;
 use crate::stream::Chunk;
+use crate::stream::chunk::View;
 use crate::stream::metadata::LOGFILE;
 
+/// Bytes of one chunk's pages that are brought up to date: those of two blocks. A page of a few bytes and a long hole takes all of
+/// its length.
+const AMENDED_MAX: usize = 2 << 20;
 /// Pages of one chunk that are looked at.
 const PAGES_MAX: u64 = 1 << 16;
 
@@ -92,12 +96,19 @@ struct Worker {
 
 impl Live {
     /// For a stream whose redo is going to be written to the folder `root`. `changes`: its redo ends with the backup.
-    pub fn start(root: &Path, memory: u64, changes: bool, progress: Arc<Progress>) -> Result<Live> {
+    /// It takes `memory` bytes, and `budget` for what is not a page's.
+    pub fn start(
+        root: &Path,
+        memory: u64,
+        budget: &Budget,
+        changes: bool,
+        progress: Arc<Progress>,
+    ) -> Result<Live> {
         let shared = Arc::new(Arriving { changes, ..Arriving::default() });
-        let (of_thread, root) = (shared.clone(), root.to_owned());
+        let (of_thread, root, budget) = (shared.clone(), root.to_owned(), budget.clone());
         let thread = std::thread::Builder::new()
             .name("redo".to_owned())
-            .spawn(move || of_thread.follow(&root, memory, &progress))
+            .spawn(move || of_thread.follow(&root, (memory, &budget), &progress))
             .map_err(|e| Error::new(Code::Internal, "can't start a thread").cause(e))?;
         Ok(Live { shared, thread: Some(thread) })
     }
@@ -188,6 +199,7 @@ impl Arriving {
         // Holes may be longer than any tablespace.
         let end = end.min(first + PAGES_MAX).min(u64::from(u32::MAX));
         let mut worker = lock(&self.hands).pop().unwrap_or_default();
+        let view = chunk.view();
         let (mut number, mut amended) = (first, Vec::new());
         while number < end {
             let (stretch, slot) = Stretch::of(space.id, PageNo(number as u32));
@@ -197,7 +209,7 @@ impl Arriving {
                 (*base, store),
                 space,
                 (stretch, slot..slot + count),
-                chunk,
+                &view,
                 &mut amended,
             );
             number += count as u64;
@@ -213,7 +225,7 @@ impl Arriving {
         (base, store): (Lsn, &Mutex<Store>),
         space: ArrivingSpace,
         (stretch, slots): (Stretch, Range<usize>),
-        chunk: &Chunk,
+        chunk: &View<'_>,
         amended: &mut Vec<(u64, Vec<u8>)>,
     ) {
         let page_len = space.layout.physical();
@@ -229,7 +241,8 @@ impl Arriving {
             if (lsn <= base && !wanted) || !worker.read(space, number, chunk, at) {
                 continue;
             }
-            let brought = if wanted { worker.page(space, number, slot, lsn) } else { None };
+            let has_room = amended.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < AMENDED_MAX;
+            let brought = if wanted && has_room { worker.page(space, number, slot, lsn) } else { None };
             if let Some((to, records, image)) = brought {
                 self.applied.fetch_add(records, Ordering::Relaxed);
                 self.pages.fetch_add(1, Ordering::Relaxed);
@@ -249,7 +262,7 @@ impl Arriving {
     }
 
     /// Reads the redo as it comes.
-    fn follow(&self, root: &Path, memory: u64, progress: &Progress) -> Result<Option<Found>> {
+    fn follow(&self, root: &Path, memory: (u64, &Budget), progress: &Progress) -> Result<Option<Found>> {
         let path: PathBuf = root.join(LOGFILE);
         let followed = self.follow_log(&path, root, memory, progress);
         followed.map_err(|e| {
@@ -264,15 +277,15 @@ impl Arriving {
         &self,
         path: &Path,
         root: &Path,
-        memory: u64,
+        (memory, budget): (u64, &Budget),
         progress: &Progress,
     ) -> Result<Option<Found>> {
         let Some(log) = Log::follow(path, self.supply.clone())? else { return Ok(None) };
         let store = Mutex::new(Store::new(log.start(), store_memory(memory), root));
         let (_, store) = self.store.get_or_init(|| (log.start(), store));
-        let mut gathered = Gathered::from(log.checkpoint());
-        let (mut pieces, mut piece) = (Pieces::of(&log), Piece::default());
-        let mut sheaf = Sheaf::new(log.checkpoint(), None, lock(store).catalog().clone());
+        let mut gathered = Gathered::from(log.checkpoint(), budget);
+        let (mut pieces, mut piece) = (Pieces::of(&log, budget), Piece::default());
+        let mut sheaf = Sheaf::new(log.checkpoint(), None, lock(store).catalog().clone(), budget);
         let mut scanned = log.checkpoint();
         while pieces.next(&mut piece)? {
             sheaf.fill(&piece)?;
@@ -300,7 +313,7 @@ impl Worker {
     }
 
     /// Reads a page out of its chunk; false if it is not sound.
-    fn read(&mut self, space: ArrivingSpace, page: PageNo, chunk: &Chunk, at: u64) -> bool {
+    fn read(&mut self, space: ArrivingSpace, page: PageNo, chunk: &View<'_>, at: u64) -> bool {
         self.image.resize(space.layout.physical(), 0);
         let expected = Expected { space: space.id, page };
         chunk.copy(at, &mut self.image)

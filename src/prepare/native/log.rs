@@ -138,6 +138,7 @@ pub(super) fn take(scanner: &mut Scanner, block: &[u8; BLOCK_LEN]) -> Result<boo
 pub(super) fn scan_error(e: ScanError) -> Error {
     match e {
         ScanError::Encrypted { .. } => encrypted("the redo of the backup"),
+        ScanError::TooLarge(over) => over.into(),
         e => corrupt(e),
     }
 }

@@ -40,6 +40,15 @@ pub(super) struct Batch {
     pub(super) more: bool,
 }
 
+impl Batch {
+    /// Gives back what it took for records of more than `len` bytes.
+    pub(super) fn shrink(&mut self, len: usize) {
+        if self.bytes.capacity() > 2 * len {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
 impl Merge {
     pub(super) fn new(
         base: Lsn,

@@ -57,6 +57,7 @@
 mod apply;
 mod catalog;
 mod dynamic;
+mod ends;
 mod finish;
 mod gather;
 mod hand;
@@ -98,6 +99,9 @@ pub enum Writes {
     InPlace,
 }
 
+/// What is charged for redo that is understood: groups (mini-transactions) without end, or of very many records.
+const GROUPS: &str = "a mini-transaction in the redo";
+
 /// Applies the redo in `place` to the pages of `datadir`. What is returned makes the copy startable, once everything
 /// that was written is durable.
 ///
@@ -123,7 +127,8 @@ pub fn apply(
     let mut notes = replay::apply(datadir, &gathered.events)?;
     let removed = replay::removed(&gathered.events);
     let spaces = Spaces::find(datadir, removed)?;
-    let job = apply::Job { spaces: &spaces, end: gathered.end, root: datadir.root, writes };
+    let ends = ends::Ends::new(extended(&gathered.events));
+    let job = apply::Job { spaces: &spaces, ends: &ends, end: gathered.end, root: datadir.root, writes };
     let outcome = apply::apply(&job, store.into_merge().map_err(spill_error)?, means)?;
     notes.push(format!(
         "{} of {} records applied to {} pages; {} pages had theirs already",
@@ -137,7 +142,7 @@ pub fn apply(
         steps.push(("redo read", gathered.time));
     }
     steps.push(("pages", outcome.time));
-    spaces.lengthen(&extended(&gathered.events))?;
+    spaces.lengthen(ends.extended())?;
     notes.extend(undecided(datadir, undecided::count(&spaces)?)?);
     let finish = Finish {
         place: place.clone(),

@@ -6,12 +6,14 @@
 
 use super::corrupt;
 use super::log::{Log, read_up_to};
-use crate::base::{Code, Error, Lsn, PageBuffer, Result};
+use crate::base::{Budget, Charge, Code, Error, Lsn, PageBuffer, Result};
 use crate::innodb::redo::{BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, GROUP_MAX};
 
 /// Bytes read at a time; a piece has about so many.
 const PIECE_LEN: usize = 1 << 20;
 const MEMORY_PAGE: usize = 4096;
+/// Bytes of a piece that are not charged.
+const FREE: usize = 4 << 20;
 /// No group is so long that it would need more.
 const PIECE_MAX: usize = GROUP_MAX + GROUP_MAX / 16;
 
@@ -23,6 +25,8 @@ pub(super) struct Piece {
     bytes: PageBuffer,
     /// Where the blocks begin in `bytes`.
     begin: usize,
+    /// What it takes beyond [`FREE`].
+    charge: Option<Charge>,
     /// LSN of the first block.
     pub(super) start: Lsn,
     /// Where the next piece's first group starts, in the last block; `None`: the log ends with this piece.
@@ -38,6 +42,9 @@ impl Piece {
 /// Reads a log in pieces.
 pub(super) struct Pieces<'a> {
     log: &'a Log,
+    budget: Budget,
+    /// For `rest`.
+    charge: Charge,
     /// Bytes read at a time.
     piece_len: usize,
     /// The file to read from, by its place in the log.
@@ -52,9 +59,11 @@ pub(super) struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     /// From the checkpoint on.
-    pub(super) fn of(log: &'a Log) -> Pieces<'a> {
+    pub(super) fn of(log: &'a Log, budget: &Budget) -> Pieces<'a> {
         Pieces {
             log,
+            budget: budget.clone(),
+            charge: budget.charged(super::GROUPS),
             piece_len: PIECE_LEN,
             file: 0,
             read: log.start(),
@@ -78,8 +87,16 @@ impl<'a> Pieces<'a> {
         self.number += 1;
         piece.next = None;
         let mut looked_at = piece.begin;
+        if piece.charge.take().is_some() {
+            piece.bytes = PageBuffer::from(&piece.bytes[..]);
+        }
         while len <= PIECE_MAX {
-            piece.bytes.resize(len + self.piece_len.max(len));
+            let longer = len + self.piece_len.max(len);
+            if longer > FREE {
+                let charge = piece.charge.get_or_insert_with(|| self.budget.charged(super::GROUPS));
+                charge.set((longer - FREE) as u64)?;
+            }
+            piece.bytes.resize(longer);
             let filled = self.read(&mut piece.bytes[len..])?;
             len += filled;
             piece.bytes.resize(len);
@@ -88,6 +105,8 @@ impl<'a> Pieces<'a> {
             }
             match cut(&piece.bytes[piece.begin..], looked_at - piece.begin, piece.start) {
                 Cut::At(block, next) => {
+                    let rest = piece.bytes.len() - piece.begin - block;
+                    self.charge.set(rest.saturating_sub(FREE) as u64)?;
                     self.rest.clear();
                     self.rest.extend_from_slice(&piece.bytes[piece.begin + block..]);
                     piece.bytes.resize(piece.begin + block + BLOCK_LEN);

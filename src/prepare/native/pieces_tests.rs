@@ -17,6 +17,10 @@ use crate::stream::metadata::LOGFILE;
 const END: u8 = 31;
 const DUMMY: u8 = 32;
 
+fn budget() -> Budget {
+    Budget::new(64 << 20)
+}
+
 /// Descriptions of indexes: of two, and of any in REDUNDANT format.
 const INDEXES: [&[u8]; 3] = [&[1, 1, 0, 2, 0, 2, 0x80, 4, 0, 0], &[1, 1, 0, 1, 0, 1, 0x80, 4], &[1, 0]];
 
@@ -68,9 +72,9 @@ fn at_once(blocks: &[[u8; BLOCK_LEN]], checkpoint: Lsn) -> Said {
 
 fn in_pieces(root: &Path, piece_len: usize, checkpoint: Lsn) -> (Said, u64) {
     let log = Log::open(&Place::Logfile(root.join(LOGFILE))).unwrap();
-    let mut pieces = Pieces { piece_len, ..Pieces::of(&log) };
+    let mut pieces = Pieces { piece_len, ..Pieces::of(&log, &budget()) };
     let catalog = Arc::new(Catalog::default());
-    let (mut piece, mut sheaf) = (Piece::default(), Sheaf::new(checkpoint, None, catalog.clone()));
+    let (mut piece, mut sheaf) = (Piece::default(), Sheaf::new(checkpoint, None, catalog.clone(), &budget()));
     let (mut records, mut reached, mut number) = (Vec::new(), checkpoint, 0);
     while pieces.next(&mut piece).unwrap() {
         assert_eq!(piece.number, number);
@@ -127,8 +131,11 @@ fn a_log_has_many_pieces_and_its_runs_reach_the_store() {
     assert!(pieces > 10, "{pieces}");
     let mut store = Store::new(START, 1 << 20, dir.path());
     let log = Log::open(&Place::Logfile(dir.path().join(LOGFILE))).unwrap();
-    let (mut all, mut piece, mut sheaf) =
-        (Pieces::of(&log), Piece::default(), Sheaf::new(checkpoint, None, store.catalog().clone()));
+    let (mut all, mut piece, mut sheaf) = (
+        Pieces::of(&log, &budget()),
+        Piece::default(),
+        Sheaf::new(checkpoint, None, store.catalog().clone(), &budget()),
+    );
     assert!(all.next(&mut piece).unwrap());
     sheaf.fill(&piece).unwrap();
     assert_eq!((sheaf.put(&mut store).unwrap(), sheaf.records), (0, (0..3000u64).map(|n| n % 7).sum()));

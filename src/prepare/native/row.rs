@@ -57,7 +57,7 @@ impl Piece {
 
 impl Arena {
     fn take(&mut self, class: usize) -> io::Result<Piece> {
-        if let Some(piece) = self.free[class].pop() {
+        if let Some(piece) = self.free[class].pop().or_else(|| self.split(class)) {
             return Ok(piece);
         }
         let len = PIECE_MIN << class;
@@ -74,6 +74,17 @@ impl Arena {
         let at = u32::try_from(self.taken / PIECE_MIN).map_err(|_| io::ErrorKind::OutOfMemory)?;
         self.taken += len;
         Ok(Piece { at, class: class as u8 })
+    }
+
+    /// A piece cut from a longer one that was given back.
+    fn split(&mut self, class: usize) -> Option<Piece> {
+        let longer = (class + 1..CLASSES).find(|longer| !self.free[*longer].is_empty())?;
+        let piece = self.free[longer].pop()?;
+        for half in (class..longer).rev() {
+            let at = piece.at + (1 << half);
+            self.free[half].push(Piece { at, class: half as u8 });
+        }
+        Some(Piece { class: class as u8, ..piece })
     }
 
     /// Forgets all rows, whose memory is used again.

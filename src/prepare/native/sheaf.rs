@@ -10,13 +10,15 @@ use super::log::{scan_error, take};
 use super::pieces::Piece;
 use super::records::Run;
 use super::store::Store;
-use crate::base::{Lsn, PageNo, Result, SpaceId};
+use crate::base::{Budget, Charge, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{
-    Body, FileEvent, Group, IndexNumbers, Kind, RawRecord, ScanError, Scanner, file_events, lean,
+    Body, FileChange, FileEvent, Group, IndexNumbers, Kind, RawRecord, ScanError, Scanner, file_events, lean,
 };
 
 /// Blocks that are taken in before what they say is asked for.
 const BLOCKS_FED: usize = 64;
+/// Bytes that what a piece says may take: those of a piece of usual length do.
+const FREE: usize = 6 << 20;
 
 /// Whole groups, understood. Its memory is used for one piece after the other.
 pub(super) struct Sheaf {
@@ -34,6 +36,8 @@ pub(super) struct Sheaf {
     last_end: u64,
     pub(super) events: Vec<FileEvent>,
     pub(super) dynamic: Dynamic,
+    /// What it takes beyond [`FREE`].
+    charge: Charge,
     /// Number of records for pages.
     pub(super) records: u64,
     /// The end of the last group that was taken in, if there is one.
@@ -90,8 +94,14 @@ impl Described {
 
 impl Sheaf {
     /// Of a log with this checkpoint.
-    pub(super) fn new(checkpoint: Lsn, promised: Option<Lsn>, catalog: Arc<Catalog>) -> Sheaf {
+    pub(super) fn new(
+        checkpoint: Lsn,
+        promised: Option<Lsn>,
+        catalog: Arc<Catalog>,
+        budget: &Budget,
+    ) -> Sheaf {
         Sheaf {
+            charge: budget.charged(super::GROUPS),
             scanner: Scanner::new(checkpoint),
             checkpoint,
             promised,
@@ -112,8 +122,13 @@ impl Sheaf {
 
     /// Understands a piece.
     pub(super) fn fill(&mut self, piece: &Piece) -> Result<()> {
-        self.clear();
         let mut scanner = std::mem::replace(&mut self.scanner, Scanner::new(self.checkpoint));
+        if self.charge.bytes() > 0 {
+            // What an unusual piece took is given back.
+            scanner = Scanner::new(self.checkpoint);
+            (self.bytes, self.runs, self.events) = Default::default();
+        }
+        self.clear();
         scanner.restart(piece.start);
         let filled = self.fill_from(&mut scanner, piece);
         self.scanner = scanner;
@@ -137,6 +152,7 @@ impl Sheaf {
                 }
                 self.group(&group);
             }
+            self.charge(scanner)?;
             if !fed? {
                 self.over = true;
                 break;
@@ -150,6 +166,14 @@ impl Sheaf {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What is unusual is charged: very many small records, or a group that does not end.
+    fn charge(&mut self, scanner: &Scanner) -> Result<()> {
+        let events: usize = self.events.iter().map(FileEvent::memory).sum();
+        let taken = scanner.memory() + self.bytes.capacity() + self.runs.capacity() * size_of::<Bound>();
+        let taken = taken + events + self.dynamic.memory();
+        Ok(self.charge.set(taken.saturating_sub(FREE) as u64)?)
     }
 
     fn clear(&mut self) {
@@ -205,7 +229,9 @@ impl Sheaf {
 
     /// What does not belong to a page.
     fn beside(&mut self, group: &Group<'_>) {
-        self.events.extend(file_events(group));
+        // Index builds say nothing of files.
+        let is_of_file = |event: &FileEvent| !matches!(event.what, FileChange::IndexLoad { .. });
+        self.events.extend(file_events(group).filter(is_of_file));
         if !group.outline().any(|(kind, ..)| kind == Kind::TableDynamicMeta) {
             return;
         }

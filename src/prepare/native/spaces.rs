@@ -6,6 +6,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
 use super::corrupt;
 use super::log::read_up_to;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
@@ -180,6 +183,28 @@ impl OpenSpace {
             done += len;
         }
         Ok(())
+    }
+
+    /// The first page from `page` on that is not in a hole; behind the last if there is none.
+    pub(super) fn next_data(&self, page: PageNo) -> Result<PageNo> {
+        let end = PageNo(self.pages());
+        if page >= end {
+            return Ok(end);
+        }
+        let (file, at, _) = self.place(page, 0);
+        match rustix::fs::seek(&file.file, SeekFrom::Data(at)) {
+            Ok(found) => {
+                let skipped = found.saturating_sub(at) / self.layout.physical() as u64;
+                Ok(PageNo(page.0.saturating_add(u32::try_from(skipped).unwrap_or(u32::MAX)).min(end.0)))
+            }
+            // There is only a hole up to the end of the file.
+            Err(Errno::NXIO) => {
+                let next = self.files.iter().map(|file| file.first).find(|first| *first > u64::from(page.0));
+                Ok(PageNo(next.and_then(|first| u32::try_from(first).ok()).unwrap_or(end.0)))
+            }
+            // A file system that knows of no holes.
+            Err(_) => Ok(page),
+        }
     }
 
     /// Makes durable what was written.

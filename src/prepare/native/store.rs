@@ -23,16 +23,22 @@ use super::spill::{Filter, Spill};
 use super::table::{Landed, Pending, Table};
 use crate::base::{Lsn, PageNo, SpaceId};
 
-/// Bytes that a stretch takes beside its records: its place in the table.
-const STRETCH_COST: u64 = 160;
+/// Bytes that a stretch takes beside its records: its place in the table, some of which is free, the list of its pieces, and its
+/// place in the order of the files.
+const STRETCH_COST: u64 = 288;
 /// The same for the LSNs of its pages.
 const LANDED_COST: u64 = 8 * STRETCH_PAGES as u64 + 16;
 /// LSNs of pages take so much of the memory at most.
 const LANDED_SHARE: u64 = 8;
 /// Dropping must free so much of the memory, or it is done again too soon.
 const WORTH_SHARE: u64 = 4;
-/// No stretch has more in memory: positions in it are kept in 32 bits.
-const STRETCH_MAX: usize = 1 << 30;
+/// No stretch has more in memory than this, or than this share of it, but for the last piece of the log: a stretch is put
+/// together and looked through as a whole.
+const STRETCH_MAX: u64 = 8 << 20;
+const STRETCH_SHARE: u64 = 32;
+const STRETCH_MIN: u64 = 64 << 10;
+/// What a stretch may have when its pages land while all threads do so; the rest is for the end.
+const PENDING_MAX: usize = 512 << 10;
 
 /// Tells the LSN of a page that is in its file, if that is known.
 pub(super) type Ask = Box<dyn FnMut(SpaceId, PageNo) -> Option<Lsn> + Send>;
@@ -47,11 +53,13 @@ pub(super) struct Store {
     used: u64,
     landed_used: u64,
     ask: Option<Ask>,
-    /// A stretch has become too long.
-    full: bool,
+    /// Stretches that have become too long.
+    long: Vec<Stretch>,
     spill: Option<Spill>,
     spilled: Filter,
     spill_dir: PathBuf,
+    /// How long a row may become.
+    row_max: usize,
 }
 
 impl Store {
@@ -66,10 +74,11 @@ impl Store {
             used: 0,
             landed_used: 0,
             ask: None,
-            full: false,
+            long: Vec::new(),
             spill: None,
             spilled: Filter::default(),
             spill_dir: dir.to_owned(),
+            row_max: (memory / STRETCH_SHARE).clamp(STRETCH_MIN, STRETCH_MAX) as usize,
         }
     }
 
@@ -101,8 +110,11 @@ impl Store {
         }
         let has = pending.landed.as_mut().is_some_and(|landed| landed.has(slot, run.start_lsn));
         if !has {
+            let (before, max) = (pending.row.len(), self.row_max);
             self.used += pending.push(slot, run, arena)? as u64;
-            self.full |= pending.row.len() > STRETCH_MAX;
+            if before <= max && pending.row.len() > max {
+                self.long.push(stretch);
+            }
         }
         self.used += (self.table.len() - before) as u64 * STRETCH_COST;
         Ok(!has)
@@ -110,16 +122,16 @@ impl Store {
 
     /// The groups of records that were added are whole.
     pub(super) fn end_groups(&mut self) -> io::Result<()> {
-        if self.used <= self.memory && !self.full {
+        self.spill_long()?;
+        if self.used <= self.memory {
             return Ok(());
         }
-        if !self.full && self.landed_used > 0 && self.ask.is_none() {
+        if self.landed_used > 0 && self.ask.is_none() {
             self.drop_applied()?;
             if self.used <= self.memory - self.memory / WORTH_SHARE {
                 return Ok(());
             }
         }
-        self.full = false;
         self.spill()
     }
 
@@ -142,7 +154,9 @@ impl Store {
     pub(super) fn pending(&self, stretch: Stretch, into: &mut Vec<u8>) -> bool {
         into.clear();
         match self.table.get(stretch) {
-            Some(pending) if !pending.row.is_empty() && !self.spilled.may_have(stretch) => {
+            Some(pending)
+                if (1..=PENDING_MAX).contains(&pending.row.len()) && !self.spilled.may_have(stretch) =>
+            {
                 pending.row.parts(&self.table.arena).for_each(|part| into.extend_from_slice(part));
                 true
             }
@@ -202,11 +216,25 @@ impl Store {
         Ok(())
     }
 
+    /// Takes the stretches that are too long out of memory, each as a run of its own.
+    fn spill_long(&mut self) -> io::Result<()> {
+        for stretch in std::mem::take(&mut self.long) {
+            let (pending, arena) = self.table.entry(stretch, self.base);
+            let row = std::mem::take(&mut pending.row);
+            pending.last = self.base;
+            self.used = self.used.saturating_sub(row.cost() as u64);
+            let spill = opened(&mut self.spill, &self.spill_dir)?;
+            spill.begin_run();
+            spill.put(stretch, &row, arena)?;
+            spill.end_run()?;
+            self.spilled.add(stretch);
+            arena.recycle(row);
+        }
+        Ok(())
+    }
+
     fn spill(&mut self) -> io::Result<()> {
-        let spill = match &mut self.spill {
-            Some(spill) => spill,
-            none => none.insert(Spill::create(&self.spill_dir)?),
-        };
+        let spill = opened(&mut self.spill, &self.spill_dir)?;
         spill.begin_run();
         for pending in self.table.take() {
             if !pending.row.is_empty() {
@@ -222,6 +250,14 @@ impl Store {
         self.used = self.table.len() as u64 * STRETCH_COST + self.landed_used;
         Ok(())
     }
+}
+
+/// The file, made if there is none.
+fn opened<'a>(spill: &'a mut Option<Spill>, dir: &Path) -> io::Result<&'a mut Spill> {
+    Ok(match spill {
+        Some(spill) => spill,
+        none => none.insert(Spill::create(dir)?),
+    })
 }
 
 #[cfg(test)]

@@ -26,10 +26,16 @@ pub(super) fn count(spaces: &Spaces) -> Result<usize> {
     for (id, space) in spaces.undo() {
         let open = space.open(id)?;
         let mut page = vec![0; open.layout.physical()];
-        for number in 0..open.pages() {
+        let mut number = 0;
+        while number < open.pages() {
             if open.read(PageNo(number), &mut page)? == page.len() {
                 found.extend(prepared(&page));
             }
+            number = match page.iter().all(|byte| *byte == 0) {
+                false => number + 1,
+                // A hole may be longer than anything that is worth reading.
+                true => open.next_data(PageNo(number + 1))?.0,
+            };
         }
     }
     Ok(found.len())

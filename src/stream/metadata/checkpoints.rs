@@ -67,7 +67,7 @@ impl Checkpoints {
         let pairs = KeyValues::parse(CHECKPOINTS, content)?;
         let named = pairs.need("backup_type")?;
         let Some(backup_type) = BackupType::ALL.into_iter().find(|t| t.as_str() == named) else {
-            let what = format!("unknown backup_type '{}'", named.escape_debug());
+            let what = format!("unknown backup_type '{}'", super::excerpt(named));
             return Err(MetadataError::new(CHECKPOINTS, what));
         };
         let last_lsn = Lsn(pairs.number("last_lsn")?);

@@ -9,7 +9,8 @@ use super::{MetadataError, text};
 
 /// Name of the member.
 pub const BACKUP_CNF: &str = "backup-my.cnf";
-/// Most options that are taken.
+/// Largest member that is taken, and most options of it.
+const LEN_MAX: usize = 256 << 10;
 const OPTIONS_MAX: usize = 10_000;
 
 /// The options of the group `[mysqld]`, in order.
@@ -63,9 +64,12 @@ impl BackupCnf {
     /// Reads the content of the member; other groups are left out. An option that comes again replaces the earlier one,
     /// as in the server.
     pub fn parse(content: &[u8]) -> Result<Self, MetadataError> {
-        let error = |line: &str, what: &str| {
-            Err(MetadataError::new(BACKUP_CNF, format!("{what} in '{}'", line.escape_debug())))
-        };
+        let error =
+            |line: &str, what: &str| Err(MetadataError::quoting(BACKUP_CNF, format!("{what} in"), line));
+        if content.len() > LEN_MAX {
+            let what = format!("{} bytes long, more than {LEN_MAX}", content.len());
+            return Err(MetadataError::new(BACKUP_CNF, what));
+        }
         let mut cnf = BackupCnf::new();
         let mut ours = false;
         for line in text(BACKUP_CNF, content)?.lines().map(str::trim) {

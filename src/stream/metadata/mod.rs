@@ -22,7 +22,9 @@ use crate::base::{self, Code};
 /// Redo: the header blocks of a redo file, then log blocks from the one that holds the checkpoint on.
 pub const LOGFILE: &str = "xtrabackup_logfile";
 /// Largest metadata member that is taken. A list of tablespaces, or a GTID set, may have megabytes.
-pub const METADATA_MAX: usize = 64 << 20;
+pub const METADATA_MAX: usize = 16 << 20;
+/// How many characters of a text that is not understood are shown.
+const SHOWN_MAX: usize = 100;
 
 /// Why a metadata member was not understood.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -37,6 +39,11 @@ pub struct MetadataError {
 impl MetadataError {
     fn new(member: &'static str, what: impl Into<String>) -> Self {
         MetadataError { member, what: what.into() }
+    }
+
+    /// `why` something is not understood, and the start of it.
+    fn quoting(member: &'static str, why: impl std::fmt::Display, text: &str) -> Self {
+        MetadataError::new(member, format!("{why} '{}'", excerpt(text)))
     }
 }
 
@@ -72,17 +79,14 @@ impl<'a> KeyValues<'a> {
         let mut pairs: Vec<(&str, &str)> = Vec::new();
         for line in text(member, content)?.lines().filter(|line| !line.trim().is_empty()) {
             let Some((key, value)) = line.split_once('=') else {
-                return Err(MetadataError::new(
-                    member,
-                    format!("no key and value in '{}'", line.escape_debug()),
-                ));
+                return Err(MetadataError::quoting(member, "no key and value in", line));
             };
             let key = key.trim();
             if pairs.len() == Self::KEYS_MAX {
                 return Err(MetadataError::new(member, format!("more than {} keys", Self::KEYS_MAX)));
             }
             if pairs.iter().any(|(other, _)| *other == key) {
-                return Err(MetadataError::new(member, format!("'{}' comes twice", key.escape_debug())));
+                return Err(MetadataError::new(member, format!("'{}' comes twice", excerpt(key))));
             }
             pairs.push((key, value.trim()));
         }
@@ -102,10 +106,17 @@ impl<'a> KeyValues<'a> {
 
     fn number(&self, key: &str) -> Result<u64, MetadataError> {
         let value = self.need(key)?;
-        value.parse().map_err(|_| {
-            MetadataError::new(self.member, format!("'{key}' is no number: '{}'", value.escape_debug()))
-        })
+        value
+            .parse()
+            .map_err(|_| MetadataError::quoting(self.member, format!("'{key}' is no number:"), value))
     }
+}
+
+/// The start of a text as it can be shown: it may be as long as its member.
+fn excerpt(text: &str) -> String {
+    let end = text.char_indices().nth(SHOWN_MAX).map_or(text.len(), |(at, _)| at);
+    let more = if end < text.len() { "…" } else { "" };
+    format!("{}{more}", text[..end].escape_debug())
 }
 
 /// Text for one line: control characters, line breaks among them, become spaces.

@@ -53,9 +53,8 @@ impl SlaveInfo {
     pub fn parse(content: &[u8]) -> Result<Self, MetadataError> {
         let mut info = SlaveInfo::default();
         for line in text(SLAVE_INFO, content)?.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            info.take(line).ok_or_else(|| {
-                MetadataError::new(SLAVE_INFO, format!("statement not understood: '{}'", line.escape_debug()))
-            })?;
+            info.take(line)
+                .ok_or_else(|| MetadataError::quoting(SLAVE_INFO, "statement not understood:", line))?;
         }
         Ok(info)
     }

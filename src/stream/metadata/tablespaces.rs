@@ -11,6 +11,8 @@ use super::{MetadataError, text};
 
 /// Name of the member.
 pub const TABLESPACES: &str = "xtrabackup_tablespaces";
+/// Longest path in bytes, with the NUL that it ends with in C (`PATH_MAX` of Linux; servers take 512 of their own).
+const PATH_MAX: usize = 4095;
 /// The version written here; older ones are read as well.
 const VERSION: u32 = 2;
 
@@ -95,7 +97,7 @@ impl Tablespaces {
     pub fn parse(content: &[u8]) -> Result<Self, MetadataError> {
         let error = |what: String| MetadataError::new(TABLESPACES, what);
         let json: Json<'_> = serde_json::from_str(text(TABLESPACES, content)?)
-            .map_err(|e| error(e.to_string().escape_debug().to_string()))?;
+            .map_err(|e| error(super::excerpt(&e.to_string())))?;
         if !(1..=VERSION).contains(&json.version) {
             return Err(error(format!("has version {}, only {VERSION} is known", json.version)));
         }
@@ -103,7 +105,10 @@ impl Tablespaces {
         let mut members = std::collections::BTreeSet::new();
         for tablespace in &external {
             let ExternalTablespace { file_name, tablespace_name, .. } = tablespace;
-            let name = file_name.escape_debug();
+            let name = super::excerpt(file_name);
+            if file_name.len() > PATH_MAX {
+                return Err(error(format!("'{name}' is longer than a path can be")));
+            }
             if !file_name.starts_with('/') || file_name.contains(char::is_control) {
                 return Err(error(format!("'{name}' is no absolute path")));
             }
