@@ -188,9 +188,11 @@ fn a_full_disk_leaves_nothing() {
     stream.add("db/large.ibd", &noise(12 * BLOCK, 7));
     let stream = stream.finish();
 
-    // The file size limit ends a write as a full disk does, and is there for everyone. 12,000 blocks of 512 or 1024 bytes.
+    // A limit on the size of files is no full disk. 12,000 blocks of 512 or 1024 bytes.
     let target = dir.path().join("t");
-    on_bytes(limited("ulimit -f 12000", &target), &stream.bytes).failed("disk-full").says("large.ibd");
+    on_bytes(limited("ulimit -f 12000", &target), &stream.bytes)
+        .failed("target-io")
+        .says("large.ibd would be larger than a file may be");
     assert!(names(dir.path()).is_empty());
 
     let small = dir.path().join("small");
