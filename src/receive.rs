@@ -294,6 +294,7 @@ impl<'a> Receiver<'a> {
     /// Files that lay outside the source's datadir are placed by the mappings, or refused before any data lands.
     fn place_external(&mut self) -> Result<()> {
         let (Some(target), Some(root)) = (&self.target, &self.root) else { return Ok(()) };
+        let mut taken: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
         for external in self.book.tablespaces()?.external {
             let path = Path::new(&external.file_name);
             let member = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
@@ -307,6 +308,9 @@ impl<'a> Receiver<'a> {
                 outside::Destination::Inside(name) => root.join(name.as_str()),
                 outside::Destination::Outside(dir, rest) => self.outside.stage(&dir, &rest)?,
             };
+            if let Some(other) = taken.insert(place.clone(), path.to_owned()) {
+                return Err(outside::same_place(&other, path));
+            }
             if self.landing.has_begun(&member) && place != root.join(member.as_str()) {
                 let message = format!("the stream lists {} only after its data", path.display());
                 return Err(Error::new(Code::Unmapped, message)

@@ -3,6 +3,7 @@
 
 pub mod budget;
 pub mod buffer;
+pub mod confined;
 pub mod error;
 pub mod format;
 pub mod gtid;
@@ -12,6 +13,7 @@ pub mod stop;
 
 pub use budget::{Budget, Charge, OverBudget};
 pub use buffer::PageBuffer;
+pub use confined::Confined;
 pub use error::{Code, Error, Result};
 pub use ids::{Lsn, PageNo, SpaceId};
 pub use stop::Stop;

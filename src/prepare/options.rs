@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::Datadir;
+use crate::base::confined::lexical;
 use crate::base::{Code, Error, Result};
 use crate::stream::MemberName;
 
@@ -163,7 +164,7 @@ fn system_tablespace(datadir: &Datadir<'_>, spec: &str) -> Result<(PathBuf, Stri
     for entry in spec.split(';').map(str::trim).filter(|e| !e.is_empty()) {
         let (name, size) = entry.split_once(':').ok_or_else(|| refused(NAME, spec))?;
         let sizes_ok = size.bytes().all(|b| b.is_ascii_alphanumeric() || b == b':');
-        let on_source = home.join(name.trim_start_matches("./"));
+        let on_source = lexical(&home.join(name.trim_start_matches("./")));
         let now = datadir.external.iter().find(|(there, _)| *there == on_source).map(|(_, now)| now.clone());
         let path = match now {
             Some(path) => {
@@ -203,8 +204,8 @@ fn inside(on_source: &Path) -> Option<PathBuf> {
 
 /// The folder of the undo tablespaces, where that is not the datadir itself.
 fn undo_directory(datadir: &Datadir<'_>) -> Option<PathBuf> {
-    let on_source = Path::new(datadir.cnf.get("innodb_undo_directory")?);
-    let found = datadir.external.iter().find(|(there, _)| there.parent() == Some(on_source));
+    let on_source = &lexical(Path::new(datadir.cnf.get("innodb_undo_directory")?));
+    let found = datadir.external.iter().find(|(there, _)| there.parent() == Some(&**on_source));
     if let Some((_, now)) = found {
         return now.parent().map(Path::to_owned);
     }

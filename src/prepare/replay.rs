@@ -15,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::Datadir;
+use crate::base::confined::lexical;
 use crate::base::{Budget, Charge, Code, Error, Lsn, Result, SpaceId};
 use crate::innodb::page::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, SpaceFlags, build_page0};
 use crate::innodb::redo::{BLOCK_LEN, FileChange, FileEvent, ScanError, Scanner, file_events};
@@ -211,7 +212,7 @@ fn place(datadir: &Datadir<'_>, path: &[u8]) -> Result<PathBuf> {
         let name = MemberName::parse(text.strip_prefix("./").unwrap_or(text)).map_err(|_| strange(path))?;
         return Ok(datadir.root.join(name.as_str()));
     }
-    let there = Path::new(text);
+    let there = &lexical(Path::new(text));
     // A file that is known, or one in a folder of which a file is known.
     let same = datadir.external.iter().find(|(from, _)| from == there).map(|(_, now)| now.clone());
     let beside = || {

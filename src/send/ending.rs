@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::base::confined::lexical;
 use crate::base::gtid::GtidSet;
 use crate::base::{Code, Error, Result};
 use crate::source::binlog::GtidScanner;
@@ -61,7 +62,8 @@ impl Backup<'_> {
         let mut external = Vec::new();
         for file in &self.inventory.external {
             let kind = if file.kind == "undo" { TablespaceType::Undo } else { TablespaceType::Tables };
-            let path = file.path.to_string_lossy();
+            // A server reports paths as they were given to it; receivers let none in that leads upwards.
+            let path = lexical(&file.path).to_string_lossy().into_owned();
             external.push(ExternalTablespace::new(path, &file.tablespace, kind, member_name(&file.member)?));
         }
         self.outbox.send_bytes(TABLESPACES, Tablespaces { external }.render().as_bytes())

@@ -13,7 +13,7 @@ use super::inside::{self, rename_new};
 use super::owner::{DIR_MODE, Owner};
 use super::staging::sync_dir;
 use super::sync::sync_tree;
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Confined, Error, Result};
 use crate::stream::MemberName;
 
 /// The files inside the hidden folder; InnoDB does not scan a directory whose name begins with a dot.
@@ -56,14 +56,15 @@ pub enum Destination {
     /// Relative to the datadir.
     Inside(MemberName),
     /// Below a folder elsewhere: that folder, and the rest of the path.
-    Outside(PathBuf, PathBuf),
+    Outside(PathBuf, Confined),
 }
 
 /// Applies the mapping with the longest OLD that holds `path`, the file of `member`. Servers open a `general` tablespace
 /// in the datadir itself or outside, but not in a folder below it (`Datafile::validate_to_dd`, error MY-012213).
 ///
 /// # Errors
-/// [`Code::Unmapped`] where there is none, [`Code::Usage`] for a place that can't be.
+/// [`Code::Unmapped`] where there is none, [`Code::Usage`] for a place that can't be, [`Code::StreamRefused`] for a path that
+/// leads upwards.
 pub fn destination(
     path: &Path,
     member: &MemberName,
@@ -71,6 +72,11 @@ pub fn destination(
     mappings: &[Mapping],
     target: &Path,
 ) -> Result<Destination> {
+    if !path.is_absolute() || path.components().any(|c| c == Component::ParentDir) {
+        let shown = path.to_string_lossy();
+        let message = format!("the stream names a file '{}', which is not let in", shown.escape_debug());
+        return Err(Error::new(Code::StreamRefused, message));
+    }
     let fitting = mappings.iter().filter(|m| path.starts_with(&m.old));
     let Some(mapping) = fitting.max_by_key(|m| m.old.components().count()) else {
         let dir = folder_of(path, member).display();
@@ -107,10 +113,20 @@ pub fn destination(
         return Ok(Destination::Inside(name));
     }
     match (rest.as_os_str().is_empty(), new.parent(), new.file_name()) {
-        (false, ..) => Ok(Destination::Outside(new.to_owned(), rest.to_owned())),
-        (true, Some(parent), Some(name)) => Ok(Destination::Outside(parent.to_owned(), name.into())),
-        _ => Err(unusable("that is no place for a file")),
+        (false, ..) => Confined::parse(rest).map(|rest| Destination::Outside(new.to_owned(), rest)),
+        (true, Some(parent), Some(name)) => {
+            Confined::parse(name).map(|name| Destination::Outside(parent.to_owned(), name))
+        }
+        _ => return Err(unusable("that is no place for a file")),
     }
+    .map_err(|e| unusable("that is no place for a file").cause(e))
+}
+
+/// Two files that one mapping, or two, would make one.
+pub fn same_place(one: &Path, other: &Path) -> Error {
+    let message = format!("{} and {} would be one file on the target", one.display(), other.display());
+    Error::new(Code::Usage, message)
+        .hint(format!("give one of them another place with --map {}=NEW", other.display()))
 }
 
 /// The folder on the source whose files have the names of their members: `/ext` for `/ext/db/t.ibd`, member `db/t.ibd`.
@@ -132,7 +148,7 @@ struct Folder {
     dir: PathBuf,
     hidden: Hidden,
     /// Relative to `dir`.
-    files: Vec<PathBuf>,
+    files: Vec<Confined>,
 }
 
 impl Outside {
@@ -142,7 +158,7 @@ impl Outside {
     }
 
     /// Where the file that is to be at `rest` below `dir` is staged.
-    pub fn stage(&mut self, dir: &Path, rest: &Path) -> Result<PathBuf> {
+    pub fn stage(&mut self, dir: &Path, rest: &Confined) -> Result<PathBuf> {
         let place = dir.join(rest);
         if std::fs::symlink_metadata(&place).is_ok() {
             return Err(Error::new(Code::Target, format!("{} exists already", place.display()))
@@ -158,7 +174,7 @@ impl Outside {
                 &mut self.folders[last]
             }
         };
-        folder.files.push(rest.to_owned());
+        folder.files.push(rest.clone());
         Ok(folder.hidden.path().join(DATA).join(rest))
     }
 
@@ -270,7 +286,8 @@ mod tests {
     #[test]
     fn the_longest_mapping_wins_and_paths_keep_their_rest() {
         let both = ["/ext=/new", "/ext/a=moved"];
-        let outside = |dir: &str, rest: &str| Destination::Outside(dir.into(), rest.into());
+        let outside =
+            |dir: &str, rest: &str| Destination::Outside(dir.into(), Confined::parse(rest).unwrap());
         let inside = |name: &str| Destination::Inside(MemberName::parse(name).unwrap());
         assert_eq!(go("/ext/db/t.ibd", &both).unwrap(), outside("/new", "db/t.ibd"));
         assert_eq!(go("/ext/a/db/t.ibd", &both).unwrap(), inside("moved/db/t.ibd"));
@@ -289,6 +306,18 @@ mod tests {
         assert_eq!(go("/ext/t.ibd", &["/ext/t.ibd=."]).unwrap_err().code, Code::Usage);
         for bad in ["/ext", "ext=new", "/ext=", "/ext=../x", "/a/../b=x"] {
             assert!(Mapping::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_path_leads_out_of_the_folder_that_it_is_mapped_to() {
+        for up in
+            ["/ext/../etc/x", "/ext/a/../../../etc/cron.d/x", "/ext/..", "/ext/db/../t.ibd", "ext/t.ibd"]
+        {
+            for map in ["/ext=/new", "/ext=.", "/ext=/var/lib/mysql/x", "/ext/a=/new"] {
+                let e = go(up, &[map]).unwrap_err();
+                assert_eq!(e.code, Code::StreamRefused, "{up} with {map}: {e}");
+            }
         }
     }
 
@@ -315,7 +344,7 @@ mod tests {
         for fails in [true, false] {
             let mut outside = Outside::new(None);
             for dir in [&there, &absent] {
-                let staged = outside.stage(dir, Path::new("db/t.ibd")).unwrap();
+                let staged = outside.stage(dir, &Confined::parse("db/t.ibd").unwrap()).unwrap();
                 std::fs::create_dir_all(staged.parent().unwrap()).unwrap();
                 std::fs::write(staged, b"x").unwrap();
             }
@@ -330,6 +359,9 @@ mod tests {
             let names = |d: &Path| std::fs::read_dir(d).unwrap().count();
             assert_eq!((names(root.path()), names(&there)), if fails { (1, 0) } else { (2, 1) });
         }
-        assert_eq!(Outside::new(None).stage(&there, Path::new("db/t.ibd")).unwrap_err().code, Code::Target);
+        assert_eq!(
+            Outside::new(None).stage(&there, &Confined::parse("db/t.ibd").unwrap()).unwrap_err().code,
+            Code::Target
+        );
     }
 }

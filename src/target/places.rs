@@ -50,10 +50,13 @@ impl Places {
             Ok(file) => Ok((path, file)),
             // Two members can't be one file, and none can be a folder of another.
             Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
-                Err(Error::new(
-                    Code::StreamRefused,
-                    format!("member '{member}' would take the place of another ({})", path.display()),
-                ))
+                let message =
+                    format!("member '{member}' would take the place of another ({})", path.display());
+                let error = Error::new(Code::StreamRefused, message);
+                Err(match self.elsewhere.values().any(|place| *place == path) {
+                    true => error.hint("give the file that lay outside the datadir another place with --map"),
+                    false => error,
+                })
             }
             Err(e) if e.raw_os_error() == Some(NAME_TOO_LONG) => Err(Error::new(
                 Code::StreamRefused,

@@ -92,7 +92,7 @@ impl Tablespaces {
         serde_json::to_string(&json).expect("no map keys and no failing types")
     }
 
-    /// Reads the content of the member. Every path is absolute and can be shown, every member has a valid name, and none
+    /// Reads the content of the member. Every path is absolute, does not lead upwards and can be shown, every member has a valid name, and none
     /// is there twice.
     pub fn parse(content: &[u8]) -> Result<Self, MetadataError> {
         let error = |what: String| MetadataError::new(TABLESPACES, what);
@@ -111,6 +111,9 @@ impl Tablespaces {
             }
             if !file_name.starts_with('/') || file_name.contains(char::is_control) {
                 return Err(error(format!("'{name}' is no absolute path")));
+            }
+            if file_name.split('/').any(|part| part == "..") {
+                return Err(error(format!("'{name}' leads upwards")));
             }
             if tablespace_name.contains(char::is_control) {
                 return Err(error(format!("'{name}' has a tablespace name with control characters")));
