@@ -30,6 +30,7 @@ use crate::source::other_engines::OtherEngines;
 use crate::source::pages::Reading;
 use crate::source::position::Cut;
 use crate::source::privileges::Privileges;
+use crate::source::replication::{self, Replica, ReplicaChannel};
 use crate::source::session::{ConnectOptions, Session};
 use crate::source::spool::Spool;
 use crate::source::tailer::{self, Tailer};
@@ -134,6 +135,8 @@ pub struct SendSummary {
     pub binlog: Option<(String, u64)>,
     /// GTID set at the cut.
     pub gtid_executed: String,
+    /// Where the server stood in the binary logs of its own sources at the cut.
+    pub replica_channels: Vec<ReplicaChannel>,
     /// `LOCK INSTANCE FOR BACKUP`.
     pub backup_lock: Option<LockTimes>,
     /// The read lock on non-InnoDB tables, where there are any.
@@ -145,6 +148,9 @@ pub struct SendSummary {
     /// What was left out, and why.
     pub notes: Vec<String>,
 }
+
+/// How long the cut is taken again because channels of a replica that have no GTIDs went on meanwhile.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends a backup of the server into `sink`.
 ///
@@ -169,6 +175,7 @@ pub fn run(
     OtherEngines::find(&mut session, &facts, &privileges)?;
     // What can't be done at the end is better known now.
     Cut::take(&mut session)?;
+    let replica = Replica::find(&mut session, &options.connect)?;
     check_redo_enabled(&mut session)?;
 
     tracing::info!(
@@ -215,7 +222,7 @@ pub fn run(
         suspects: Suspects::new(tailer.checkpoint),
         started_text,
     };
-    let mut live = Live { session, consumer, tailer, learning, beat: Instant::now() };
+    let mut live = Live { session, replica, consumer, tailer, learning, beat: Instant::now() };
     let head = live.tailer.head;
     let summary = thread::scope(|scope| {
         let pump = scope.spawn(|| failure.watch(|| outbox.send_redo(&head, &spool)));
@@ -225,7 +232,7 @@ pub fn run(
         backup.end(sent, live).map_err(|e| failure.keep(e))
     });
     let mut summary = summary.map_err(|e| failure.first().unwrap_or(e))?;
-    summary.notes = notes;
+    summary.notes.splice(0..0, notes);
     summary.time = started.elapsed();
     summary.wire_bytes = outlet.written();
     summary.layers.extend(options.compression.map(|c| c.to_string()));
@@ -252,6 +259,7 @@ struct Backup<'a> {
 /// What lives as long as the session does.
 struct Live {
     session: Session,
+    replica: Replica,
     consumer: Option<RedoConsumer>,
     tailer: Tailer,
     learning: Option<Learning>,
@@ -272,9 +280,11 @@ impl Backup<'_> {
         self.beside(live, || {
             self.inventory.locked.iter().try_for_each(|f| self.outbox.send_file(&f.member, &f.path))
         })?;
-        let cut = self.cut(live)?;
+        let mut notes = Vec::new();
+        let (cut, replica_channels) = self.cut(live, &mut notes)?;
         tracing::info!("consistent cut at LSN {}", cut.lsn);
         let binlog = self.open_binlog(&cut)?;
+        notes.extend(binlog.as_ref().and_then(|b| b.note()).map(str::to_owned));
         let table_lock = table_lock.map(|l| l.release(&mut live.session)).transpose()?;
         check_redo_enabled(&mut live.session)?;
         let backup_lock = Some(lock.release(&mut live.session)?);
@@ -299,6 +309,8 @@ impl Backup<'_> {
             end_lsn: cut.lsn,
             binlog: cut.binlog,
             gtid_executed,
+            replica_channels,
+            notes,
             backup_lock,
             table_lock,
             throttle,
@@ -417,16 +429,25 @@ impl Backup<'_> {
         TableLock::take(&mut live.session, tables, self.options.lock_timeout).map(Some)
     }
 
-    /// The consistent cut: behind everything that was passed on, and not in the middle of an undo truncation.
-    fn cut(&self, live: &mut Live) -> Result<Cut> {
+    /// The consistent cut: behind everything that was passed on, and not in the middle of an undo truncation. On a replica, also
+    /// where its channels stood then.
+    fn cut(&self, live: &mut Live, notes: &mut Vec<String>) -> Result<(Cut, Vec<ReplicaChannel>)> {
         let begun = Instant::now();
         while begun.elapsed() < UNDO_PATIENCE {
             let before = undo::ids(&mut live.session)?;
             if before.is_some() && !undo::truncation_runs(self.facts)? {
+                let channels = live.replica.channels();
                 live.tailer.pause()?;
                 let cut = Cut::take(&mut live.session)?;
-                if !undo::truncation_runs(self.facts)? && undo::ids(&mut live.session)? == before {
-                    return Ok(cut);
+                let moved = live.replica.channels() != channels;
+                let patient = begun.elapsed() < REPLICA_PATIENCE;
+                if !undo::truncation_runs(self.facts)?
+                    && undo::ids(&mut live.session)? == before
+                    && !(moved && patient && channels.iter().any(|c| !c.auto_position))
+                {
+                    let (channels, words) = replication::known(channels, moved);
+                    notes.extend(words);
+                    return Ok((cut, channels));
                 }
                 live.tailer.resume();
             }

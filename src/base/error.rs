@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::show;
+
 /// Result with the user-facing [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -101,7 +103,7 @@ codes! {
 
 /// What went wrong, for a person and for a script.
 ///
-/// `Display` gives one line, `message: cause`. The code and the hint are shown by the command line beside it.
+/// `Display` gives one line, `message: cause`, escaped and cut (`base::show`). The code and the hint are shown by the command line beside it.
 #[derive(Debug)]
 pub struct Error {
     /// Stable code.
@@ -156,14 +158,23 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        let mut left = show::MESSAGE_MAX;
+        show_part(f, &self.message, &mut left)?;
         let mut cause = self.cause.as_ref().map(|c| &**c as &dyn std::error::Error);
         while let Some(e) = cause {
-            write!(f, ": {e}")?;
+            f.write_str(": ")?;
+            show_part(f, &e.to_string(), &mut left)?;
             cause = e.source();
         }
         Ok(())
     }
+}
+
+/// Messages quote names and lines of others.
+fn show_part(f: &mut fmt::Formatter<'_>, text: &str, left: &mut usize) -> fmt::Result {
+    f.write_str(&show::shown_to(text, *left))?;
+    *left = left.saturating_sub(text.len());
+    Ok(())
 }
 
 impl std::error::Error for Error {}
@@ -178,6 +189,15 @@ mod tests {
         texts.sort_unstable();
         texts.dedup();
         assert_eq!(texts.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn an_error_is_one_line_that_shows_what_it_holds() {
+        let e =
+            Error::new(Code::Target, "member 'a\u{202e}\nxbrecv: OK'").cause("x\u{2028}y".repeat(1 << 20));
+        let text = e.to_string();
+        assert!(text.starts_with("member 'a\\u{202e}\\nxbrecv: OK': x\\u{2028}y"), "{}", &text[..80]);
+        assert!(text.len() < 4 * 20 * show::MESSAGE_MAX && !text.contains(show::is_deceptive));
     }
 
     #[test]

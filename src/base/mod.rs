@@ -1,5 +1,6 @@
 //! What every layer shares: typed ids, the user-facing error, the server format in hand, progress counters, the stop
-//! request, the memory that a stream may make us take, buffers to read files into.
+//! request, the memory that a stream may make us take, buffers to read files into, the text of others as it is shown and
+//! as it is pasted.
 
 pub mod budget;
 pub mod buffer;
@@ -9,6 +10,8 @@ pub mod format;
 pub mod gtid;
 pub mod ids;
 pub mod progress;
+pub mod quote;
+pub mod show;
 pub mod stop;
 
 pub use budget::{Budget, Charge, OverBudget};

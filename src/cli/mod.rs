@@ -3,6 +3,7 @@
 
 mod keys;
 mod line;
+mod next;
 pub mod option_files;
 pub mod password;
 pub mod progress;

@@ -1,10 +1,10 @@
 //! How errors and summaries reach a person: on standard error, as plain lines.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use crate::base::{Code, Error};
+use crate::base::{Code, Error, show};
 
 /// Exit status of a command line that was not understood.
 pub const EXIT_USAGE: u8 = 2;
@@ -17,7 +17,7 @@ pub fn start_log(verbose: u8) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("XBPIPE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(format!("xbpipe={level}")));
     let format =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Shown::default).with_target(false);
     let format = format.with_ansi(std::io::stderr().is_terminal());
     // Only a test that starts two programs in one process finds it set already.
     let _ = match verbose {
@@ -26,11 +26,33 @@ pub fn start_log(verbose: u8) {
     };
 }
 
+/// Standard error for events: what deceives in them is escaped. An event comes in one piece; its own colours and line break
+/// stay, and control characters of what it quotes are escaped before they come here.
+#[derive(Default)]
+struct Shown(String);
+
+impl Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        for c in String::from_utf8_lossy(bytes).chars() {
+            match c.is_control() {
+                true => self.0.push(c),
+                false => self.0.push_str(&show::escaped(c.encode_utf8(&mut [0; 4]))),
+            }
+        }
+        self.flush()?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().write_all(std::mem::take(&mut self.0).as_bytes())
+    }
+}
+
 /// Renders an error: what and where, its stable code, and the way out.
 pub fn render_error(program: &str, error: &Error) -> String {
     let mut text = format!("{program}: error[{}]: {error}\n", error.code.as_str());
     if let Some(hint) = &error.hint {
-        let _ = writeln!(text, "{program}: hint: {hint}");
+        let _ = writeln!(text, "{program}: hint: {}", show::shown_to(hint, show::MESSAGE_MAX));
     }
     text
 }
@@ -90,9 +112,9 @@ pub fn duration(d: Duration) -> String {
 /// A summary of `label: value` lines under a headline; values without text are left out.
 pub fn summary(program: &str, headline: &str, lines: &[(&str, String)]) -> String {
     let width = lines.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
-    let mut text = format!("{program}: {headline}\n");
+    let mut text = format!("{program}: {}\n", show::escaped(headline));
     for (label, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(text, "{program}:   {label:<width$}  {value}");
+        let _ = writeln!(text, "{program}:   {label:<width$}  {}", show::escaped(value));
     }
     text
 }

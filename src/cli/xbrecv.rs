@@ -1,6 +1,6 @@
 //! The command line of `xbrecv`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::transport::{Address, Inlet};
 
 use super::line::{self, LineArgs};
 use super::progress::{Display, Mode};
-use super::{keys, report, signals, xbrecv_prepare};
+use super::{keys, next, report, signals, xbrecv_prepare};
 
 pub(super) const PROGRAM: &str = "xbrecv";
 /// Least memory of the private server: its own default buffer pool.
@@ -280,8 +280,8 @@ fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<LineFacts>) -> Str
         ("outside", external.join(", ")),
         ("line", line::summary(line)),
         ("notes", s.notes.join("; ")),
-        ("next", s.target.as_deref().map_or(String::new(), |dir| next_step(s, prepare, dir))),
     ];
+    let lines: Vec<_> = lines.into_iter().chain(next_lines(s, prepare)).collect();
     report::summary(PROGRAM, &headline, &lines)
 }
 
@@ -309,31 +309,16 @@ fn prepared(s: &ReceiveSummary, prepare: &Prepare) -> String {
     }
 }
 
-/// The command that comes next.
-fn next_step(s: &ReceiveSummary, prepare: &Prepare, dir: &Path) -> String {
-    let mut words = format!("mysqld --datadir={}", dir.display());
-    if let (Prepare::None | Prepare::Native, Some(base)) = (prepare, &s.log_bin) {
-        // Its two-phase recovery needs the last part of the source's binary log, which lies in the copy.
-        words.push_str(&format!(" --log-bin={base}"));
-    }
-    let mut dirs: Vec<_> = s.external.iter().filter_map(|p| p.parent()?.parent()).collect();
-    dirs.dedup();
-    if !dirs.is_empty() {
-        let dirs: Vec<_> = dirs.iter().map(|d| d.display().to_string()).collect();
-        words.push_str(&format!(" --innodb-directories='{}'", dirs.join(";")));
-    }
-    match (&s.gtid_executed, &s.binlog) {
-        (Some(_), _) => words.push_str(
-            "; as a replica: CHANGE REPLICATION SOURCE TO SOURCE_HOST='…', SOURCE_AUTO_POSITION=1; START REPLICA",
-        ),
-        (None, Some(b)) => words.push_str(&format!(
-            "; as a replica: CHANGE REPLICATION SOURCE TO SOURCE_HOST='…', SOURCE_LOG_FILE='{}', SOURCE_LOG_POS={}; \
-             START REPLICA",
-            b.file, b.position
-        )),
-        (None, None) => {}
-    }
-    words
+/// The commands that come next.
+fn next_lines(s: &ReceiveSummary, prepare: &Prepare) -> [(&'static str, String); 2] {
+    let Some(dir) = &s.target else { return [("next", String::new()), ("as a replica", String::new())] };
+    let log_bin = s.log_bin.as_deref().filter(|_| matches!(prepare, Prepare::None | Prepare::Native));
+    let mut folders: Vec<_> = s.external.iter().filter_map(|p| p.parent()?.parent()).collect();
+    folders.dedup();
+    [
+        ("next", next::server(dir, log_bin, &folders)),
+        ("as a replica", next::replica(s.gtid_executed.is_some(), s.binlog.as_ref()).unwrap_or_default()),
+    ]
 }
 
 #[cfg(test)]
@@ -368,13 +353,11 @@ mod tests {
             log_bin: Some("bin".into()),
             gtid_executed: Some("x:1".into()),
             external: vec!["/ext/db/t.ibd".into(), "/ext/db/u.ibd".into()],
+            target: Some("/r".into()),
             ..ReceiveSummary::default()
         };
-        let words = next_step(&s, &Prepare::None, Path::new("/r"));
-        assert!(
-            words.starts_with("mysqld --datadir=/r --log-bin=bin --innodb-directories='/ext';"),
-            "{words}"
-        );
-        assert!(words.contains("SOURCE_AUTO_POSITION=1"));
+        let [(_, server), (_, replica)] = next_lines(&s, &Prepare::None);
+        assert_eq!(server, "mysqld --datadir=/r --log-bin=bin --innodb-directories=/ext");
+        assert!(replica.contains("SOURCE_AUTO_POSITION=1"), "{replica}");
     }
 }

@@ -9,7 +9,7 @@ use crate::receive::folder::{self, FolderOptions, FolderSummary};
 use crate::target::Mapping;
 
 use super::progress::{Display, Mode};
-use super::{report, signals, xbrecv};
+use super::{next, report, signals, xbrecv};
 
 /// What was typed behind `prepare`.
 #[derive(clap::Args, Debug)]
@@ -57,7 +57,6 @@ fn render(s: &FolderSummary) -> String {
         true => format!("{} is prepared already", s.dir.display()),
         false => format!("{} is prepared", s.dir.display()),
     };
-    let log_bin = s.log_bin.as_ref().map_or(String::new(), |base| format!(" --log-bin={base}"));
     let lines = [
         ("time", report::duration(s.time)),
         ("steps", report::steps(&s.steps)),
@@ -65,7 +64,7 @@ fn render(s: &FolderSummary) -> String {
         ("redo", s.lsn.map_or(String::new(), |(from, to)| format!("LSN {from} to {to}"))),
         ("gtid", s.gtid_executed.clone().unwrap_or_default()),
         ("notes", s.notes.join("; ")),
-        ("next", format!("mysqld --datadir={}{log_bin}", s.dir.display())),
+        ("next", next::server(&s.dir, s.log_bin.as_deref(), &[])),
     ];
     report::summary(xbrecv::PROGRAM, &headline, &lines)
 }

@@ -3,18 +3,21 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::confined::lexical;
 use crate::base::gtid::GtidSet;
-use crate::base::{Code, Error, Result};
-use crate::source::binlog::GtidScanner;
+use crate::base::{Code, Error, Result, show};
+use crate::source::binlog::{GtidScanner, uncounted_bytes};
 use crate::source::files;
 use crate::source::position::Cut;
+use crate::source::replication::ReplicaChannel;
 use crate::stream::manifest::{self, MANIFEST, Manifest};
 use crate::stream::metadata::{
-    BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints,
-    ExternalTablespace, INFO, Info, TABLESPACES, TablespaceType, Tablespaces,
+    BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Channel,
+    Checkpoints, ExternalTablespace, INFO, Info, SLAVE_INFO, SlaveInfo, TABLESPACES, TablespaceType,
+    Tablespaces,
 };
 
 use super::outbox::member_name;
@@ -39,6 +42,16 @@ pub(super) struct OpenBinlog {
     name: String,
     bytes: u64,
     basename: String,
+    encrypted: bool,
+}
+
+impl OpenBinlog {
+    /// What a person should know of it.
+    pub(super) fn note(&self) -> Option<&'static str> {
+        self.encrypted.then_some(
+            "the binary log is encrypted: the first server that starts on the copy needs this server's keyring",
+        )
+    }
 }
 
 /// Reads a binlog, looking at its GTIDs on the way.
@@ -102,18 +115,36 @@ impl Backup<'_> {
     /// recovers the copy, because it finds them there; those that are not in it are rolled back. Only the last file
     /// can hold such transactions: the server rotates when none is left in between (`MYSQL_BIN_LOG::rotate`).
     pub(super) fn open_binlog(&self, cut: &Cut) -> Result<Option<OpenBinlog>> {
-        let Some((name, bytes)) = &cut.binlog else { return Ok(None) };
+        let Some((name, position)) = &cut.binlog else { return Ok(None) };
         let dir = Path::new(self.facts.variable("log_bin_basename")).parent().map(Path::to_path_buf);
         let path = self.facts.resolve(&dir.unwrap_or_default().to_string_lossy()).join(name);
         let file = files::open(&path, self.facts.owner).map_err(|e| {
             files::failed(&path, e)
                 .hint("its tail settles prepared transactions: run xbsend as the server's user or root")
         })?;
+        let mut start = [0; 4];
+        let known = file.metadata().and_then(|m| file.read_at(&mut start, 0).map(|n| (m.len(), n)));
+        let (len, read) = known.map_err(|e| files::failed(&path, e))?;
+        let uncounted = uncounted_bytes(&start[..read]);
+        let bytes = position + uncounted;
+        if len < bytes {
+            return Err(Error::new(
+                Code::SourceIncomplete,
+                format!(
+                    "binary log {} has {len} bytes, and the server's position is {position}",
+                    show::shown_path(&path)
+                ),
+            )
+            .hint(
+                "its tail settles prepared transactions: is this the folder of this server's binary logs?",
+            ));
+        }
         Ok(Some(OpenBinlog {
             file,
             path,
             name: name.clone(),
-            bytes: *bytes,
+            bytes,
+            encrypted: uncounted > 0,
             basename: self.binlog_basename(),
         }))
     }
@@ -154,6 +185,7 @@ impl Backup<'_> {
             flushed_lsn: lsn(flushed),
         };
         self.send_positions(&summary)?;
+        self.send_slave_info(&summary)?;
         self.outbox.send_bytes(CHECKPOINTS, checkpoints.render().as_bytes())?;
         let ended = now_text();
         self.outbox.send_bytes(INFO, self.info(&summary, &ended).render().as_bytes())?;
@@ -168,6 +200,26 @@ impl Backup<'_> {
         let Some(position) = position(summary) else { return Ok(()) };
         let info = BinlogInfo { position, gtid_executed: gtid_set(summary) };
         self.outbox.send_bytes(BINLOG_INFO, info.render().as_bytes())
+    }
+
+    /// What makes the copy a replica of this server's own sources.
+    fn send_slave_info(&self, summary: &SendSummary) -> Result<()> {
+        if summary.replica_channels.is_empty() {
+            return Ok(());
+        }
+        let by_gtid = summary.replica_channels.iter().any(|c| c.auto_position);
+        let channel = |c: &ReplicaChannel| {
+            let position = match c.auto_position {
+                true => None,
+                false => Some(c.position.clone()?),
+            };
+            Some(Channel { name: c.name.clone(), position })
+        };
+        let info = SlaveInfo {
+            gtid_purged: by_gtid.then(|| summary.gtid_executed.clone()),
+            channels: summary.replica_channels.iter().filter_map(channel).collect(),
+        };
+        self.outbox.send_bytes(SLAVE_INFO, info.render().as_bytes())
     }
 
     fn info(&self, summary: &SendSummary, ended: &str) -> Info {

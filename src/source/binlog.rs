@@ -13,6 +13,14 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 const MAGIC: [u8; 4] = [0xFE, b'b', b'i', b'n'];
+/// An encrypted file begins with this, and a header that no position counts (`Rpl_encryption_header`).
+const MAGIC_ENCRYPTED: [u8; 4] = [0xFD, b'b', b'i', b'n'];
+const ENCRYPTION_HEADER: u64 = 512;
+
+/// Bytes of a binary log before those that positions count, by the first four of the file.
+pub fn uncounted_bytes(start: &[u8]) -> u64 {
+    if start.starts_with(&MAGIC_ENCRYPTED) { ENCRYPTION_HEADER } else { 0 }
+}
 const EVENT_HEADER: usize = 19;
 const TYPE_GTID: u8 = 33;
 const TYPE_TAGGED_GTID: u8 = 42;
@@ -179,6 +187,13 @@ impl Packed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positions_do_not_count_the_header_of_an_encrypted_file() {
+        assert_eq!(uncounted_bytes(b"\xfdbin\x01"), 512);
+        assert_eq!(uncounted_bytes(b"\xfebin\x01"), 0);
+        assert_eq!(uncounted_bytes(b"\xfd"), 0);
+    }
 
     const UUID: &str = "325ae148-e663-11f1-8213-02fc00000001";
 

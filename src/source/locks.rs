@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::base::format::Format;
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, Result, quote};
 
 use super::session::Session;
 use super::sql_error::{SqlError, SqlFailure};
@@ -142,7 +142,7 @@ fn by_name(tables: &[(String, String)], most: usize) -> Option<String> {
     let mut list = String::new();
     for (schema, table) in tables {
         let comma = if list.is_empty() { "" } else { ", " };
-        list.push_str(&format!("{comma}{}.{}", quoted(schema), quoted(table)));
+        list.push_str(&format!("{comma}{}.{}", quote::sql_name(schema), quote::sql_name(table)));
         if list.len() + "FLUSH TABLES  WITH READ LOCK".len() > most {
             return None;
         }
@@ -188,10 +188,6 @@ fn wait_for(session: &mut Session, statement: &str, timeout: Duration) -> Result
             done => return done,
         }
     }
-}
-
-fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod position;
 pub mod priority;
 pub mod privileges;
 mod quiet;
+pub mod replication;
 pub mod session;
 mod session_variables;
 pub mod spool;

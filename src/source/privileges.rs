@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, Result, quote};
 
 use super::grants::{Grant, Scope};
 use super::session::Session;
@@ -152,7 +152,7 @@ impl Privileges {
             true => vec![format!("GRANT {privileges} ON *.* TO {account};")],
             false => schemas
                 .iter()
-                .map(|s| format!("GRANT {privileges} ON `{}`.* TO {account};", s.replace('`', "``")))
+                .map(|s| format!("GRANT {privileges} ON {}.* TO {account};", quote::sql_name(s)))
                 .collect(),
         };
         Err(Error::new(
@@ -166,10 +166,7 @@ impl Privileges {
     }
 
     fn quoted_account(&self) -> String {
-        match self.account.rsplit_once('@') {
-            Some((user, host)) => format!("'{user}'@'{host}'"),
-            None => format!("'{}'", self.account),
-        }
+        quote::sql_account(&self.account)
     }
 }
 
