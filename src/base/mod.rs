@@ -9,6 +9,7 @@ pub mod error;
 pub mod format;
 pub mod gtid;
 pub mod ids;
+pub mod nofollow;
 pub mod progress;
 pub mod quote;
 pub mod show;

@@ -17,10 +17,12 @@ pub mod redo;
 pub mod replay;
 pub mod server;
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::format::ServerVersion;
+use crate::base::nofollow;
 use crate::base::progress::Progress;
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::stream::metadata::BackupCnf;
@@ -85,6 +87,13 @@ pub struct Prepared {
     pub notes: Vec<String>,
     /// What took how long.
     pub steps: Vec<(&'static str, Duration)>,
+}
+
+impl Datadir<'_> {
+    /// Gives an open file or folder to whom the datadir belongs.
+    fn own(&self, file: impl AsFd) -> std::io::Result<()> {
+        self.owner.map_or(Ok(()), |owner| nofollow::give(file, owner))
+    }
 }
 
 impl Prepare {

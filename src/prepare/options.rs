@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::Datadir;
 use crate::base::confined::lexical;
+use crate::base::nofollow;
 use crate::base::{Code, Error, Result};
 use crate::stream::MemberName;
 
@@ -99,7 +100,7 @@ pub fn binlog(datadir: &Datadir<'_>) -> Result<Option<String>> {
     let Some(base) = datadir.cnf.get("log_bin").filter(|b| !b.is_empty()) else { return Ok(None) };
     let index = MemberName::parse(format!("{base}.index")).ok().filter(|n| n.parent().is_none());
     let index = index.ok_or_else(|| refused("log_bin", base))?;
-    Ok(datadir.root.join(index.as_str()).is_file().then(|| base.to_owned()))
+    Ok(nofollow::is_file(&datadir.root.join(index.as_str())).then(|| base.to_owned()))
 }
 
 fn private_files(args: &mut Arguments, run: &Path) {
@@ -216,7 +217,7 @@ fn undo_directory(datadir: &Datadir<'_>) -> Option<PathBuf> {
     };
     let relative =
         MemberName::parse(relative.to_str()?.trim_start_matches("./").trim_end_matches('/')).ok()?;
-    Some(datadir.root.join(relative.as_str())).filter(|d| d.is_dir())
+    Some(datadir.root.join(relative.as_str())).filter(|d| nofollow::is_dir(d))
 }
 
 fn plain<'v>(name: &str, value: &'v str) -> Result<&'v str> {

@@ -10,14 +10,15 @@
 //! The log is cut where the backup ends: groups behind that may be incomplete, and transactions that committed there
 //! are not in the backup.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::Datadir;
 use super::replay::Walk;
 use crate::base::format::Format;
+use crate::base::nofollow;
 use crate::base::{Budget, Code, Error, Lsn, Result};
 use crate::innodb::redo::file::{DIRECTORY, FILE_MAX, FILE_MIN};
 use crate::innodb::redo::{
@@ -59,7 +60,7 @@ impl Redo {
     pub fn open(root: &Path, promised: Option<Lsn>, budget: &Budget) -> Result<Redo> {
         let path = root.join(LOGFILE);
         let failed = |e| Error::io(Code::TargetIo, path.display(), e);
-        let mut file = File::open(&path).map_err(|e| match e.kind() {
+        let mut file = nofollow::open(&path).map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => {
                 Error::new(Code::CorruptRedo, format!("the stream has no redo (member {LOGFILE})"))
             }
@@ -97,22 +98,22 @@ impl Redo {
             }
             _ => Error::io(Code::TargetIo, dir.display(), e),
         };
-        DirBuilder::new().mode(DIR_MODE).create(&dir).map_err(failed)?;
+        nofollow::create_dir(&dir, DIR_MODE).map_err(failed)?;
         let first = dir.join(FileName { id: 0, spare: false }.to_string());
-        std::fs::rename(&self.path, &first).map_err(failed)?;
+        nofollow::rename_new(&self.path, &first).map_err(failed)?;
         self.lay_out(&dir, &first, file_max).map_err(failed)?;
         own(datadir.owner, &dir).map_err(failed)
     }
 
     /// Cuts the log at its end and spreads it over files.
     fn lay_out(&self, dir: &Path, first: &Path, file_max: u64) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).write(true).open(first)?;
+        let file = nofollow::open_rw(first)?;
         let blocks_len = self.cut(&file)?;
         let pieces = pieces(blocks_len, file_max - HEAD_LEN as u64);
         let last = pieces.len() - 1;
         for (id, &(at, len)) in pieces.iter().enumerate().skip(1) {
             let name = dir.join(FileName { id: id as u64, spare: false }.to_string());
-            let next = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(name)?;
+            let next = nofollow::create_new(&name, FILE_MODE)?;
             copy(&file, HEAD_LEN as u64 + at, &next, HEAD_LEN as u64, len)?;
             self.finish(&next, at, len, id == last)?;
         }
@@ -276,12 +277,7 @@ fn copy(from: &File, from_at: u64, to: &File, to_at: u64, len: u64) -> io::Resul
 }
 
 fn own(owner: Option<(u32, u32)>, dir: &Path) -> io::Result<()> {
-    let Some((uid, gid)) = owner else { return Ok(()) };
-    std::os::unix::fs::chown(dir, Some(uid), Some(gid))?;
-    for entry in std::fs::read_dir(dir)? {
-        std::os::unix::fs::chown(entry?.path(), Some(uid), Some(gid))?;
-    }
-    Ok(())
+    owner.map_or(Ok(()), |owner| nofollow::give_tree(nofollow::open_dir(dir)?, owner))
 }
 
 fn corrupt(what: &str) -> Error {

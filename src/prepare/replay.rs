@@ -9,13 +9,15 @@
 //! and the checks of `Fil_system::check_missing_tablespaces`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
 
 use super::Datadir;
 use crate::base::confined::lexical;
+use crate::base::nofollow;
 use crate::base::{Budget, Charge, Code, Error, Lsn, Result, SpaceId};
 use crate::innodb::page::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, SpaceFlags, build_page0};
 use crate::innodb::redo::{BLOCK_LEN, FileChange, FileEvent, ScanError, Scanner, file_events};
@@ -133,7 +135,7 @@ pub fn apply(datadir: &Datadir<'_>, events: &[FileEvent]) -> Result<Vec<String>>
     let mut done = Vec::new();
     for (space, _) in fates.iter().filter(|(_, fate)| **fate == Fate::Gone) {
         for path in files.get(space).into_iter().flatten() {
-            fs::remove_file(path).map_err(|e| io_error(path, e))?;
+            nofollow::remove_file(path).map_err(|e| io_error(path, e))?;
             done.push(format!("{} was removed: redo deletes tablespace {space}", shown(datadir, path)));
         }
     }
@@ -181,18 +183,19 @@ pub(super) fn tablespaces(datadir: &Datadir<'_>) -> Result<BTreeMap<SpaceId, Vec
 
 /// Files that a server takes for tablespaces by their names (`Tablespace_dirs::scan`).
 fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if entry.file_type()?.is_dir() {
-            walk(&entry.path(), into)?;
+    for (entry, kind) in nofollow::entries(dir)? {
+        let name = entry.to_string_lossy();
+        if kind == FileType::Directory {
+            walk(&dir.join(&entry), into)?;
         } else if name.ends_with(".ibd")
             || name.ends_with(".ibu")
             || name.starts_with("undo_")
             || name.starts_with(ASIDE)
         {
-            into.push(entry.path());
+            if kind != FileType::RegularFile {
+                return Err(io::Error::other(format!("{} is no regular file", dir.join(&entry).display())));
+            }
+            into.push(dir.join(&entry));
         }
     }
     Ok(())
@@ -201,7 +204,7 @@ fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
 /// The space id in page 0; `None` for a file without one.
 fn space_of(path: &Path) -> io::Result<Option<SpaceId>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(PAGE0_MAX).read_to_end(&mut bytes)?;
+    nofollow::open(path)?.take(PAGE0_MAX).read_to_end(&mut bytes)?;
     Ok(Page0::read(&bytes).ok().map(|page| page.space))
 }
 
@@ -237,15 +240,15 @@ fn rename_all(
     let mut waiting = Vec::new();
     for (space, from, to) in renames {
         let aside = from.with_file_name(format!("{ASIDE}{space}"));
-        fs::rename(&from, &aside).map_err(|e| io_error(&from, e))?;
+        nofollow::rename(&from, &aside).map_err(|e| io_error(&from, e))?;
         waiting.push((space, from, aside, to));
     }
     for (space, from, aside, to) in waiting {
-        if fs::symlink_metadata(&to).is_ok() {
+        if nofollow::kind(&to).is_some() {
             return Err(twice(datadir, space, &from, &to));
         }
         make_parent(datadir, &to)?;
-        fs::rename(&aside, &to).map_err(|e| io_error(&to, e))?;
+        nofollow::rename_new(&aside, &to).map_err(|e| io_error(&to, e))?;
         done.push(format!("{} was renamed to {}, as redo says", shown(datadir, &from), shown(datadir, &to)));
     }
     Ok(())
@@ -266,32 +269,30 @@ fn create(datadir: &Datadir<'_>, space: SpaceId, flags: SpaceFlags, place: &Path
     let page0 = build_page0(space, flags, pages)
         .map_err(|e| Error::new(Code::Internal, format!("page 0 of tablespace {space}")).cause(e))?;
     make_parent(datadir, place)?;
-    if place.is_file() && space_of(place).is_ok_and(|space| space.is_none()) {
+    if nofollow::is_file(place) && space_of(place).is_ok_and(|space| space.is_none()) {
         // Made by an earlier run, and without its content since a power cut.
-        fs::remove_file(place).map_err(|e| io_error(place, e))?;
+        nofollow::remove_file(place).map_err(|e| io_error(place, e))?;
     }
     let written = (|| {
-        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(place)?;
+        let file = nofollow::create_new(place, FILE_MODE)?;
         file.set_len(u64::from(pages) * page_len)?;
         file.write_all_at(&page0, 0)?;
-        own(datadir, place)
+        datadir.own(&file)
     })();
     written.map_err(|e| io_error(place, e))
 }
 
 fn make_parent(datadir: &Datadir<'_>, place: &Path) -> Result<()> {
     const DIR_MODE: u32 = 0o750;
-    let Some(parent) = place.parent().filter(|p| !p.exists()) else { return Ok(()) };
-    let made =
-        DirBuilder::new().mode(DIR_MODE).recursive(true).create(parent).and_then(|()| own(datadir, parent));
-    made.map_err(|e| io_error(parent, e))
-}
-
-fn own(datadir: &Datadir<'_>, path: &Path) -> io::Result<()> {
-    match datadir.owner {
-        Some((uid, gid)) => std::os::unix::fs::chown(path, Some(uid), Some(gid)),
-        None => Ok(()),
+    let Some(parent) = place.parent() else { return Ok(()) };
+    if nofollow::kind(parent).is_some() || parent.parent().is_none() {
+        return Ok(());
     }
+    make_parent(datadir, parent)?;
+    let made = nofollow::create_dir(parent, DIR_MODE)
+        .and_then(|()| nofollow::open_dir(parent))
+        .and_then(|dir| datadir.own(dir));
+    made.map_err(|e| io_error(parent, e))
 }
 
 fn shown(datadir: &Datadir<'_>, path: &Path) -> String {
@@ -320,6 +321,8 @@ fn io_error(path: &Path, e: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::stream::metadata::BackupCnf;
 

@@ -8,23 +8,26 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, File};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::options::{self, RunFiles};
 use super::{Datadir, Mysqld, launch};
 use crate::base::gtid::GtidSet;
+use crate::base::nofollow;
 use crate::base::{Code, Error, Result, Stop};
 
 /// Permissions of the private folder.
 const RUN_MODE: u32 = 0o700;
+/// Permissions of files in it.
+const FILE_MODE: u32 = 0o600;
 /// How often the server is looked at.
 const LOOK_NANOSECONDS: i64 = 20_000_000;
 /// What a server logs when it is up (`ER_SERVER_STARTUP_MSG`).
@@ -63,17 +66,14 @@ pub fn prepare(mysqld: &Mysqld, datadir: &Datadir<'_>, use_memory: u64, stop: &S
 
 fn make_run_folder(datadir: &Datadir<'_>, run: &RunFiles<'_>) -> Result<()> {
     let made = (|| -> io::Result<()> {
-        DirBuilder::new().mode(RUN_MODE).create(datadir.run)?;
+        nofollow::create_dir(datadir.run, RUN_MODE)?;
         // Asked for in the server itself: no client, and no account, is needed.
         let sql = format!("SELECT @@GLOBAL.gtid_executed INTO DUMPFILE {};\n", quoted(&run.gtid())?);
-        std::fs::write(run.init(), sql)?;
-        File::create_new(run.output())?;
-        if let Some((uid, gid)) = datadir.owner {
-            for path in [datadir.run, &run.init(), &run.output()] {
-                std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
-            }
-        }
-        Ok(())
+        let mut init = nofollow::create_new(&run.init(), FILE_MODE)?;
+        init.write_all(sql.as_bytes())?;
+        datadir.own(init)?;
+        datadir.own(nofollow::create_new(&run.output(), FILE_MODE)?)?;
+        datadir.own(nofollow::open_dir(datadir.run)?)
     })();
     made.map_err(|e| Error::io(Code::TargetIo, datadir.run.display(), e))
 }
@@ -81,6 +81,13 @@ fn make_run_folder(datadir: &Datadir<'_>, run: &RunFiles<'_>) -> Result<()> {
 fn quoted(path: &Path) -> io::Result<String> {
     let text = path.to_str().ok_or_else(|| io::Error::other("the path of the target is not UTF-8"))?;
     Ok(format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''")))
+}
+
+/// A file to add to.
+fn append_to(path: &Path) -> io::Result<File> {
+    let file = nofollow::open_rw(path)?;
+    rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+    Ok(file)
 }
 
 /// The running server. Dropping it kills it.
@@ -97,7 +104,7 @@ impl<'a> PrivateServer<'a> {
         run: &'a RunFiles<'a>,
     ) -> Result<PrivateServer<'a>> {
         let started = (|| {
-            let output = File::options().append(true).open(run.output())?;
+            let output = append_to(&run.output())?;
             let mut command = launch::command(mysqld.path.as_os_str());
             command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
             // A terminal's interrupt is for us; we end the server.
@@ -175,7 +182,7 @@ impl LogTail {
 
     fn has_new_line_with(&mut self, text: &str) -> bool {
         let mut bytes = Vec::new();
-        let Ok(mut file) = File::open(&self.path) else { return false };
+        let Ok(mut file) = nofollow::open(&self.path) else { return false };
         if file.seek(SeekFrom::Start(self.read)).is_err()
             || file.take(LOG_MAX).read_to_end(&mut bytes).is_err()
         {
@@ -193,7 +200,8 @@ impl LogTail {
 fn check_gtids(datadir: &Datadir<'_>, run: &RunFiles<'_>) -> Result<Option<String>> {
     let Some(recorded) = datadir.gtid_executed else { return Ok(None) };
     let internal = |e: String| Error::new(Code::Prepare, format!("can't compare GTID sets: {e}"));
-    let found = std::fs::read_to_string(run.gtid()).map_err(|e| internal(e.to_string()))?;
+    let found = nofollow::read(&run.gtid(), LOG_MAX).map_err(|e| internal(e.to_string()))?;
+    let found = String::from_utf8_lossy(&found);
     let found = GtidSet::parse(&found).map_err(|e| internal(e.to_string()))?;
     let recorded = GtidSet::parse(recorded).map_err(|e| internal(e.to_string()))?;
     let (missing, extra) = (recorded.minus(&found), found.minus(&recorded));
@@ -230,23 +238,19 @@ fn remove_leftovers(datadir: &Datadir<'_>, before: &BTreeSet<OsString>) -> Resul
             continue;
         }
         let path = datadir.root.join(name);
-        let removed = match path.is_dir() {
-            true => std::fs::remove_dir_all(&path),
-            false => std::fs::remove_file(&path),
-        };
-        removed.map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
+        nofollow::remove_all(&path).map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
     }
-    std::fs::remove_dir_all(datadir.run).map_err(|e| Error::io(Code::TargetIo, datadir.run.display(), e))
+    nofollow::remove_all(datadir.run).map_err(|e| Error::io(Code::TargetIo, datadir.run.display(), e))
 }
 
 fn entries(dir: &Path) -> Result<BTreeSet<OsString>> {
-    let read = std::fs::read_dir(dir).and_then(|entries| entries.map(|e| Ok(e?.file_name())).collect());
+    let read = nofollow::entries(dir).map(|entries| entries.into_iter().map(|(name, _)| name).collect());
     read.map_err(|e| Error::io(Code::TargetIo, dir.display(), e))
 }
 
 fn read_log(path: &Path) -> String {
     let mut bytes = Vec::new();
-    if let Ok(file) = File::open(path) {
+    if let Ok(file) = nofollow::open(path) {
         let _ = file.take(LOG_MAX).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -5,13 +5,13 @@
 //! until all else is durable.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::base::budget::Shares;
+use crate::base::nofollow;
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::prepare::native::{self, Place, Writes};
@@ -137,7 +137,7 @@ fn inspect(root: &Path, checkpoints: Option<&Checkpoints>) -> Result<Option<Plac
             .hint("prepare it with the tool that made it"));
         }
     }
-    if place.is_some() && root.join(SERVER_MARK).exists() {
+    if place.is_some() && nofollow::kind(&root.join(SERVER_MARK)).is_some() {
         return Err(Error::new(
             Code::Prepare,
             format!("a server was started on {} (it has {SERVER_MARK})", root.display()),
@@ -163,7 +163,7 @@ fn with_keys(place: &Place) -> &'static str {
 
 /// The folder, open and locked: two runs at once would undo each other's work.
 fn lock(root: &Path) -> Result<File> {
-    let dir = File::open(root).map_err(|e| failed(root, e))?;
+    let dir = nofollow::open_dir(root).map_err(|e| failed(root, e))?;
     match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(dir),
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -176,9 +176,8 @@ fn lock(root: &Path) -> Result<File> {
 /// The content of a metadata member, if the folder has it.
 fn member(root: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     let path = root.join(name);
-    let mut content = Vec::new();
-    match File::open(&path).and_then(|file| file.take(METADATA_MAX as u64 + 1).read_to_end(&mut content)) {
-        Ok(_) => Ok(Some(content)),
+    match nofollow::read(&path, METADATA_MAX as u64) {
+        Ok(content) => Ok(Some(content)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed(&path, e)),
     }
@@ -194,8 +193,8 @@ fn external(root: &Path, mappings: &[Mapping]) -> Result<Vec<(PathBuf, PathBuf)>
         let extracted = root.join(member.as_str());
         let now = match outside::destination(&there, &member, false, mappings, root) {
             Ok(outside::Destination::Inside(name)) => root.join(name.as_str()),
-            Ok(outside::Destination::Outside(dir, rest)) => dir.join(rest),
-            Err(e) if e.code == Code::Unmapped && !extracted.is_file() => return Err(e),
+            Ok(outside::Destination::Outside(dir, rest)) => outside::real(&dir).join(rest),
+            Err(e) if e.code == Code::Unmapped && !nofollow::is_file(&extracted) => return Err(e),
             Err(e) if e.code != Code::Unmapped => return Err(e),
             Err(_) => extracted,
         };
@@ -208,8 +207,9 @@ fn external(root: &Path, mappings: &[Mapping]) -> Result<Vec<(PathBuf, PathBuf)>
 fn sync_all(handle: &File, root: &Path, external: &[(PathBuf, PathBuf)]) -> Result<()> {
     for (_, file) in external.iter().filter(|(_, file)| !file.starts_with(root)) {
         // One that redo removed needs no sync.
-        if let Ok(open) = File::open(file) {
-            open.sync_all().map_err(|e| failed(file, e))?;
+        match nofollow::open(file).and_then(|open| open.sync_all()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(file, e)),
+            _ => {}
         }
     }
     sync::sync_tree(handle, root)

@@ -122,6 +122,15 @@ pub fn destination(
     .map_err(|e| unusable("that is no place for a file").cause(e))
 }
 
+/// A folder that the user named, without the links that lead to it: files below it are reached without any.
+pub fn real(dir: &Path) -> PathBuf {
+    match (dir.canonicalize(), dir.parent(), dir.file_name()) {
+        (Ok(real), ..) => real,
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        _ => dir.to_owned(),
+    }
+}
+
 /// Two files that one mapping, or two, would make one.
 pub fn same_place(one: &Path, other: &Path) -> Error {
     let message = format!("{} and {} would be one file on the target", one.display(), other.display());

@@ -6,14 +6,16 @@
 //!
 //! The old log goes last, when all else is durable: until then the whole may be done again.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
 
 use super::dynamic::Dynamic;
 use super::log::{APPLIED, Place};
 use crate::base::format::Format;
+use crate::base::nofollow;
 use crate::base::{Code, Error, Lsn, Result};
 use crate::innodb::page::header::FLUSH_LSN;
 use crate::innodb::redo::file::DIRECTORY;
@@ -32,6 +34,8 @@ const SIZE_UNIT: u64 = 64 << 10;
 /// Permissions as mysqld gives them.
 const DIR_MODE: u32 = 0o750;
 const FILE_MODE: u32 = 0o640;
+/// Bits of a file's mode that say who may what.
+const PERMISSIONS: u32 = 0o777;
 
 /// What is left to do when all pages are up to date and durable.
 #[derive(Debug)]
@@ -63,7 +67,7 @@ impl Finish {
     fn write_log(&self, root: &Path, start: Lsn) -> io::Result<()> {
         let dir = root.join(NEW);
         remove_dir(&dir)?;
-        DirBuilder::new().mode(DIR_MODE).create(&dir)?;
+        nofollow::create_dir(&dir, DIR_MODE)?;
         let mut writer = BlockWriter::new(start);
         self.dynamic.groups().for_each(|group| writer.push_group(&group));
         let (blocks, _) = writer.finish();
@@ -76,7 +80,7 @@ impl Finish {
             encryption: None,
         };
         let name = dir.join(FileName { id: 0, spare: false }.to_string());
-        let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(name)?;
+        let file = nofollow::create_new(&name, FILE_MODE)?;
         file.write_all_at(&head.build(Format::MySql8), 0)?;
         file.write_all_at(blocks.as_flattened(), HEAD_LEN as u64)?;
         // A block of zeros behind the end.
@@ -88,16 +92,16 @@ impl Finish {
     fn switch(&self, root: &Path) -> io::Result<()> {
         let place = root.join(DIRECTORY);
         match &self.place {
-            Place::Folder(folder) if *folder == place => std::fs::rename(folder, root.join(APPLIED))?,
+            Place::Folder(folder) if *folder == place => nofollow::rename(folder, &root.join(APPLIED))?,
             // What is there was made by an earlier run that was killed just after this.
             _ => remove_dir(&place)?,
         }
-        std::fs::rename(root.join(NEW), place)
+        nofollow::rename_new(&root.join(NEW), &place)
     }
 
     fn remove_old(&self, root: &Path) -> io::Result<()> {
         match &self.place {
-            Place::Logfile(path) => std::fs::remove_file(path),
+            Place::Logfile(path) => nofollow::remove_file(path),
             Place::Folder(_) => remove_dir(&root.join(APPLIED)),
         }
     }
@@ -107,14 +111,14 @@ impl Finish {
 pub(super) fn is_ours(dir: &Path) -> bool {
     let mut head = [0; HEAD_LEN];
     let name = dir.join(FileName { id: 0, spare: false }.to_string());
-    let read = File::open(name).and_then(|file| super::log::read_up_to(&file, &mut head, 0));
+    let read = nofollow::open(&name).and_then(|file| super::log::read_up_to(&file, &mut head, 0));
     let head = read.ok().and_then(|n| RedoHead::read(&head[..n], Format::MySql8).ok());
     head.is_some_and(|head| head.uuid == OUR_UUID)
 }
 
 /// The LSN of a clean shutdown. The page's checksum does not cover it.
 fn stamp(system: &Path, at: Lsn) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(system)?;
+    let file = nofollow::open_rw(system)?;
     file.write_all_at(&at.0.to_be_bytes(), FLUSH_LSN as u64)
 }
 
@@ -122,43 +126,38 @@ fn stamp(system: &Path, at: Lsn) -> io::Result<()> {
 pub fn mark_prepared(root: &Path) -> Result<()> {
     let path = root.join(CHECKPOINTS);
     let failed = |e| Error::io(Code::TargetIo, path.display(), e);
-    match std::fs::metadata(&path) {
-        Ok(meta) if meta.len() <= METADATA_MAX as u64 => {}
+    let now = match nofollow::stat(&path) {
+        Ok(stat) if stat.st_size <= METADATA_MAX as i64 => stat,
         _ => return Ok(()),
-    }
-    let mut checkpoints = Checkpoints::parse(&std::fs::read(&path).map_err(failed)?)?;
+    };
+    let content = nofollow::read(&path, METADATA_MAX as u64).map_err(failed)?;
+    let mut checkpoints = Checkpoints::parse(&content)?;
     if checkpoints.backup_type == BackupType::FullPrepared {
         return Ok(());
     }
     checkpoints.backup_type = BackupType::FullPrepared;
     let new = root.join(format!("{CHECKPOINTS}.new"));
-    let replaced = std::fs::write(&new, checkpoints.render())
-        .and_then(|()| std::fs::set_permissions(&new, std::fs::metadata(&path)?.permissions()))
-        .and_then(|()| own_like(&new, &path))
-        .and_then(|()| std::fs::rename(&new, &path));
+    let replaced = (|| {
+        // An earlier run may have been killed before it renamed its own; a link goes itself.
+        match nofollow::remove_file(&new) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = nofollow::create_new(&new, FILE_MODE)?;
+        file.write_all(checkpoints.render().as_bytes())?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(now.st_mode & PERMISSIONS))?;
+        nofollow::give(&file, (now.st_uid, now.st_gid))?;
+        nofollow::rename(&new, &path)
+    })();
     replaced.map_err(failed)
 }
 
-fn own_like(path: &Path, like: &Path) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let (now, wanted) = (std::fs::metadata(path)?, std::fs::metadata(like)?);
-    if (now.uid(), now.gid()) == (wanted.uid(), wanted.gid()) {
-        return Ok(());
-    }
-    std::os::unix::fs::chown(path, Some(wanted.uid()), Some(wanted.gid()))
-}
-
 fn own(owner: Option<(u32, u32)>, dir: &Path) -> io::Result<()> {
-    let Some((uid, gid)) = owner else { return Ok(()) };
-    std::os::unix::fs::chown(dir, Some(uid), Some(gid))?;
-    for entry in std::fs::read_dir(dir)? {
-        std::os::unix::fs::chown(entry?.path(), Some(uid), Some(gid))?;
-    }
-    Ok(())
+    owner.map_or(Ok(()), |owner| nofollow::give_tree(nofollow::open_dir(dir)?, owner))
 }
 
 pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
+    match nofollow::remove_all(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     }

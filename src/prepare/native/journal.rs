@@ -10,7 +10,7 @@
 //! fastest. Before them (numbers of 4 bytes, little-endian): `xbrecvJ3`, CRC-32C of what follows, number of entries; each is
 //! space id, page length, first page, number of pages.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::log::read_up_to;
 use super::records::STRETCH_PAGES;
 use super::spaces::{OpenSpace, Spaces};
+use crate::base::nofollow;
 use crate::base::{Code, Error, PageBuffer, PageNo, Result, SpaceId};
 use crate::innodb::page::{Expected, LOGICAL_MAX, PageLayout, Scratch, Verdict, verify};
 use crate::prepare::Datadir;
@@ -32,6 +33,8 @@ const ENTRY_LEN: usize = 16;
 const HEAD_LEN: usize = 64 << 10;
 const ENTRIES_MAX: usize = (HEAD_LEN - ENTRIES_AT) / ENTRY_LEN;
 const NAME: &str = "#xbrecv-journal-";
+/// Rows of tables are in it: for nobody else.
+const PRIVATE_MODE: u32 = 0o600;
 /// Bytes of the first round. So few are still in the processor's cache when they are read back.
 const ROUND_MIN: u64 = 4 << 20;
 /// Bytes of the longest one.
@@ -65,8 +68,8 @@ impl Journal {
     /// A new one for the thread with this number.
     pub(super) fn create(root: &Path, thread: usize) -> Result<Journal> {
         let path = root.join(format!("{NAME}{thread}"));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        let file = file.and_then(|file| File::open(root)?.sync_all().map(|()| file));
+        let file = nofollow::create_new(&path, PRIVATE_MODE);
+        let file = file.and_then(|file| nofollow::sync_dir(root).map(|()| file));
         let file = file.map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
         Ok(Journal {
             path,
@@ -131,7 +134,7 @@ fn next_round(len: u64, syncing: Duration, took: Duration) -> u64 {
 impl Drop for Journal {
     fn drop(&mut self) {
         // What waits was not written: the next run does it. If the file stays, it finds that pages are whole.
-        let _ = std::fs::remove_file(&self.path);
+        let _ = nofollow::remove_file(&self.path);
     }
 }
 
@@ -139,10 +142,9 @@ impl Drop for Journal {
 pub(super) fn recover(datadir: &Datadir<'_>) -> Result<()> {
     let unreadable = |e| failed(datadir.root, e);
     let mut journals = Vec::new();
-    for entry in std::fs::read_dir(datadir.root).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        if entry.file_name().to_string_lossy().starts_with(NAME) {
-            journals.push(entry.path());
+    for (entry, _) in nofollow::entries(datadir.root).map_err(unreadable)? {
+        if entry.to_string_lossy().starts_with(NAME) {
+            journals.push(datadir.root.join(&entry));
         }
     }
     if journals.is_empty() {
@@ -156,13 +158,14 @@ pub(super) fn recover(datadir: &Datadir<'_>) -> Result<()> {
     }
     tracing::info!("{mended} half-written pages put back");
     // Durable before the journals go.
-    rustix::fs::syncfs(File::open(datadir.root).map_err(unreadable)?).map_err(|e| unreadable(e.into()))?;
-    journals.iter().try_for_each(|path| std::fs::remove_file(path).map_err(|e| failed(path, e)))
+    rustix::fs::syncfs(nofollow::open_dir(datadir.root).map_err(unreadable)?)
+        .map_err(|e| unreadable(e.into()))?;
+    journals.iter().try_for_each(|path| nofollow::remove_file(path).map_err(|e| failed(path, e)))
 }
 
 fn restore(path: &Path, spaces: &Spaces) -> Result<usize> {
     let unreadable = |e| failed(path, e);
-    let journal = File::open(path).map_err(unreadable)?;
+    let journal = nofollow::open(path).map_err(unreadable)?;
     let mut head = vec![0; HEAD_LEN];
     let filled = read_up_to(&journal, &mut head, 0).map_err(unreadable)?;
     let (mut scratch, mut now, mut image) = (Scratch::new(), Vec::new(), Vec::new());
@@ -251,6 +254,8 @@ fn failed(path: &Path, e: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::super::testing::{Around, PAGE_LEN, SYSTEM, TABLE, write_space};
     use super::*;
     use crate::innodb::page::checksum;

@@ -14,6 +14,7 @@ use super::finish::{is_ours, remove_dir};
 use super::supply::Supply;
 use super::{corrupt, encrypted};
 use crate::base::format::Format;
+use crate::base::nofollow;
 use crate::base::{Code, Error, Lsn, Result};
 use crate::innodb::redo::file::DIRECTORY;
 use crate::innodb::redo::{
@@ -38,22 +39,26 @@ pub enum Place {
 pub fn find(root: &Path) -> Result<Option<Place>> {
     let (logfile, applied, folder) = (root.join(LOGFILE), root.join(APPLIED), root.join(DIRECTORY));
     let ours = is_ours(&folder);
-    if ours && applied.is_dir() {
+    if ours && nofollow::is_dir(&applied) {
         // All was durable before the new log took its place: an earlier run was killed while it removed the old one, of
         // which no more than a part may be left.
         remove_dir(&applied).map_err(|e| Error::io(Code::TargetIo, applied.display(), e))?;
     }
-    if logfile.is_file() || applied.is_dir() {
-        if folder.is_dir() && !ours {
+    if nofollow::is_file(&logfile) || nofollow::is_dir(&applied) {
+        if nofollow::is_dir(&folder) && !ours {
             return Err(Error::new(
                 Code::Prepare,
                 format!("{} has the redo of a backup and that of a server", root.display()),
             )
             .hint("a server was started on it before it was prepared: extract the backup again"));
         }
-        return Ok(Some(if logfile.is_file() { Place::Logfile(logfile) } else { Place::Folder(applied) }));
+        return Ok(Some(if nofollow::is_file(&logfile) {
+            Place::Logfile(logfile)
+        } else {
+            Place::Folder(applied)
+        }));
     }
-    match folder.is_dir() {
+    match nofollow::is_dir(&folder) {
         true => Ok((!ours).then_some(Place::Folder(folder))),
         false => Err(Error::new(
             Code::CorruptRedo,
@@ -146,11 +151,10 @@ pub(super) fn scan_error(e: ScanError) -> Error {
 fn open_folder(folder: &Path) -> Result<Vec<(PathBuf, File, RedoFile)>> {
     let failed = |e| Error::io(Code::TargetIo, folder.display(), e);
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = FileName::parse(&entry.file_name().to_string_lossy());
+    for (entry, _) in nofollow::entries(folder).map_err(failed)? {
+        let name = FileName::parse(&entry.to_string_lossy());
         if name.is_some_and(|name| !name.spare) {
-            files.push(open_file(&entry.path(), RedoHead::read)?);
+            files.push(open_file(&folder.join(&entry), RedoHead::read)?);
         }
     }
     files.sort_by_key(|(_, _, redo)| redo.head.start_lsn);
@@ -168,7 +172,7 @@ fn open_file(
     read: fn(&[u8], Format) -> Result<RedoHead, HeadError>,
 ) -> Result<(PathBuf, File, RedoFile)> {
     let failed = |e| Error::io(Code::TargetIo, path.display(), e);
-    let file = File::open(path).map_err(failed)?;
+    let file = nofollow::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();
     let mut head = [0; HEAD_LEN];
     let filled = read_up_to(&file, &mut head, 0).map_err(failed)?;

@@ -1,7 +1,7 @@
 //! The tablespaces of a copy by id: their files, their page size, their length.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::corrupt;
 use super::log::read_up_to;
+use crate::base::nofollow;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
 use crate::innodb::page::{LOGICAL_MAX, Page0, PageLayout};
 use crate::prepare::{Datadir, options, replay};
@@ -108,11 +109,11 @@ impl Spaces {
             let failed = |e| Error::io(Code::TargetIo, path.display(), e);
             let mut before = 0;
             for path in &space.files[..space.files.len() - 1] {
-                before += std::fs::metadata(path).map_err(failed)?.len();
+                before += length(path).map_err(failed)?;
             }
             let wanted = wanted.saturating_sub(before);
-            if std::fs::metadata(path).map_err(failed)?.len() < wanted {
-                let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+            if length(path).map_err(failed)? < wanted {
+                let file = nofollow::open_rw(path).map_err(failed)?;
                 file.set_len(wanted).map_err(failed)?;
             }
         }
@@ -120,10 +121,15 @@ impl Spaces {
     }
 }
 
+/// The bytes of a file.
+fn length(path: &Path) -> io::Result<u64> {
+    Ok(u64::try_from(nofollow::stat(path)?.st_size).unwrap_or_default())
+}
+
 /// Page 0 of the tablespace that `path` is the first file of.
 fn read_page0(path: &Path) -> Result<Page0> {
     let mut bytes = vec![0; LOGICAL_MAX];
-    let filled = File::open(path)
+    let filled = nofollow::open(path)
         .and_then(|file| read_up_to(&file, &mut bytes, 0))
         .map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
     Page0::read(&bytes[..filled])
@@ -137,7 +143,7 @@ impl Space {
         let mut first = 0;
         let mut files = Vec::new();
         for path in &self.files {
-            let opened = OpenOptions::new().read(true).write(true).open(path);
+            let opened = nofollow::open_rw(path);
             let opened = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
             let (len, file) = opened.map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
             files.push(OpenFile { path: path.clone(), file, first });

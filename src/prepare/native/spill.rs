@@ -4,7 +4,7 @@
 //! and all is written and read from such borders on, where the kernel copies fastest. The file has no name and goes away
 //! with us.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -14,10 +14,12 @@ use std::sync::Arc;
 use super::log::read_up_to;
 use super::records::Stretch;
 use super::row::{Arena, Row};
-use crate::base::PageBuffer;
+use crate::base::{PageBuffer, nofollow};
 
 /// The name that the file has for a moment.
 const NAME: &str = "#xbrecv-redo-records";
+/// Rows of tables are in it: for nobody else.
+const PRIVATE_MODE: u32 = 0o600;
 /// Bytes written at a time.
 const WRITE_LEN: usize = 1 << 20;
 const HEAD_LEN: usize = 16;
@@ -36,12 +38,12 @@ pub(super) struct Spill {
 impl Spill {
     pub(super) fn create(dir: &Path) -> io::Result<Spill> {
         let path = dir.join(NAME);
-        match std::fs::remove_file(&path) {
+        match nofollow::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
-        std::fs::remove_file(&path)?;
+        let file = nofollow::create_new(&path, PRIVATE_MODE)?;
+        nofollow::remove_file(&path)?;
         let buffer = PageBuffer::new(WRITE_LEN);
         Ok(Spill { file: Arc::new(file), len: 0, buffer, buffered: 0, runs: Vec::new() })
     }
