@@ -158,7 +158,7 @@ fn take_in(
 
     progress.enter(Phase::Finishing);
     let arrived = Instant::now();
-    let (received, _) = landing.finish()?;
+    let (received, places) = landing.finish()?;
     let has_manifest = book.verify(&received, options.allow_no_manifest)?;
     let mut summary = ReceiveSummary {
         bytes: received.values().map(|(size, _)| size).sum(),
@@ -172,6 +172,12 @@ fn take_in(
         prepared: options.prepare.as_str(),
         ..ReceiveSummary::default()
     };
+    for member in places.iter().flat_map(|places| places.set_aside()) {
+        summary.notes.push(format!(
+            "{member} was set aside as backup-{}: it would configure your server",
+            member.file_name()
+        ));
+    }
     if let Some(staging) = staging {
         let staged = Staged { staging, outside, external, early };
         staged.finish(options, &book, &received, &memory.means(options, progress, stop), &mut summary)?;
@@ -209,7 +215,7 @@ impl<'a> Receiver<'a> {
         progress: &'a Arc<Progress>,
     ) -> Result<Receiver<'a>> {
         let owner = staging.and_then(Staging::owner);
-        let places = staging.map(|s| Places::new(s.data(), owner));
+        let places = staging.map(|s| Places::new(s.data()));
         let early = match (&options.prepare, staging) {
             (Prepare::Native, Some(staging)) => {
                 Some(Early::start(options, memory.redo, memory.budget, staging.data(), progress)?)
@@ -360,7 +366,20 @@ impl Staged {
             server_version: summary.server_version.as_deref(),
         };
         if received.contains_key(LOGFILE) {
+            // A private server runs as the owner: he must get at the files before they are in their places.
+            let by_server = matches!(options.prepare, Prepare::Server(_));
+            let let_owner_in = |enters: bool| {
+                outside
+                    .let_owner_in(enters && by_server)
+                    .and_then(|()| staging.let_owner_in(enters && by_server))
+            };
+            if by_server {
+                outside.give()?;
+                staging.give()?;
+            }
+            let_owner_in(true)?;
             let prepared = prepare::prepare(&options.prepare, &datadir, early.map(Early::into_live), means)?;
+            let_owner_in(false)?;
             summary.steps = prepared.steps;
             summary.lsn = prepared.lsn;
             summary.notes.extend(prepared.notes);
@@ -372,6 +391,8 @@ impl Staged {
         summary.prepare_time = begun.elapsed();
 
         stop.check()?;
+        outside.give()?;
+        staging.give()?;
         let syncing = Instant::now();
         outside.sync()?;
         sync::sync_tree(staging.fs(), staging.data())?;
@@ -379,7 +400,9 @@ impl Staged {
         stop.check()?;
         let target = staging.target().to_owned();
         summary.external = outside.places();
-        outside.publish_before(|| staging.publish())?;
+        outside.announce(staging.hidden())?;
+        let not_durable = outside.publish_before(|| staging.publish())?;
+        summary.notes.extend(not_durable);
         summary.target = Some(target);
         Ok(())
     }

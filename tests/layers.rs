@@ -71,6 +71,69 @@ fn violations(relative: &Path, source: &str) -> Vec<String> {
         .collect()
 }
 
+/// Words that take a path to the kernel as a whole.
+const BY_PATH: &[&str] = &[
+    "std::fs::",
+    " fs::",
+    "File::open",
+    "File::create",
+    "File::options",
+    "OpenOptions",
+    "DirBuilder",
+    "unix::fs::chown",
+    "unix::fs::lchown",
+    "unix::fs::symlink",
+    "fs::CWD",
+];
+
+/// What may say one nevertheless: the type, traits, and paths that are the user's own and are followed once.
+const OWN_PATHS: &[(&str, &str)] = &[
+    ("", "use std::fs::File;"),
+    ("", "use std::os::unix::fs::"),
+    ("", "use rustix::fs::{"),
+    ("", "rustix::fs::fchmod("),
+    ("", "rustix::fs::syncfs("),
+    ("", "rustix::fs::fcntl_setfl("),
+    ("", "rustix::fs::flock("),
+    // The target as it was given, before anything is made.
+    ("target/staging.rs", "std::fs::metadata("),
+    ("target/staging.rs", "std::fs::symlink_metadata(dir)"),
+    ("target/staging.rs", "use rustix::fs::{AtFlags, CWD"),
+    // Server binaries, and a log for the user in the folder for temporary files.
+    ("prepare/mysqld.rs", "std::fs::metadata("),
+    ("prepare/server.rs", "File::create_new(&path)"),
+];
+
+/// Lines of a receiving module that reach a file by its path, tests and comments left out.
+fn by_path(relative: &str, source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
+    code.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .filter(|line| BY_PATH.iter().any(|word| line.contains(word)))
+        .filter(|line| !OWN_PATHS.iter().any(|(file, text)| relative.ends_with(file) && line.contains(text)))
+        .map(|line| format!("{relative}: {}", line.trim()))
+        .collect()
+}
+
+/// Links in folders of others lead nowhere: see `base::nofollow`.
+#[test]
+fn receivers_reach_no_file_by_its_whole_path() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = vec![src.join("receive.rs")];
+    for module in ["target", "prepare", "receive"] {
+        rust_files(&src.join(module), &mut files);
+    }
+    let mut bad = Vec::new();
+    for file in files {
+        let relative = file.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+        if !relative.ends_with("_tests.rs") && !relative.ends_with("testing.rs") {
+            bad.extend(by_path(&relative, &std::fs::read_to_string(&file).unwrap()));
+        }
+    }
+    assert!(bad.is_empty(), "{bad:#?}");
+    assert!(!by_path("target/x.rs", "    std::fs::write(path, b\"\")?;").is_empty(), "the test can't fail");
+}
+
 #[test]
 fn imports_go_downwards() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

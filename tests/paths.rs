@@ -180,3 +180,69 @@ fn two_files_for_one_place_are_refused_before_any_data() {
         ground.is_untouched(one);
     }
 }
+
+/// Killed at any moment, a run leaves nothing that keeps the next one from its places.
+#[test]
+fn a_killed_run_keeps_no_place_outside_the_target() {
+    const FILES: usize = 60;
+    let seed = support::seed();
+    let mut random = support::Random::new(seed);
+    let rounds = std::env::var("XBPIPE_ROUNDS").map_or(15, |n| n.parse().unwrap());
+    let mut stream = StreamMaker::new();
+    let listed: Vec<_> = (0..FILES)
+        .map(|n| {
+            format!("{{\"file_name\":\"/ext/d{}/t{n}.ibd\",\"tablespace_name\":\"d{}/t{n}\"}}", n % 7, n % 7)
+        })
+        .collect();
+    let list = format!("{{\"version\":2,\"external_tablespaces\":[{}]}}", listed.join(","));
+    stream
+        .add("backup-my.cnf", b"[mysqld]\ninnodb_page_size=16384\n")
+        .add("xtrabackup_tablespaces", list.as_bytes());
+    for n in 0..FILES {
+        stream.add(&format!("d{}/t{n}.ibd", n % 7), &noise(20_000, n as u64));
+    }
+    stream.add("ibdata1", &noise(40_000, 2)).add_redo();
+    let whole = stream.finish();
+    let ground = Ground::new();
+    let command = |n: u64| {
+        let mut command = xbrecv_unprepared(&ground.at("target"));
+        let new = if n.is_multiple_of(2) { "new" } else { "new/deeper" };
+        command.arg(format!("--map=/ext={}", ground.at(new).display()));
+        command
+    };
+    let begun = std::time::Instant::now();
+    on_bytes(command(0), &whole.bytes).ok();
+    let time = begun.elapsed();
+    let clear = || {
+        fs::remove_dir_all(ground.at("target")).unwrap();
+        fs::remove_dir_all(ground.at("new")).unwrap();
+        fs::create_dir(ground.at("new")).unwrap();
+    };
+    clear();
+    let mut killed = 0;
+    for round in 0..rounds {
+        for _ in 0..=random.below(2) {
+            let mut child = command(round).stdin(Stdio::piped()).spawn().unwrap();
+            let mut input = child.stdin.take().unwrap();
+            let bytes = whole.bytes.clone();
+            let writer = std::thread::spawn(move || drop(std::io::Write::write_all(&mut input, &bytes)));
+            // Most of the time near the end, where files are put in place.
+            let after = time.as_micros() as u64 / 4 + random.below(time.as_micros() as u64);
+            std::thread::sleep(std::time::Duration::from_micros(after));
+            child.kill().unwrap();
+            killed += u32::from(child.wait().unwrap().code().is_none());
+            writer.join().unwrap();
+            if ground.at("target").exists() {
+                break;
+            }
+        }
+        if !ground.at("target").exists() {
+            on_bytes(command(round), &whole.bytes).ok();
+        }
+        let found =
+            files(&ground.at("new")).keys().filter(|k| k.extension().is_some_and(|e| e == "ibd")).count();
+        assert_eq!(found, FILES, "seed {seed}, round {round}");
+        clear();
+    }
+    eprintln!("{killed} kills, each within {:?}", time * 5 / 4);
+}

@@ -75,6 +75,24 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     Ok(renameat(from_dir, from, to_dir, to)?)
 }
 
+/// Renames an entry of an open folder; what is at `to` is replaced as by `rename`.
+///
+/// # Errors
+/// As `rename`.
+pub fn rename_from(dir: impl AsFd, name: &str, to: &Path) -> io::Result<()> {
+    let (to_dir, to) = folder_of(to)?;
+    Ok(renameat(dir, name, to_dir, to)?)
+}
+
+/// Opens a folder in an open folder.
+///
+/// # Errors
+/// As [`open_dir`].
+pub fn open_dir_in(dir: impl AsFd, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(File::from(openat(dir, name, flags, Mode::empty())?))
+}
+
 /// Renames an entry to a name that is free.
 ///
 /// # Errors

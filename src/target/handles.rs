@@ -1,12 +1,14 @@
 //! Open files, not more of them at once than the process may have.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Resource, getrlimit};
+
+use crate::base::nofollow;
 
 /// Never more open files than this: a sender has a few members under way at a time, so more would gain nothing.
 const OPEN_MAX: usize = 128;
@@ -76,7 +78,7 @@ impl Handles {
             return Ok(entry.file.clone());
         }
         drop(state);
-        Ok(self.insert(id, OpenOptions::new().write(true).open(path)?))
+        Ok(self.insert(id, nofollow::open_rw(path)?))
     }
 
     /// Closes the file of `id`, which is complete.

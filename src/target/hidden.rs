@@ -4,18 +4,22 @@
 //! The lock is `flock` on the folder itself, so nothing foreign lies in it, and the kernel drops the lock with
 //! the last descriptor however the process ends.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode};
 
-use super::owner::{DIR_MODE, Owner};
+use crate::base::nofollow;
 use crate::base::{Code, Error, Result};
 
 /// Hex digits that end a hidden folder's name.
 const TOKEN_LEN: usize = 16;
+/// Nobody else gets into it: what lies in it is given away only when all is written.
+const HIDDEN_MODE: u32 = 0o700;
+/// Its owner gets through it to what was given to him.
+const PASSAGE_MODE: u32 = 0o711;
 /// Another run may take a new folder for a leftover between `mkdir` and `flock`; then the next name is tried.
 const CREATE_ATTEMPTS: usize = 8;
 
@@ -31,7 +35,7 @@ pub struct Hidden {
 
 impl Hidden {
     /// Makes `<parent>/<prefix><random>`, after removing what killed runs left under that prefix.
-    pub fn create(parent: &Path, prefix: &str, owner: Option<Owner>) -> Result<Hidden> {
+    pub fn create(parent: &Path, prefix: &str) -> Result<Hidden> {
         let failed = |path: &Path, e: io::Error| {
             Error::io(Code::Target, format!("can't make the staging folder {}", path.display()), e)
                 .hint("the folder that holds the target must be writable, or the target be an existing empty folder")
@@ -39,14 +43,10 @@ impl Hidden {
         for _ in 0..CREATE_ATTEMPTS {
             let token = uuid::Uuid::new_v4().simple().to_string();
             let path = parent.join(format!("{prefix}{}", &token[..TOKEN_LEN]));
-            DirBuilder::new().mode(DIR_MODE).create(&path).map_err(|e| failed(&path, e))?;
+            nofollow::create_dir(&path, HIDDEN_MODE).map_err(|e| failed(&path, e))?;
             match lock(&path).map_err(|e| failed(&path, e))? {
                 Some(dir) => {
-                    let hidden = Hidden { path, dir, remove: true };
-                    if let Some(owner) = owner {
-                        owner.give(&hidden.dir).map_err(|e| failed(&hidden.path, e))?;
-                    }
-                    return Ok(hidden);
+                    return Ok(Hidden { path, dir, remove: true });
                 }
                 None => continue,
             }
@@ -67,6 +67,12 @@ impl Hidden {
         &self.dir
     }
 
+    /// Whether others may pass through it, while a server of theirs works on what is inside.
+    pub fn let_through(&self, others: bool) -> io::Result<()> {
+        let mode = if others { PASSAGE_MODE } else { HIDDEN_MODE };
+        Ok(rustix::fs::fchmod(&self.dir, Mode::from_raw_mode(mode))?)
+    }
+
     /// Leaves the folder alone from now on (it was renamed into its place).
     pub fn keep(mut self) {
         self.remove = false;
@@ -77,21 +83,22 @@ impl Drop for Hidden {
     fn drop(&mut self) {
         if self.remove {
             // What can't be removed now is removed by the next run: the lock ends here.
-            let _ = std::fs::remove_dir_all(&self.path);
+            let _ = nofollow::remove_all(&self.path);
         }
     }
 }
 
 /// The folders in `parent` that killed runs left under `prefix`, each locked by us now.
 pub fn leftovers(parent: &Path, prefix: &str) -> Vec<Hidden> {
-    let Ok(entries) = std::fs::read_dir(parent) else { return Vec::new() };
+    let Ok(entries) = nofollow::entries(parent) else { return Vec::new() };
     entries
-        .flatten()
-        .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-        .filter(|e| e.file_name().to_str().is_some_and(|n| is_hidden_name(n, prefix)))
-        .filter_map(|e| {
-            let dir = lock(&e.path()).ok()??;
-            Some(Hidden { path: e.path(), dir, remove: true })
+        .into_iter()
+        .filter(|(_, kind)| *kind == FileType::Directory)
+        .filter(|(name, _)| name.to_str().is_some_and(|n| is_hidden_name(n, prefix)))
+        .filter_map(|(name, _)| {
+            let path = parent.join(name);
+            let dir = lock(&path).ok()??;
+            Some(Hidden { path, dir, remove: true })
         })
         .collect()
 }
@@ -105,19 +112,18 @@ pub fn is_hidden_name(name: &str, prefix: &str) -> bool {
 
 /// Opens and locks a folder; `None` where another run holds it or it is no longer the folder of that name.
 fn lock(path: &Path) -> io::Result<Option<File>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => File::from(fd),
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
-        Err(e) => return Err(e.into()),
+    let dir = match nofollow::open_dir(path) {
+        Ok(dir) => dir,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
     };
     match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
         Err(e) => return Err(e.into()),
     }
-    let (held, named) = (dir.metadata()?, std::fs::symlink_metadata(path));
-    Ok(named.is_ok_and(|n| (n.dev(), n.ino()) == (held.dev(), held.ino())).then_some(dir))
+    let (held, named) = (dir.metadata()?, nofollow::stat(path));
+    Ok(named.is_ok_and(|n| (n.st_dev, n.st_ino) == (held.dev(), held.ino())).then_some(dir))
 }
 
 #[cfg(test)]
@@ -127,7 +133,7 @@ mod tests {
     #[test]
     fn a_live_folder_is_left_alone_and_a_dead_one_found() {
         let parent = tempfile::tempdir().unwrap();
-        let live = Hidden::create(parent.path(), ".t.xbrecv-", None).unwrap();
+        let live = Hidden::create(parent.path(), ".t.xbrecv-").unwrap();
         assert!(leftovers(parent.path(), ".t.xbrecv-").is_empty());
         let path = live.path().to_owned();
         std::fs::write(path.join("x"), b"x").unwrap();
@@ -159,7 +165,7 @@ mod tests {
     #[test]
     fn dropping_removes() {
         let parent = tempfile::tempdir().unwrap();
-        let hidden = Hidden::create(parent.path(), ".x-", None).unwrap();
+        let hidden = Hidden::create(parent.path(), ".x-").unwrap();
         std::fs::create_dir(hidden.path().join("d")).unwrap();
         drop(hidden);
         assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);

@@ -6,54 +6,52 @@
 //! and no server can have used it.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-
 use super::hidden::{self, Hidden};
-use super::staging::sync_dir;
-use crate::base::Result;
+use super::outside_journal;
+use crate::base::{Result, nofollow};
 
 /// Hidden folders inside a target.
 pub const PREFIX: &str = ".xbrecv-";
 /// Which entries move, in the order they move.
 const JOURNAL: &str = "moving";
+/// Nobody else's business.
+const JOURNAL_MODE: u32 = 0o600;
 /// A journal larger than this is not one of ours.
 const JOURNAL_MAX: u64 = 64 << 20;
 /// The datadir inside the hidden folder.
 const DATA: &str = "data";
 
 /// Renames the entries of `data` into `target`; on failure they are moved back.
-pub fn publish(target: &Path, hidden: &Hidden, data: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Outside, before it is in place; inside, behind that: it was not made durable.
+pub fn publish(target: &Path, hidden: &Hidden, data: &Path) -> io::Result<io::Result<()>> {
     let names = in_moving_order(data)?;
     write_journal(hidden.path(), &names)?;
     let mut moved = Vec::new();
     for name in &names {
-        match rename_new(&data.join(name), &target.join(name)) {
+        match nofollow::rename_new(&data.join(name), &target.join(name)) {
             Ok(()) => moved.push(name),
             Err(e) => {
                 for name in moved.iter().rev() {
-                    let _ = rename_new(&target.join(name), &data.join(name));
+                    let _ = nofollow::rename_new(&target.join(name), &data.join(name));
                 }
                 return Err(e);
             }
         }
     }
-    sync_dir(target)?;
-    std::fs::remove_file(hidden.path().join(JOURNAL))
+    Ok(nofollow::sync_dir(target).and_then(|()| nofollow::remove_file(&hidden.path().join(JOURNAL))))
 }
 
 /// Removes what killed runs left in `target`, entries included that had moved already.
 pub fn sweep(target: &Path) -> Result<()> {
     for leftover in hidden::leftovers(target, PREFIX) {
+        outside_journal::undo(&leftover);
         for name in moved_of(target, leftover.path()) {
-            let path = target.join(name);
-            let _ = match path.is_dir() {
-                true => std::fs::remove_dir_all(path),
-                false => std::fs::remove_file(path),
-            };
+            let _ = nofollow::remove_all(&target.join(name));
         }
     }
     Ok(())
@@ -72,8 +70,8 @@ pub fn belongs_to_leftover(target: &Path, name: &str) -> bool {
 fn moved_of(target: &Path, hidden: &Path) -> BTreeSet<String> {
     let names = read_journal(hidden);
     let data = hidden.join(DATA);
-    let waits = |name: &String| std::fs::symlink_metadata(data.join(name)).is_ok();
-    let arrived = |name: &String| std::fs::symlink_metadata(target.join(name)).is_ok();
+    let waits = |name: &String| nofollow::kind(&data.join(name)).is_some();
+    let arrived = |name: &String| nofollow::kind(&target.join(name)).is_some();
     match names.last() {
         Some(last) if waits(last) => names.into_iter().filter(|n| !waits(n) && arrived(n)).collect(),
         _ => BTreeSet::new(),
@@ -89,8 +87,7 @@ fn in_moving_order(data: &Path) -> io::Result<Vec<String>> {
         _ => 0,
     };
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(data)? {
-        let name = entry?.file_name();
+    for (name, _) in nofollow::entries(data)? {
         // Members have UTF-8 names, and so have the files of a server's datadir.
         names.push(name.into_string().map_err(|n| io::Error::other(format!("unexpected file {n:?}")))?);
     }
@@ -99,39 +96,23 @@ fn in_moving_order(data: &Path) -> io::Result<Vec<String>> {
 }
 
 fn write_journal(hidden: &Path, names: &[String]) -> io::Result<()> {
-    let mut file = File::create_new(hidden.join(JOURNAL))?;
+    let mut file = nofollow::create_new(&hidden.join(JOURNAL), JOURNAL_MODE)?;
     for name in names {
         file.write_all(name.as_bytes())?;
         file.write_all(b"\0")?;
     }
     file.sync_all()?;
-    sync_dir(hidden)
+    nofollow::sync_dir(hidden)
 }
 
 fn read_journal(hidden: &Path) -> Vec<String> {
     let path = hidden.join(JOURNAL);
-    if !std::fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= JOURNAL_MAX) {
-        return Vec::new();
-    }
-    let Ok(text) = std::fs::read_to_string(path) else { return Vec::new() };
+    let content = nofollow::read(&path, JOURNAL_MAX).ok().filter(|c| c.len() as u64 <= JOURNAL_MAX);
+    let Some(text) = content.and_then(|c| String::from_utf8(c).ok()) else { return Vec::new() };
     text.split_terminator('\0')
         .filter(|n| !n.is_empty() && !n.contains('/') && !matches!(*n, "." | ".."))
         .map(str::to_owned)
         .collect()
-}
-
-/// Renames without ever replacing anything.
-pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems don't know the flag; nobody else writes here, so looking first is enough.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            if std::fs::symlink_metadata(to).is_ok() {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            std::fs::rename(from, to)
-        }
-        other => Ok(other?),
-    }
 }
 
 #[cfg(test)]
@@ -143,7 +124,7 @@ mod tests {
     /// A target in which a run stages `names`.
     fn staged(names: &[&str]) -> (tempfile::TempDir, Hidden, PathBuf) {
         let target = tempfile::tempdir().unwrap();
-        let hidden = Hidden::create(target.path(), PREFIX, None).unwrap();
+        let hidden = Hidden::create(target.path(), PREFIX).unwrap();
         let data = hidden.path().join(DATA);
         fs::create_dir(&data).unwrap();
         names.iter().for_each(|n| fs::write(data.join(n), n).unwrap());
@@ -171,7 +152,7 @@ mod tests {
         assert!(!target.path().join("a").exists());
         fs::remove_file(target.path().join("b")).unwrap();
         fs::remove_file(hidden.path().join(JOURNAL)).unwrap();
-        publish(target.path(), &hidden, &data).unwrap();
+        publish(target.path(), &hidden, &data).unwrap().unwrap();
         drop(hidden);
         assert_eq!(names(target.path()), ["a", "b", "ibdata1"].map(str::to_owned).into());
     }

@@ -11,6 +11,7 @@ pub mod hidden;
 pub mod inside;
 pub mod landing;
 pub mod outside;
+mod outside_journal;
 pub mod owner;
 pub mod places;
 pub mod staging;

@@ -3,16 +3,14 @@
 //! `--map OLD=NEW` says it. A relative NEW lies inside the target. Files for an absolute NEW are staged in a hidden
 //! folder in it (or beside it, where it does not exist yet), and renamed when the datadir is put in its place.
 
-use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::hidden::{self, Hidden};
-use super::inside::{self, rename_new};
 use super::owner::{DIR_MODE, Owner};
-use super::staging::sync_dir;
 use super::sync::sync_tree;
+use super::{inside, outside_journal};
+use crate::base::nofollow;
 use crate::base::{Code, Confined, Error, Result};
 use crate::stream::MemberName;
 
@@ -168,16 +166,17 @@ impl Outside {
 
     /// Where the file that is to be at `rest` below `dir` is staged.
     pub fn stage(&mut self, dir: &Path, rest: &Confined) -> Result<PathBuf> {
+        let dir = &real(dir);
         let place = dir.join(rest);
-        if std::fs::symlink_metadata(&place).is_ok() {
+        if place.symlink_metadata().is_ok() {
             return Err(Error::new(Code::Target, format!("{} exists already", place.display()))
                 .hint("remove what is there, or give another place with --map"));
         }
-        let known = self.folders.iter().position(|f| f.dir == dir);
+        let known = self.folders.iter().position(|f| f.dir == *dir);
         let folder = match known {
             Some(n) => &mut self.folders[n],
             None => {
-                let hidden = hidden_folder(dir, self.owner)?;
+                let hidden = hidden_folder(dir)?;
                 self.folders.push(Folder { dir: dir.to_owned(), hidden, files: Vec::new() });
                 let last = self.folders.len() - 1;
                 &mut self.folders[last]
@@ -197,37 +196,90 @@ impl Outside {
         self.folders.iter().try_for_each(|f| sync_tree(f.hidden.dir(), f.hidden.path()))
     }
 
-    /// Puts the files in their places, then does `last`; if anything fails they are taken back.
-    pub fn publish_before(self, last: impl FnOnce() -> Result<()>) -> Result<()> {
-        let mut done = Moves::default();
-        for folder in &self.folders {
-            for file in &folder.files {
-                let (from, to) = (folder.hidden.path().join(DATA).join(file), folder.dir.join(file));
-                let moved = self.make_dirs(to.parent(), &mut done).and_then(|()| rename_new(&from, &to));
-                moved.map_err(|e| {
-                    Error::io(Code::Target, format!("can't put {} in its place", to.display()), e)
-                })?;
-                done.files.push((from, to));
-            }
-        }
-        for (_, place) in &done.files {
-            let synced = place.parent().map_or(Ok(()), sync_dir);
-            synced.map_err(|e| Error::io(Code::TargetIo, place.display(), e))?;
-        }
-        last()?;
-        done.keep();
-        Ok(())
+    /// As a kill leaves it.
+    #[cfg(test)]
+    pub(super) fn killed(self) {
+        self.folders.into_iter().for_each(|folder| folder.hidden.keep());
     }
 
-    fn make_dirs(&self, dir: Option<&Path>, done: &mut Moves) -> io::Result<()> {
-        let Some(dir) = dir.filter(|d| !d.exists()) else { return Ok(()) };
-        self.make_dirs(dir.parent(), done)?;
-        DirBuilder::new().mode(DIR_MODE).create(dir)?;
-        done.dirs.push(dir.to_owned());
-        match self.owner {
-            Some(owner) => owner.give(File::open(dir)?),
-            None => Ok(()),
+    /// Gives all that was written to whom the target belongs.
+    pub fn give(&self) -> Result<()> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        self.folders.iter().try_for_each(|folder| {
+            let given =
+                nofollow::open_dir_in(folder.hidden.dir(), DATA).and_then(|data| owner.give_tree(data));
+            given.map_err(|e| Error::io(Code::TargetIo, folder.hidden.path().display(), e))
+        })
+    }
+
+    /// Whether a server of the owner's may get to the files, which were given to him.
+    pub fn let_owner_in(&self, enters: bool) -> Result<()> {
+        let folders = self.folders.iter().filter(|_| self.owner.is_some());
+        folders.map(|folder| (folder, folder.hidden.let_through(enters))).try_for_each(|(folder, set)| {
+            set.map_err(|e| Error::io(Code::TargetIo, folder.hidden.path().display(), e))
+        })
+    }
+
+    /// Writes down in the target's hidden folder what [`publish_before`](Self::publish_before) is going to do, for the run after
+    /// one that is killed there.
+    pub fn announce(&self, hidden: &Hidden) -> Result<()> {
+        let (dirs, files) = (self.missing_dirs(), self.moves());
+        if files.is_empty() {
+            return Ok(());
         }
+        outside_journal::write(hidden, &dirs, &files)
+            .map_err(|e| Error::io(Code::TargetIo, hidden.path().display(), e))
+    }
+
+    /// Puts the files in their places, then does `last`; if anything fails they are taken back.
+    pub fn publish_before<T>(self, last: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut done = Moves::default();
+        let (dirs, files) = (self.missing_dirs(), self.moves());
+        let failed = |place: &Path, e| {
+            Error::io(Code::Target, format!("can't put {} in its place", place.display()), e)
+        };
+        for dir in dirs {
+            self.make_dir(&dir).map_err(|e| failed(&dir, e))?;
+            done.dirs.push(dir);
+        }
+        for (from, to) in files {
+            nofollow::rename_new(&from, &to).map_err(|e| failed(&to, e))?;
+            done.files.push((from, to));
+        }
+        for (_, place) in &done.files {
+            let synced = place.parent().map_or(Ok(()), nofollow::sync_dir);
+            synced.map_err(|e| Error::io(Code::TargetIo, place.display(), e))?;
+        }
+        let done_too = last()?;
+        done.keep();
+        Ok(done_too)
+    }
+
+    /// Where each file is staged, and its place.
+    fn moves(&self) -> Vec<(PathBuf, PathBuf)> {
+        let of = |f: &Folder| {
+            let (data, dir) = (f.hidden.path().join(DATA), f.dir.clone());
+            f.files.iter().map(|file| (data.join(file), dir.join(file))).collect::<Vec<_>>()
+        };
+        self.folders.iter().flat_map(of).collect()
+    }
+
+    /// Folders that are not there yet, outermost first.
+    fn missing_dirs(&self) -> Vec<PathBuf> {
+        let mut missing = Vec::new();
+        for (_, place) in self.moves() {
+            let above = place.ancestors().skip(1).take_while(|dir| nofollow::kind(dir).is_none());
+            let mut above: Vec<_> = above.map(Path::to_owned).collect();
+            above.reverse();
+            above.retain(|dir| !missing.contains(dir));
+            missing.extend(above);
+        }
+        missing
+    }
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        nofollow::create_dir(dir, DIR_MODE)?;
+        self.owner.map_or(Ok(()), |owner| owner.give(nofollow::open_dir(dir)?))
     }
 }
 
@@ -248,19 +300,19 @@ impl Moves {
 impl Drop for Moves {
     fn drop(&mut self) {
         for (from, to) in self.files.drain(..).rev() {
-            let _ = rename_new(&to, &from);
+            let _ = nofollow::rename_new(&to, &from);
         }
         for dir in self.dirs.drain(..).rev() {
-            let _ = std::fs::remove_dir(dir);
+            let _ = nofollow::remove_dir(&dir);
         }
     }
 }
 
 /// A hidden folder on the file system of `dir`: in it, or in what will hold it.
-fn hidden_folder(dir: &Path, owner: Option<Owner>) -> Result<Hidden> {
-    let (parent, prefix) = match (dir.is_dir(), dir.parent(), dir.file_name()) {
+fn hidden_folder(dir: &Path) -> Result<Hidden> {
+    let (parent, prefix) = match (nofollow::is_dir(dir), dir.parent(), dir.file_name()) {
         (true, ..) => (dir, inside::PREFIX.to_owned()),
-        (false, Some(parent), Some(name)) if parent.is_dir() => {
+        (false, Some(parent), Some(name)) if nofollow::is_dir(parent) => {
             (parent, format!(".{}{}", name.to_string_lossy(), inside::PREFIX))
         }
         _ => {
@@ -269,13 +321,9 @@ fn hidden_folder(dir: &Path, owner: Option<Owner>) -> Result<Hidden> {
         }
     };
     drop(hidden::leftovers(parent, &prefix));
-    let hidden = Hidden::create(parent, &prefix, owner)?;
+    let hidden = Hidden::create(parent, &prefix)?;
     let data = hidden.path().join(DATA);
-    let made = DirBuilder::new().mode(DIR_MODE).create(&data).and_then(|()| match owner {
-        Some(owner) => owner.give(File::open(&data)?),
-        None => Ok(()),
-    });
-    made.map_err(|e| Error::io(Code::Target, data.display(), e))?;
+    nofollow::create_dir(&data, DIR_MODE).map_err(|e| Error::io(Code::Target, data.display(), e))?;
     Ok(hidden)
 }
 
@@ -351,6 +399,8 @@ mod tests {
         let (there, absent) = (root.path().join("there"), root.path().join("absent"));
         std::fs::create_dir(&there).unwrap();
         for fails in [true, false] {
+            let own = tempfile::tempdir().unwrap();
+            let hidden = Hidden::create(own.path(), ".t.xbrecv-").unwrap();
             let mut outside = Outside::new(None);
             for dir in [&there, &absent] {
                 let staged = outside.stage(dir, &Confined::parse("db/t.ibd").unwrap()).unwrap();
@@ -358,6 +408,7 @@ mod tests {
                 std::fs::write(staged, b"x").unwrap();
             }
             outside.sync().unwrap();
+            outside.announce(&hidden).unwrap();
             let last = || match fails {
                 true => Err(Error::new(Code::Target, "no")),
                 false => Ok(()),

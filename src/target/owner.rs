@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{Gid, Uid};
+use crate::base::nofollow;
 
 /// Permissions of folders as mysqld makes them (`UMASK_DIR`'s default).
 pub const DIR_MODE: u32 = 0o750;
@@ -26,14 +26,18 @@ impl Owner {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
-        let meta = std::fs::metadata(dir).ok()?;
+        let meta = nofollow::open_dir(dir).and_then(|dir| dir.metadata()).ok()?;
         let owner = Owner { uid: meta.uid(), gid: meta.gid() };
         (owner != Owner { uid: 0, gid: 0 }).then_some(owner)
     }
 
     /// Gives an open file or folder to this owner.
     pub fn give(self, file: impl AsFd) -> std::io::Result<()> {
-        rustix::fs::fchown(file, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
-        Ok(())
+        nofollow::give(file, (self.uid, self.gid))
+    }
+
+    /// Gives an open folder, and all that we made in it, to this owner.
+    pub fn give_tree(self, dir: impl AsFd) -> std::io::Result<()> {
+        nofollow::give_tree(dir, (self.uid, self.gid))
     }
 }

@@ -1,15 +1,16 @@
 //! Which file a member becomes.
 //!
-//! A member's name was checked when it was parsed: joined to a folder it stays below it. The folders here are fresh
-//! and only ours, so no symbolic link lies on the way either.
+//! A member's name was checked when it was parsed: joined to a folder it stays below it. The folders here are fresh and only
+//! ours until all is written; no symbolic link is followed on the way either. What would configure the server that starts on
+//! the target, or be one of its keys, is set aside under another name.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::owner::{DIR_MODE, FILE_MODE, Owner};
+use super::owner::{DIR_MODE, FILE_MODE};
+use crate::base::nofollow;
 use crate::base::{Code, Error, Result};
 use crate::stream::MemberName;
 
@@ -18,14 +19,15 @@ use crate::stream::MemberName;
 pub struct Places {
     root: PathBuf,
     elsewhere: HashMap<MemberName, PathBuf>,
-    owner: Option<Owner>,
+    set_aside: Vec<MemberName>,
     made: HashSet<PathBuf>,
 }
 
 impl Places {
     /// Every member below `root`, which exists.
-    pub fn new(root: &Path, owner: Option<Owner>) -> Places {
-        Places { root: root.to_owned(), elsewhere: HashMap::new(), owner, made: HashSet::new() }
+    pub fn new(root: &Path) -> Places {
+        let (elsewhere, made) = (HashMap::new(), HashSet::new());
+        Places { root: root.to_owned(), elsewhere, set_aside: Vec::new(), made }
     }
 
     /// Places one member at a path of its own, outside `root` or inside.
@@ -40,14 +42,31 @@ impl Places {
 
     /// Where a member's file is.
     pub fn path(&self, member: &MemberName) -> PathBuf {
-        self.elsewhere.get(member).cloned().unwrap_or_else(|| self.root.join(member.as_str()))
+        match self.elsewhere.get(member) {
+            Some(path) => path.clone(),
+            None if configures(member) => {
+                let name = format!("{ASIDE}{}", member.file_name());
+                self.root.join(member.parent().unwrap_or_default()).join(name)
+            }
+            None => self.root.join(member.as_str()),
+        }
+    }
+
+    /// Members that lie under another name, since a server would take them for its own settings or keys.
+    pub fn set_aside(&self) -> &[MemberName] {
+        &self.set_aside
     }
 
     /// Makes a member's file, and the folders on the way. A file that is already there is refused.
     pub fn create(&mut self, member: &MemberName) -> Result<(PathBuf, File)> {
         let path = self.path(member);
         match self.create_at(&path) {
-            Ok(file) => Ok((path, file)),
+            Ok(file) => {
+                if configures(member) && !self.elsewhere.contains_key(member) {
+                    self.set_aside.push(member.clone());
+                }
+                Ok((path, file))
+            }
             // Two members can't be one file, and none can be a folder of another.
             Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
                 let message =
@@ -71,42 +90,44 @@ impl Places {
         if let Some(parent) = path.parent() {
             self.make_dirs(parent)?;
         }
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(FILE_MODE)
-            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-            .open(path)?;
-        if let Some(owner) = self.owner {
-            owner.give(&file)?;
-        }
-        Ok(file)
+        nofollow::create_new(path, FILE_MODE)
     }
 
     fn make_dirs(&mut self, dir: &Path) -> io::Result<()> {
         if dir == self.root || self.made.contains(dir) {
             return Ok(());
         }
-        match DirBuilder::new().mode(DIR_MODE).create(dir) {
+        match nofollow::create_dir(dir, DIR_MODE) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let Some(parent) = dir.parent() else { return Err(e) };
                 self.make_dirs(parent)?;
-                DirBuilder::new().mode(DIR_MODE).create(dir)?;
+                nofollow::create_dir(dir, DIR_MODE)?;
             }
             // Not made by us in this run: a staging folder outside the target.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && nofollow::is_dir(dir) => {
                 self.made.insert(dir.to_owned());
                 return Ok(());
             }
             Err(e) => return Err(e),
         }
-        if let Some(owner) = self.owner {
-            owner.give(File::open(dir)?)?;
-        }
         self.made.insert(dir.to_owned());
         Ok(())
     }
+}
+
+/// What is before the name of a member that is set aside.
+const ASIDE: &str = "backup-";
+
+/// Whether a server that starts on the target would take it for its own settings or keys: persisted variables, option files,
+/// its uuid, lists of components, keyrings, certificates.
+fn configures(member: &MemberName) -> bool {
+    const NAMES: &[&str] = &["mysqld-auto.cnf", "mysqld.my", "my.cnf", ".my.cnf", ".mylogin.cnf", "auto.cnf"];
+    let name = member.file_name().to_ascii_lowercase();
+    let is_tablespace = name.ends_with(".ibd") || name.ends_with(".ibu");
+    let in_datadir =
+        NAMES.contains(&&*name) || name.starts_with("keyring") || name.starts_with("component_keyring");
+    name.ends_with(".pem") || (member.parent().is_none() && in_datadir && !is_tablespace)
 }
 
 /// `ENAMETOOLONG`.
@@ -124,7 +145,7 @@ mod tests {
     fn files_get_folders_and_modes() {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().unwrap();
-        let mut places = Places::new(root.path(), None);
+        let mut places = Places::new(root.path());
         let (path, _) = places.create(&name("a/b/c.ibd")).unwrap();
         let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
         assert_eq!(path, root.path().join("a/b/c.ibd"));
@@ -134,9 +155,32 @@ mod tests {
     }
 
     #[test]
+    fn settings_and_keys_are_set_aside() {
+        let root = tempfile::tempdir().unwrap();
+        let mut places = Places::new(root.path());
+        for (member, lies) in [
+            ("mysqld-auto.cnf", "backup-mysqld-auto.cnf"),
+            ("MYSQLD.MY", "backup-MYSQLD.MY"),
+            ("auto.cnf", "backup-auto.cnf"),
+            ("my.cnf", "backup-my.cnf"),
+            ("keyring", "backup-keyring"),
+            ("component_keyring_file.cnf", "backup-component_keyring_file.cnf"),
+            ("server-key.pem", "backup-server-key.pem"),
+            ("keys/ca.pem", "keys/backup-ca.pem"),
+            ("keyring.ibd", "keyring.ibd"),
+            ("db/keyring.CSV", "db/keyring.CSV"),
+            ("db/auto.cnf", "db/auto.cnf"),
+            ("xtrabackup_info", "xtrabackup_info"),
+        ] {
+            assert_eq!(places.create(&name(member)).unwrap().0, root.path().join(lies));
+        }
+        assert_eq!(places.set_aside().len(), 8);
+    }
+
+    #[test]
     fn no_member_takes_the_place_of_another() {
         let root = tempfile::tempdir().unwrap();
-        let mut places = Places::new(root.path(), None);
+        let mut places = Places::new(root.path());
         places.create(&name("a/b")).unwrap();
         for clash in ["a/b", "a", "a/b/c"] {
             let e = places.create(&name(clash)).unwrap_err();

@@ -9,14 +9,17 @@
 //! The datadir is never the hidden folder itself: InnoDB does not scan a directory whose name begins with a dot
 //! (`Fil_path::is_hidden` in fil0fil.cc), so a server that prepares it would find no tablespaces.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::Mode;
+
 use super::hidden::{self, Hidden};
-use super::inside;
 use super::owner::{DIR_MODE, Owner};
+use super::{inside, outside_journal};
+use crate::base::nofollow;
 use crate::base::{Code, Error, Result};
 
 /// The datadir inside the hidden folder.
@@ -86,14 +89,14 @@ impl Target {
         }
         if !self.inside {
             let (parent, prefix) = self.beside()?;
-            drop(hidden::leftovers(parent, &prefix));
-            match Hidden::create(parent, &prefix, owner) {
+            hidden::leftovers(parent, &prefix).iter().for_each(outside_journal::undo);
+            match Hidden::create(parent, &prefix) {
                 Ok(hidden) => return Staging::new(self.clone(), hidden, owner),
                 Err(e) if !(self.exists && is_forbidden(&e)) => return Err(e),
                 Err(_) => {}
             }
         }
-        let hidden = Hidden::create(&self.dir, inside::PREFIX, owner)?;
+        let hidden = Hidden::create(&self.dir, inside::PREFIX)?;
         Staging::new(Target { inside: true, ..self.clone() }, hidden, owner)
     }
 
@@ -127,10 +130,10 @@ impl Staging {
             false => DIR_MODE,
         };
         let made = (|| {
-            DirBuilder::new().mode(DIR_MODE).create(&data)?;
+            nofollow::create_dir(&data, DIR_MODE)?;
             // Apart from the creation, so that the umask has no say.
-            std::fs::set_permissions(&data, Permissions::from_mode(mode | 0o700))?;
-            owner.map_or(Ok(()), |o| o.give(File::open(&data)?))
+            let made = nofollow::open_dir_in(hidden.dir(), DATA)?;
+            io::Result::Ok(rustix::fs::fchmod(made, Mode::from_raw_mode(mode | 0o700))?)
         })();
         made.map_err(|e| Error::io(Code::Target, format!("can't make {}", data.display()), e))?;
         Ok(Staging { target, hidden, data, owner })
@@ -156,8 +159,34 @@ impl Staging {
         self.hidden.dir()
     }
 
-    /// Puts the datadir in its place. All in it must be synced before.
-    pub fn publish(self) -> Result<()> {
+    /// The hidden folder, which the datadir leaves last.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
+    }
+
+    /// Gives all that was written to whom the target belongs.
+    pub fn give(&self) -> Result<()> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        let given = nofollow::open_dir_in(self.hidden.dir(), DATA).and_then(|data| owner.give_tree(data));
+        given.map_err(|e| Error::io(Code::TargetIo, format!("the owner of {}", self.data.display()), e))
+    }
+
+    /// Whether a server of the owner's may get to the files, which were given to him.
+    pub fn let_owner_in(&self, enters: bool) -> Result<()> {
+        if self.owner.is_none() {
+            return Ok(());
+        }
+        let set = self.hidden.let_through(enters);
+        set.map_err(|e| Error::io(Code::TargetIo, self.hidden.path().display(), e))
+    }
+
+    /// Puts the datadir in its place. All in it must be synced before. Gives what should be known of it: once it is in place,
+    /// nothing is an error any more.
+    pub fn publish(self) -> Result<Option<String>> {
+        self.publish_with(nofollow::sync_dir)
+    }
+
+    fn publish_with(self, sync_dir: impl FnOnce(&Path) -> io::Result<()>) -> Result<Option<String>> {
         let dir = self.target.dir.clone();
         let failed = |e: io::Error| {
             let occupied =
@@ -168,25 +197,28 @@ impl Staging {
         };
         if self.target.inside {
             refuse_entries(&dir, true)?;
-            return inside::publish(&dir, &self.hidden, &self.data).map_err(failed);
+            let durable = inside::publish(&dir, &self.hidden, &self.data).map_err(failed)?;
+            return Ok(durable.err().map(|e| not_durable(&dir, &e)));
         }
-        std::fs::rename(&self.data, &dir).map_err(failed)?;
-        // The entry must survive a power cut before success is announced.
-        dir.parent().map_or(Ok(()), sync_dir).map_err(failed)
+        nofollow::rename_from(self.hidden.dir(), DATA, &dir).map_err(failed)?;
+        // The entry must survive a power cut before success is announced without a word.
+        let durable = dir.parent().map_or(Ok(()), sync_dir);
+        Ok(durable.err().map(|e| not_durable(&dir, &e)))
     }
 }
 
-/// Makes the entries of a folder durable.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// The words for a copy that is whole and in its place, but that a power cut may take away again.
+fn not_durable(dir: &Path, e: &io::Error) -> String {
+    format!(
+        "{} is in its place, but its folder could not be synced ({e}): run sync before relying on it",
+        dir.display()
+    )
 }
 
 /// Refuses a target that holds anything: a backup never mixes with other files.
 fn refuse_entries(dir: &Path, mount: bool) -> Result<()> {
     let failed = |e| Error::io(Code::Target, format!("can't read the target {}", dir.display()), e);
-    for entry in std::fs::read_dir(dir).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
+    for (name, _) in nofollow::entries(dir).map_err(failed)? {
         let name = name.to_string_lossy();
         if (mount && name == LOST_AND_FOUND) || hidden::is_hidden_name(&name, inside::PREFIX) {
             continue;
@@ -235,6 +267,69 @@ fn is_forbidden(e: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A run that is killed after each step of putting files in place, and the one after it.
+    #[test]
+    fn a_killed_run_is_taken_back_by_the_next_one() {
+        use crate::target::Outside;
+        const FILES: usize = 4;
+        for steps in 0..=FILES + 1 {
+            let parent = tempfile::tempdir().unwrap();
+            let (dir, new) = (parent.path().join("t"), parent.path().join("new"));
+            let target = Target::check(&dir).unwrap();
+            let staging = target.stage().unwrap();
+            std::fs::write(staging.data().join("ibdata1"), b"x").unwrap();
+            let mut outside = Outside::new(None);
+            let mut moves = Vec::new();
+            for n in 0..FILES {
+                let rest = crate::base::Confined::parse(format!("d{n}/t.ibd")).unwrap();
+                let staged = outside.stage(&new, &rest).unwrap();
+                std::fs::create_dir_all(staged.parent().unwrap()).unwrap();
+                std::fs::write(&staged, b"ours").unwrap();
+                moves.push((staged, new.join(&rest)));
+            }
+            outside.announce(staging.hidden()).unwrap();
+            for (from, to) in moves.iter().take(steps) {
+                std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+                std::fs::rename(from, to).unwrap();
+            }
+            if steps > FILES {
+                std::fs::rename(staging.data(), &dir).unwrap();
+            }
+            // Another file in the place of ours is not ours.
+            let others = new.join("d0/t.ibd");
+            if steps == 2 {
+                std::fs::write(new.join("d0/u.ibd"), b"another's").unwrap();
+                std::fs::rename(new.join("d0/u.ibd"), &others).unwrap();
+            }
+            outside.killed();
+            staging.hidden.keep();
+
+            let committed = dir.exists();
+            if committed {
+                std::fs::remove_dir_all(&dir).unwrap();
+            }
+            drop(Target::check(&dir).unwrap().stage().unwrap());
+            let left = moves.iter().filter(|(_, to)| to.exists()).count();
+            let expected = match steps {
+                2 => 1,
+                _ if committed => FILES,
+                _ => 0,
+            };
+            assert_eq!(left, expected, "killed after {steps} steps");
+            assert_eq!(new.exists(), expected > 0, "killed after {steps} steps");
+        }
+    }
+
+    #[test]
+    fn what_is_in_place_stays_there_when_its_folder_can_not_be_synced() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("t");
+        let staging = Target::check(&dir).unwrap().stage().unwrap();
+        std::fs::write(staging.data().join("f"), b"x").unwrap();
+        let words = staging.publish_with(|_| Err(io::Error::from_raw_os_error(5))).unwrap();
+        assert!(words.is_some_and(|w| w.contains("could not be synced")) && dir.join("f").is_file());
+    }
 
     #[test]
     fn absent_and_empty_targets_are_replaced() {

@@ -8,8 +8,9 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{fstatfs, syncfs};
+use rustix::fs::{FileType, fstatfs, syncfs};
 
+use crate::base::nofollow;
 use crate::base::{Code, Error, Result};
 
 /// The first kernel whose `syncfs` reports write-back errors.
@@ -50,16 +51,14 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
 
 /// Files and folders, leaves first.
 fn sync_each(dir: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            sync_each(&entry.path())?;
-        } else if kind.is_file() {
-            File::open(entry.path())?.sync_all()?;
+    for (name, kind) in nofollow::entries(dir)? {
+        match kind {
+            FileType::Directory => sync_each(&dir.join(name))?,
+            FileType::RegularFile => nofollow::open(&dir.join(name))?.sync_all()?,
+            _ => {}
         }
     }
-    File::open(dir)?.sync_all()
+    nofollow::sync_dir(dir)
 }
 
 #[cfg(test)]
