@@ -5,15 +5,20 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::hostile::{
-    Host, PROTOCOL, Peer, any_frames, count_panics, failure, garbage, held, message, number, peak_memory,
+    Host, PROTOCOL, Peer, any_frames, count_panics, failure, garbage, held, memory_of, message, number,
+    peak_memory,
 };
 use support::line::{line_address, options, send, stop};
-use support::{Random, seed};
+use support::listening::sending;
+use support::pipe::{Said, said};
+use support::{Kind, Random, Server, seed};
 use tokio::time::sleep;
 use xbpipe::base::{Error, Result};
 use xbpipe::session::message::{Doing, Held, Ping, Span, Verdict, Welcome};
@@ -258,6 +263,56 @@ fn no_trick_makes_the_sender_believe() {
     );
     assert_eq!(panics.load(Relaxed), 0, "panics");
     assert!(memory < MEMORY_MAX, "{memory} MiB");
+}
+
+/// The program itself, with a server: its exit status, its words, its memory.
+#[test]
+fn no_trick_makes_xbsend_say_ok() {
+    let seed = seed();
+    let server = Mutex::new(Server::start(Kind::Mysql97, &[]));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let next = AtomicUsize::new(0);
+    let one = |n: usize| {
+        let (trick, carrier) = (TRICKS[n % TRICKS.len()], if n.is_multiple_of(2) { "tcp" } else { "quic" });
+        let host = Host::new(&[PROTOCOL]);
+        let ticket = host.ticket.reveal();
+        let tricks = move |connection, peer| play(trick, connection, Random::new(seed + connection), peer);
+        let at = runtime.block_on(host.listen(carrier, tricks));
+        let mut command = sending(&server.lock().unwrap(), &format!("{carrier}://{at}/#{ticket}"));
+        command.args(["--keepalive=0.2", "--reconnect-timeout=2"]).stderr(Stdio::piped());
+        let (begun, child) = (Instant::now(), command.spawn().unwrap());
+        let pid = Pid::from_child(&child);
+        let (done, over) = std::sync::mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            let (mut memory, mut stopped) = (0, false);
+            while over.recv_timeout(Duration::from_millis(100)).is_err() {
+                memory = memory_of(pid.as_raw_nonzero().get()).unwrap_or(memory);
+                if begun.elapsed() > 2 * PATIENCE && !stopped {
+                    stopped = kill_process(pid, Signal::TERM).is_ok();
+                }
+                assert!(begun.elapsed() < 2 * LONGEST, "it does not end");
+            }
+            memory
+        });
+        let Said { status, words } = said(child);
+        let took = begun.elapsed();
+        done.send(()).unwrap();
+        let memory = watch.join().unwrap();
+        let what = format!("{carrier}, {trick:?}, seed {seed}: {took:?}, {memory} MiB, {status:?}, {words}");
+        eprintln!("{what}");
+        assert!(status.is_some_and(|status| status != 0 && status != 101), "{what}");
+        assert!(!words.contains("panicked") && !words.contains(['\u{1b}', '\u{202e}']), "{what}");
+        assert!(memory < MEMORY_MAX, "{what}");
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mine =
+                    std::iter::from_fn(|| Some(next.fetch_add(1, Relaxed)).filter(|n| *n < TRICKS.len()));
+                mine.for_each(one);
+            });
+        }
+    });
 }
 
 /// TLS that is none, or speaks of something else.

@@ -67,7 +67,7 @@ fn connections_that_bring_nothing_mend_nothing() {
     let patience = Patience { reconnect: ms(60_000), keepalive: ms(1000), ..Patience::default() };
     let held = |upto| Message::Welcome(Welcome { held: Some(Held { upto, ahead: vec![] }) });
     // What each connection brings, how long it lasts, and whether the sender goes on.
-    for (brings, lasts, goes_on) in [(0, 10, false), (1, 10, true), (0, 3000, true)] {
+    for (brings, lasts, goes_on) in [(0, 10, false), (1, 10, true), (0, 6000, true)] {
         let mut s = up(ms(0), patience);
         s.write(1 << 20);
         s.poll_segment(ms(0), |_| 1 << 20).unwrap();

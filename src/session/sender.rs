@@ -20,8 +20,9 @@ use super::ranges::{RANGES_MAX, Ranges};
 use super::ticket::Token;
 use super::{Patience, Secret, VERSION, Violation, backoff};
 
-/// A connection that lasted so many keep-alive times was of use, even where nothing was sent on it.
-const LASTING: u32 = 3;
+/// A connection that lasted so many keep-alive times was of use, even where nothing was sent on it: twice as many as one on
+/// which nothing was heard.
+const LASTING: u32 = 6;
 
 /// How a session ended for its sender.
 #[derive(Clone, PartialEq, Debug)]
@@ -152,7 +153,9 @@ impl Sender {
             Link::Down { since, attempts, .. } => (since, attempts + 1),
             Link::Greeting { down_since, attempts, .. } => (down_since, attempts + 1),
             Link::Up { trouble, .. } if self.is_useless(&trouble, now) => {
-                (trouble.down_since, trouble.attempts + 1)
+                // Only the time without a connection counts.
+                let before = trouble.up_since.saturating_sub(trouble.down_since);
+                (now.saturating_sub(before), trouble.attempts + 1)
             }
             Link::Up { .. } => (now, 0),
         };

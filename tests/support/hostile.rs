@@ -239,9 +239,14 @@ pub fn garbage(random: &mut Random) -> Vec<u8> {
 
 /// Most memory that this process had at a time, in MiB.
 pub fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() >> 10
+    memory_of(std::process::id() as i32).unwrap()
+}
+
+/// The same of another one, while it runs.
+pub fn memory_of(pid: i32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? >> 10)
 }
 
 /// Counts panics of all threads from here on: those of tasks are seen nowhere else.
