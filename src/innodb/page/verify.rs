@@ -9,7 +9,7 @@
 //! reads such a page until two reads agree.
 
 use super::compressed::{Inflater, PayloadError, restore};
-use super::header::{FLUSH_LSN, LSN, SPACE_ID};
+use super::header::{FLUSH_LSN, LSN, SPACE_ID, TYPE};
 use super::{FIL_TRAILER, FilHeader, PageLayout, PageType, checksum, is_all_zero};
 use crate::base::{PageNo, SpaceId};
 use crate::innodb::bytes::{be32, be64};
@@ -26,7 +26,7 @@ pub struct Expected {
 /// What a sound page is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Its checksum, number and space id match.
+    /// Its checksum, number and space id match; or it was never written, and is not all zeros as it is stored.
     Ok,
     /// Every byte is zero: never written.
     AllZero,
@@ -114,20 +114,23 @@ pub fn verify(
         return Err(PageDefect::Length { found: page.len(), expected: layout.physical() });
     }
     let header = FilHeader::of(page).expect("no page is shorter than its header");
-    if header.checksum() == 0 && header.lsn().0 == 0 && trailer_checksum(page, layout) == 0 {
-        // Zeros in all these fields can't come with content, though the `innodb` algorithm would let them pass.
-        return empty(page, layout);
-    }
+    // The server encodes pages on their way to the file, those too that were never written, when it imports a tablespace.
+    let never_written = is_all_zero(&page[..TYPE]) && header.space_id() == SpaceId::SYSTEM;
     match header.page_type() {
         t if expected.page == PageNo(0) && (t.is_encrypted() || t == PageType::COMPRESSED) => {
             return Err(PageDefect::HeaderType(t));
         }
+        t if t.is_encrypted() && never_written => return Ok(Verdict::Encrypted),
         t if t.is_encrypted() => return whose(header, expected).map(|()| Verdict::Encrypted),
         PageType::COMPRESSED if !layout.is_zip() => {
             scratch.page.resize(layout.logical(), 0);
             restore(page, &mut scratch.page, &mut scratch.inflater)?;
+            if has_no_header(&scratch.page, layout) {
+                return empty(&scratch.page, layout).map(|_| Verdict::Ok);
+            }
             sound(&scratch.page)?;
         }
+        _ if has_no_header(page, layout) => return empty(page, layout),
         _ if layout.is_zip() => sound_zip(page)?,
         _ => sound(page)?,
     }
@@ -150,6 +153,12 @@ fn sound_zip(page: &[u8]) -> Result<(), PageDefect> {
         return Err(PageDefect::Checksum { stored: be32(page, 0), computed: checksum::zip_crc32(page) });
     }
     Ok(())
+}
+
+/// Whether neither LSN nor checksums were ever set. Zeros in all these fields can't come with content, though the `innodb`
+/// algorithm would let them pass.
+fn has_no_header(page: &[u8], layout: &PageLayout) -> bool {
+    be32(page, 0) == 0 && be64(page, LSN) == 0 && trailer_checksum(page, layout) == 0
 }
 
 /// The checksum in the trailer; 0 where there is none.

@@ -172,6 +172,33 @@ fn encrypted_pages_show_only_where_they_belong() {
     }
 }
 
+/// `ALTER TABLE … IMPORT TABLESPACE` of a page-compressed or an encrypted table writes such pages.
+#[test]
+fn pages_that_were_never_written_may_be_encoded() {
+    for algorithm in [1, 2] {
+        let empty = compress(&[0; 16384], algorithm);
+        assert_eq!(check(&empty, plain(16384)), Ok(Verdict::Ok));
+        // Content without a header is none.
+        let mut content = vec![0; 16384];
+        content[9000] = 1;
+        assert!(matches!(
+            check(&compress(&content, algorithm), plain(16384)),
+            Err(PageDefect::Checksum { .. })
+        ));
+        for at in [0, 4, 16, 34] {
+            let mut bad = empty.clone();
+            bad[at] = 1;
+            assert!(check(&bad, plain(16384)).is_err(), "byte {at}");
+        }
+        let first = Expected { page: PageNo(0), ..HERE };
+        assert!(verify(&empty, &plain(16384), first, &mut Scratch::new()).is_err());
+    }
+    let mut encrypted = vec![7; 16384];
+    encrypted[..38].fill(0);
+    put16(&mut encrypted, 24, 15);
+    assert_eq!(check(&encrypted, plain(16384)), Ok(Verdict::Encrypted));
+}
+
 #[test]
 fn wrong_lengths_are_refused() {
     assert_eq!(check(&[0; 100], plain(4096)), Err(PageDefect::Length { found: 100, expected: 4096 }));

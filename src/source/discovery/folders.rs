@@ -145,12 +145,19 @@ impl Walk {
 
     fn strangers(&mut self, files: &[PathBuf]) {
         for path in files {
-            let suffix = path.extension().and_then(OsStr::to_str).unwrap_or("");
-            if DATAFILE_SUFFIXES.contains(&suffix) && !self.is_known(path) && !path.is_dir() {
+            if looks_like_datafile(path) && !self.is_known(path) && !path.is_dir() {
                 self.strangers.push(path.clone());
             }
         }
     }
+}
+
+/// By its name: what a server looks into when it searches its folders for tablespaces.
+fn looks_like_datafile(path: &Path) -> bool {
+    let suffix = path.extension().and_then(OsStr::to_str).unwrap_or("");
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or("");
+    let number = name.strip_prefix("undo_").unwrap_or("");
+    DATAFILE_SUFFIXES.contains(&suffix) || number.len() == 3 && number.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn is_owned_by(path: &Path, owner: u32) -> bool {
