@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::base::confined::lexical;
 use crate::base::gtid::GtidSet;
 use crate::base::{Code, Error, Result, show};
-use crate::source::binlog::{GtidScanner, uncounted_bytes};
+use crate::source::binlog::{GtidScanner, is_binlog, uncounted_bytes};
 use crate::source::files;
 use crate::source::position::Cut;
 use crate::source::replication::ReplicaChannel;
@@ -125,6 +125,13 @@ impl Backup<'_> {
         let mut start = [0; 4];
         let known = file.metadata().and_then(|m| file.read_at(&mut start, 0).map(|n| (m.len(), n)));
         let (len, read) = known.map_err(|e| files::failed(&path, e))?;
+        if !is_binlog(&start[..read]) || Path::new(name).file_name() != Some(name.as_ref()) {
+            return Err(Error::new(
+                Code::SourceIncomplete,
+                format!("{}, which the server names as its binary log, is none", show::shown_path(&path)),
+            )
+            .hint("is this the folder of this server's binary logs?"));
+        }
         let uncounted = uncounted_bytes(&start[..read]);
         let bytes = position + uncounted;
         if len < bytes {

@@ -17,6 +17,12 @@ const MAGIC: [u8; 4] = [0xFE, b'b', b'i', b'n'];
 const MAGIC_ENCRYPTED: [u8; 4] = [0xFD, b'b', b'i', b'n'];
 const ENCRYPTION_HEADER: u64 = 512;
 
+/// Whether a file that starts like this is a binary log. The server says where its log is, and xbsend may be allowed to read
+/// more than the server is: nothing else is sent in its place.
+pub fn is_binlog(start: &[u8]) -> bool {
+    start.starts_with(&MAGIC) || start.starts_with(&MAGIC_ENCRYPTED)
+}
+
 /// Bytes of a binary log before those that positions count, by the first four of the file.
 pub fn uncounted_bytes(start: &[u8]) -> u64 {
     if start.starts_with(&MAGIC_ENCRYPTED) { ENCRYPTION_HEADER } else { 0 }
@@ -187,6 +193,14 @@ impl Packed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_files_are_no_binlogs() {
+        assert!(is_binlog(b"\xFEbin") && is_binlog(b"\xFDbin..."));
+        for other in [&b""[..], b"\xFEbi", b"root:x:0:0", b"bin\xFE"] {
+            assert!(!is_binlog(other));
+        }
+    }
 
     #[test]
     fn positions_do_not_count_the_header_of_an_encrypted_file() {
