@@ -57,8 +57,8 @@
 //! A reading thread takes a block of a datafile and a ticket, reads, verifies and hashes into its own buffer, and
 //! writes it itself when its ticket's turn comes ([`transport::outlet`]): no queue, no copy, one buffer a thread. Redo
 //! goes out between turns; what the line is too slow for is spooled ([`source::spool`]), so that the tailer never waits
-//! for the line. The main thread talks to the server meanwhile: it tells the redo consumer how far reading has come and
-//! notices a lost session. With `--throttle` reading threads wait for leave before each block ([`throttle`] decides, from what
+//! for the line. The main thread talks to the server meanwhile and notices a lost session; another, with a session of its own, is
+//! the redo consumer ([`source::consumer`]). Whatever fails, the server gets back what it holds before any thread is waited for. With `--throttle` reading threads wait for leave before each block ([`throttle`] decides, from what
 //! [`source::load`] saw of the server; with `auto` one small read is under way at a time, [`source::gives_way`]). The first
 //! failure of any thread closes the outlet, and everybody gives up.
 //!

@@ -7,12 +7,14 @@
 mod datafiles;
 mod ending;
 mod failure;
+mod live;
+pub mod memory;
 mod outbox;
 mod pace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,11 +43,14 @@ use crate::transport::outlet::Sink;
 use crate::transport::{Outlet, Wraps};
 
 use failure::Failure;
+use live::{Live, Patience};
 use outbox::Outbox;
 use pace::{Learning, Pacer};
 
-/// How often the server hears how far redo was read, and is asked whether it still is there.
+/// How often the server is asked whether it still is there.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How long the tailer is waited for at the cut before everything else is looked at again.
+const PAUSE: Duration = Duration::from_millis(200);
 /// How long the end of the backup waits for an undo tablespace that the server is truncating.
 const UNDO_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -165,6 +170,7 @@ pub fn run(
     let started = Instant::now();
     let started_text = now_text();
     progress.enter(Phase::Starting);
+    let spool = Arc::new(Spool::new(&options.tmpdir, options.spool_limit)?);
     // A passphrase takes its time: before anything is locked.
     let wraps = Wraps { compression: options.compression, cover: options.encryption.cover()? };
     let mut session = Session::connect(&options.connect)?;
@@ -193,11 +199,13 @@ pub fn run(
     tracing::info!("backup lock taken");
     stop.check()?;
     let mut notes = Vec::new();
-    let consumer = register(&mut session, options.redo_consumer, &mut notes)?;
-    let spool = Arc::new(Spool::new(&options.tmpdir, options.spool_limit));
-    let tailer = Tailer::start(&facts.redo_dir(), facts.owner, facts.format, spool.clone())?;
+    let copied = Arc::new(AtomicU64::new(0));
+    let consumer = register(options, copied.clone(), &mut notes)?;
+    let tailer = Tailer::start(&facts.redo_dir(), facts.owner, facts.format, spool.clone(), copied)?;
     tracing::info!("redo is copied from checkpoint LSN {} on", tailer.checkpoint);
-    let inventory = Inventory::take(&mut session, &facts, &privileges)?;
+    let checkpoint = tailer.checkpoint;
+    let mut live = Live::new(session, replica, consumer, tailer, learning);
+    let inventory = Inventory::take(live.session()?, &facts, &privileges)?;
     tracing::info!("{} datafiles, {} bytes", inventory.datafiles.len(), inventory.bytes());
     notes.extend(inventory.notes.iter().cloned());
     Progress::set(&progress.bytes_total, inventory.bytes());
@@ -219,18 +227,21 @@ pub fn run(
         stop,
         plain_layout: PageLayout::plain(facts.page_size()? as usize)
             .ok_or_else(|| Error::new(Code::Unsupported, "innodb_page_size is no page size"))?,
-        suspects: Suspects::new(tailer.checkpoint),
+        suspects: Suspects::new(checkpoint),
         started_text,
     };
-    let mut live = Live { session, replica, consumer, tailer, learning, beat: Instant::now() };
     let head = live.tailer.head;
     let summary = thread::scope(|scope| {
-        let pump = scope.spawn(|| failure.watch(|| outbox.send_redo(&head, &spool)));
-        let sent = backup.send(&mut live, lock).map_err(|e| failure.keep(e))?;
+        let pump = thread::Builder::new()
+            .name("redo-pump".into())
+            .spawn_scoped(scope, || failure.watch(|| outbox.send_redo(&head, &spool)))
+            .map_err(|e| Error::io(Code::Internal, "can't start a thread", e))?;
+        let sent = backup.send(&mut live, lock).map_err(|e| backup.fail(&mut live, e))?;
         pump.join().map_err(|_| Error::new(Code::Internal, "the redo pump panicked"))?;
         failure.check()?;
-        backup.end(sent, live).map_err(|e| failure.keep(e))
+        backup.end(sent, &mut live).map_err(|e| backup.fail(&mut live, e))
     });
+    notes.extend(live.consumer_note());
     let mut summary = summary.map_err(|e| failure.first().unwrap_or(e))?;
     summary.notes.splice(0..0, notes);
     summary.time = started.elapsed();
@@ -256,20 +267,10 @@ struct Backup<'a> {
     started_text: String,
 }
 
-/// What lives as long as the session does.
-struct Live {
-    session: Session,
-    replica: Replica,
-    consumer: Option<RedoConsumer>,
-    tailer: Tailer,
-    learning: Option<Learning>,
-    beat: Instant,
-}
-
 impl Backup<'_> {
     /// From the first member to the consistent cut; the redo pump works beside it.
     fn send(&self, live: &mut Live, lock: BackupLock) -> Result<SendSummary> {
-        self.send_head()?;
+        self.beside(live, || self.send_head())?;
         self.progress.enter(Phase::Copying);
         let throttle = self.send_datafiles(live)?;
         self.beside(live, || self.send_plain())?;
@@ -277,17 +278,19 @@ impl Backup<'_> {
         tracing::info!("datafiles sent");
         self.progress.enter(Phase::Finishing);
         let table_lock = self.lock_tables(live)?;
+        live.patience = table_lock.is_some().then(|| Patience::new(self.outbox.outlet.written()));
         self.beside(live, || {
             self.inventory.locked.iter().try_for_each(|f| self.outbox.send_file(&f.member, &f.path))
         })?;
+        live.patience = None;
         let mut notes = Vec::new();
         let (cut, replica_channels) = self.cut(live, &mut notes)?;
         tracing::info!("consistent cut at LSN {}", cut.lsn);
         let binlog = self.open_binlog(&cut)?;
         notes.extend(binlog.as_ref().and_then(|b| b.note()).map(str::to_owned));
-        let table_lock = table_lock.map(|l| l.release(&mut live.session)).transpose()?;
-        check_redo_enabled(&mut live.session)?;
-        let backup_lock = Some(lock.release(&mut live.session)?);
+        let table_lock = table_lock.map(|l| live.unlock_tables(l)).transpose()?;
+        check_redo_enabled(live.session()?)?;
+        let backup_lock = Some(lock.release(live.session()?)?);
 
         live.tailer.finish_at(cut.lsn);
         while !live.tailer.is_over() {
@@ -297,9 +300,7 @@ impl Backup<'_> {
         live.tailer.check()?;
         self.suspects.settle(self.facts, cut.lsn)?;
         // All redo is in our hands. From here on the line may be as slow as it likes: the server waits for nothing.
-        if let Some(consumer) = live.consumer.take() {
-            consumer.unregister(&mut live.session)?;
-        }
+        live.drop_consumer();
         let gtid_executed = match binlog {
             Some(binlog) => self.send_binlog(binlog, cut.gtid_executed)?,
             None => cut.gtid_executed,
@@ -333,10 +334,15 @@ impl Backup<'_> {
         let over = AtomicBool::new(false);
         let began = Instant::now();
         let governed = thread::scope(|scope| {
-            let governor = live
-                .learning
-                .take()
-                .map(|learning| scope.spawn(|| self.pacer.govern(learning, || over.load(Ordering::Acquire))));
+            let govern = |learning| {
+                let part = || self.pacer.govern(learning, || over.load(Ordering::Acquire));
+                thread::Builder::new().name("governor".into()).spawn_scoped(scope, part)
+            };
+            let governor = live.learning.take().and_then(|learning| {
+                govern(learning)
+                    .map_err(|e| self.failure.set(Error::io(Code::Internal, "can't start a thread", e)))
+                    .ok()
+            });
             let read = || self.failure.watch(|| work.run(self.outbox, self.pacer, self.progress));
             let readers: Vec<_> = (0..self.options.parallel)
                 .filter_map(|n| {
@@ -392,30 +398,37 @@ impl Backup<'_> {
     fn attend(&self, live: &mut Live, threads: &[thread::ScopedJoinHandle<'_, ()>]) {
         while threads.iter().any(|t| !t.is_finished()) {
             if let Err(e) = self.heartbeat(live) {
-                // They wait for their turns or for the line, and must not.
-                self.failure.set(e);
+                // They wait for their turns or for the line, and must not. Who waits for them afterwards may wait for long,
+                // the server not at all.
+                self.fail(live, e);
                 return;
             }
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Looks whether all is well, and every now and then tells the server how far redo was read.
+    /// The backup fails: first of all the server gets back what it holds for us. What this returns stands for the first
+    /// failure.
+    fn fail(&self, live: &mut Live, error: Error) -> Error {
+        live.let_go();
+        self.failure.keep(error)
+    }
+
+    /// Looks whether all is well, and every now and then whether the server is still there.
     fn heartbeat(&self, live: &mut Live) -> Result<()> {
         self.stop.check()?;
         self.failure.check()?;
         live.tailer.check()?;
+        if let Some(patience) = &mut live.patience {
+            patience.check(self.outbox.outlet.written())?;
+        }
         let copied = live.tailer.copied();
         Progress::set(&self.progress.redo_bytes, copied.since(live.tailer.checkpoint));
         if live.beat.elapsed() < HEARTBEAT {
             return Ok(());
         }
         live.beat = Instant::now();
-        match &live.consumer {
-            Some(consumer) => consumer.advance(&mut live.session, copied)?,
-            None => live.session.ping()?,
-        }
-        if let Some(current) = redo_status(&mut live.session, "Innodb_redo_log_current_lsn")? {
+        if let Some(current) = redo_status(live.session()?, "Innodb_redo_log_current_lsn")? {
             Progress::set(&self.progress.redo_lag, Lsn(current).since(copied));
         }
         Ok(())
@@ -426,7 +439,7 @@ impl Backup<'_> {
         if tables.is_empty() {
             return Ok(None);
         }
-        TableLock::take(&mut live.session, tables, self.options.lock_timeout).map(Some)
+        live.lock_tables(tables, self.options.lock_timeout).map(Some)
     }
 
     /// The consistent cut: behind everything that was passed on, and not in the middle of an undo truncation. On a replica, also
@@ -434,15 +447,18 @@ impl Backup<'_> {
     fn cut(&self, live: &mut Live, notes: &mut Vec<String>) -> Result<(Cut, Vec<ReplicaChannel>)> {
         let begun = Instant::now();
         while begun.elapsed() < UNDO_PATIENCE {
-            let before = undo::ids(&mut live.session)?;
+            let before = undo::ids(live.session()?)?;
             if before.is_some() && !undo::truncation_runs(self.facts)? {
                 let channels = live.replica.channels();
-                live.tailer.pause()?;
-                let cut = Cut::take(&mut live.session)?;
+                if !live.tailer.pause(PAUSE)? {
+                    self.heartbeat(live)?;
+                    continue;
+                }
+                let cut = Cut::take(live.session()?)?;
                 let moved = live.replica.channels() != channels;
                 let patient = begun.elapsed() < REPLICA_PATIENCE;
                 if !undo::truncation_runs(self.facts)?
-                    && undo::ids(&mut live.session)? == before
+                    && undo::ids(live.session()?)? == before
                     && !(moved && patient && channels.iter().any(|c| !c.auto_position))
                 {
                     let (channels, words) = replication::known(channels, moved);
@@ -459,15 +475,18 @@ impl Backup<'_> {
     }
 }
 
-fn register(session: &mut Session, wanted: bool, notes: &mut Vec<String>) -> Result<Option<RedoConsumer>> {
-    if !wanted {
+fn register(
+    options: &SendOptions,
+    copied: Arc<AtomicU64>,
+    notes: &mut Vec<String>,
+) -> Result<Option<RedoConsumer>> {
+    if !options.redo_consumer {
         return Ok(None);
     }
-    let reason = match RedoConsumer::register(session) {
+    let reason = match RedoConsumer::register(&options.connect, copied) {
         Ok(Some(consumer)) => return Ok(Some(consumer)),
         Ok(None) => "another session is the server's redo consumer".to_owned(),
-        Err(e) if e.ends_session() => return Err(e.into()),
-        Err(e) => Error::from(e).to_string(),
+        Err(e) => e.to_string(),
     };
     tracing::warn!(
         "not registered as redo consumer ({reason}): if the server overwrites redo too early, the backup fails"

@@ -4,12 +4,18 @@
 //! (4.2.2.2 "Using Option Files"), `#` and `;` comments, `!include` and `!includedir`. Later files win.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::{Code, Error, Result};
 
 /// How deep `!include` may go.
 const INCLUDE_DEPTH_MAX: usize = 10;
+
+/// The bit of a mode that lets everybody write.
+const OTHERS_WRITE: u32 = 0o002;
 
 /// Which option files to read.
 #[derive(Clone, Debug, Default)]
@@ -67,8 +73,16 @@ fn read_file(path: &Path, wanted: &[String], options: &mut Options, depth: usize
     if depth > INCLUDE_DEPTH_MAX {
         return Err(Error::new(Code::Usage, format!("{} is included too deeply", path.display())));
     }
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Error::io(Code::Usage, format!("can't read the option file {}", path.display()), e))?;
+    let failed = |e| Error::io(Code::Usage, format!("can't read the option file {}", path.display()), e);
+    let mut file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.is_file() && metadata.mode() & OTHERS_WRITE != 0 {
+        // As the mysql client does: whoever wrote it could send the backup, and the password, elsewhere.
+        tracing::warn!("everybody can write to the option file {}: it is not read", path.display());
+        return Ok(());
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
     let dir = path.parent().unwrap_or(Path::new(""));
     let mut inside = false;
     for (number, line) in text.lines().enumerate() {
@@ -231,6 +245,31 @@ mod tests {
         assert!(!options.contains_key("port"));
         choice.group_suffix = Some("-x".into());
         assert_eq!(read(&choice, &["client"]).unwrap()["port"].as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn what_everybody_can_write_is_not_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (main, more) = (dir.path().join("my.cnf"), dir.path().join("more.cnf"));
+        std::fs::write(&main, "[client]\nuser=u\n!include more.cnf\n").unwrap();
+        std::fs::write(&more, "[client]\nport=7\n").unwrap();
+        let mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let choice = Choice { only: Some(main.clone()), ..Default::default() };
+        for (of_main, of_more, keys) in [
+            (0o600, 0o664, vec!["port", "user"]),
+            (0o644, 0o666, vec!["user"]),
+            (0o644, 0o602, vec!["user"]),
+            (0o646, 0o600, vec![]),
+            (0o777, 0o600, vec![]),
+        ] {
+            mode(&main, of_main);
+            mode(&more, of_more);
+            let read = read(&choice, &["client"]).unwrap();
+            assert_eq!(read.keys().collect::<Vec<_>>(), keys, "{of_main:o} {of_more:o}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::os::unix::process::CommandExt;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
+use clap::Command;
+
 use crate::base::{Code, Error, Result};
 
 /// Longest password that is read from a descriptor.
@@ -76,16 +78,50 @@ pub fn ask() -> Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Spells the mysql client's `-pTEXT` out as `--password=TEXT`.
-pub fn spell_out(typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    typed
-        .map(|word| match word.to_str().and_then(|w| w.strip_prefix("-p")) {
-            Some(text) if !text.is_empty() => {
-                format!("{LONG}{}", text.strip_prefix('=').unwrap_or(text)).into()
+/// Spells short options out that stand in one word, as `-vpTEXT`, each as a word of its own; and the mysql client's `-pTEXT` as
+/// `--password=TEXT`, so that there is one way only to give a password.
+pub fn spell_out(command: &Command, typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = Vec::new();
+    let mut only_names = false;
+    for (n, word) in typed.enumerate() {
+        only_names |= word == "--";
+        match word.to_str().and_then(|w| w.strip_prefix('-')) {
+            Some(letters) if n > 0 && !only_names && !letters.starts_with('-') => {
+                match single(command, letters) {
+                    Some(singles) => words.extend(singles.into_iter().map(OsString::from)),
+                    // The parser says what is wrong with it.
+                    None => words.push(word),
+                }
             }
-            _ => word,
-        })
-        .collect()
+            _ => words.push(word),
+        }
+    }
+    words
+}
+
+/// The options of `letters`; `None` where one of them is none.
+fn single(command: &Command, letters: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    for (at, letter) in letters.char_indices() {
+        let rest = &letters[at + letter.len_utf8()..];
+        if letter == 'p' {
+            let text = rest.strip_prefix('=').unwrap_or(rest);
+            words.push(if rest.is_empty() { "-p".into() } else { format!("{LONG}{text}") });
+            return Some(words);
+        }
+        let help = matches!(letter, 'h' | 'V');
+        let argument = command.get_arguments().find(|a| a.get_short() == Some(letter));
+        let takes_value = argument.is_some_and(|a| a.get_action().takes_values());
+        if argument.is_none() && !help {
+            return None;
+        }
+        if takes_value {
+            words.push(format!("-{letter}{rest}"));
+            return Some(words);
+        }
+        words.push(format!("-{letter}"));
+    }
+    (!words.is_empty()).then_some(words)
 }
 
 /// The command line as text, with nothing secret in it.
@@ -115,15 +151,68 @@ fn revealed(typed: &[OsString]) -> Vec<OsString> {
 mod tests {
     use super::*;
 
+    use clap::{Arg, ArgAction};
+
+    fn command() -> Command {
+        let value = |name: &'static str, short| Arg::new(name).short(short).long(name);
+        Command::new("xbsend").args([
+            value("user", 'u'),
+            value("socket", 'S'),
+            value("verbose", 'v').action(ArgAction::Count),
+            value("quiet", 'q').action(ArgAction::SetTrue),
+            value("password", 'p').num_args(0..=1).require_equals(true).default_missing_value(""),
+        ])
+    }
+
+    fn spelled(typed: &[&str]) -> Vec<OsString> {
+        spell_out(&command(), typed.iter().map(OsString::from))
+    }
+
     #[test]
     fn nothing_secret_is_shown() {
         let typed =
             ["xbsend", "--user=u", "--password=secret", "-psecret", "-p=secret", "--password-fd=7", "-p"];
-        let typed = spell_out(typed.into_iter().map(OsString::from));
+        let typed = spelled(&typed);
         assert_eq!(typed[2..5], ["--password=secret"; 3]);
         assert_eq!(without(&typed), "xbsend --user=u -p");
         let typed =
             ["xbsend", "--to", "quic://h:1/#s3cret", "--to=tcp://h:1/#s3cret", "--to-fd=9", "-S", "/a#b"];
         assert_eq!(without(&typed.map(OsString::from)), "xbsend --to quic://h:1/ --to=tcp://h:1/ -S /a#b");
+    }
+
+    #[test]
+    fn every_way_to_spell_a_password_hides_it() {
+        let (mut passed, secret) = (0, "s3cret");
+        let flags = ["", "v", "q", "vv", "vq", "qvv"];
+        let others: [&[&str]; 5] = [&[], &["-v"], &["-uu"], &["-vu", "u"], &["--socket", "-"]];
+        for (before, after) in others.iter().flat_map(|b| others.iter().map(move |a| (b, a))) {
+            let mut ways: Vec<String> = vec![format!("--password={secret}")];
+            ways.extend(flags.iter().flat_map(|f| [format!("-{f}p={secret}"), format!("-{f}p{secret}")]));
+            for way in ways {
+                let typed = [&["xbsend"], *before, &[&*way], *after].concat();
+                let typed = spelled(&typed);
+                let parsed = command().args_override_self(true).try_get_matches_from(&typed);
+                // What the parser takes for a password must be the password, and not be shown.
+                let parsed = parsed.unwrap_or_else(|e| panic!("{typed:?}: {e}"));
+                assert_eq!(
+                    parsed.get_one::<String>("password").map(String::as_str),
+                    Some(secret),
+                    "{typed:?}"
+                );
+                assert!(!without(&typed).contains(secret), "{typed:?}");
+                assert!(!spelled(&["xbsend", &without(&typed)]).iter().any(|w| w == secret));
+                passed += 1;
+            }
+        }
+        assert_eq!(passed, 25 * 13);
+    }
+
+    #[test]
+    fn words_that_are_no_options_stay() {
+        for word in ["-", "-3", "-x", "-vx", "--user=-psecret", "name"] {
+            assert_eq!(spelled(&["xbsend", word])[1], word);
+        }
+        assert_eq!(spelled(&["xbsend", "--", "-vv"])[2], "-vv");
+        assert_eq!(spelled(&["-vv", "-up"])[..], ["-vv", "-up"]);
     }
 }

@@ -61,7 +61,11 @@ impl Display {
         let mode = mode.resolve();
         let thread = (mode != Mode::None).then(|| {
             let (over, last_word) = (over.clone(), last_word.clone());
-            std::thread::spawn(move || show(program, mode, &progress, &over, &last_word))
+            let show = move || show(program, mode, &progress, &over, &last_word);
+            std::thread::Builder::new().name("progress".into()).spawn(show)
+        });
+        let thread = thread.and_then(|started| {
+            started.map_err(|e| tracing::warn!("progress is not shown, there is no thread for it: {e}")).ok()
         });
         Display { over, thread, last_word }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::base::progress::Progress;
-use crate::base::{Code, Error, Result, Stop};
+use crate::base::{Code, Error, Result, Stop, threads};
 use crate::codec::Compression;
 use crate::send::{self, Encryption, SendOptions, SendSummary};
 use crate::source::session::{ConnectOptions, SslMode};
@@ -27,6 +27,8 @@ use super::{keys, password, report, secrets, signals};
 const PROGRAM: &str = "xbsend";
 /// More readers than this only take turns.
 const PARALLEL_MAX: usize = 64;
+/// Threads beside the readers: those of the line, the redo, the sessions, signals and progress.
+const THREADS_BESIDE: usize = 12;
 /// Longest file with a place to send to, in bytes.
 const PLACE_MAX: u64 = 4096;
 
@@ -188,7 +190,7 @@ impl From<SslModeArg> for SslMode {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let typed: Vec<OsString> = password::spell_out(std::env::args_os());
+    let typed: Vec<OsString> = password::spell_out(&Args::command(), std::env::args_os());
     let args = match Args::command().try_get_matches_from(&typed).and_then(|m| Args::from_arg_matches(&m)) {
         Ok(args) => args,
         Err(e) => {
@@ -218,10 +220,11 @@ fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
     let line_options = args.line.options()?;
     let mode = args.progress;
     let options = options(args, typed)?;
+    threads::check(options.parallel + THREADS_BESIDE)?;
     let stop = Arc::new(Stop::new()?);
     let progress = Arc::new(Progress::new());
     let (sink, line): (Box<dyn Sink>, _) = match &to {
-        Address::Pipe => (Box::new(Stdout::open()?), None),
+        Address::Pipe => (Box::new(Stdout::open(stop.clone())?), None),
         Address::Line(address) => {
             signals::watch(stop.clone())?;
             let line = Outgoing::connect(address, &line_options, progress.clone(), stop.clone())?;
@@ -245,6 +248,11 @@ fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
 /// Nobody is to read secrets in the process list.
 fn wipe_secrets(args: &Args, typed: &[OsString]) -> Result<()> {
     let password = args.password.as_deref().filter(|p| !p.is_empty()).map(|p| ("--password-fd", p));
+    if password.is_some() && args.password_fd.is_some() {
+        // Hidden once already: it would never end.
+        return Err(Error::new(Code::Usage, "the password can't be hidden from the process list")
+            .hint("give it as --password=TEXT, or better in the [xbsend] group of an option file"));
+    }
     let ticket =
         args.to.as_deref().filter(|to| to.contains('#') && args.to_fd.is_none()).map(|to| ("--to-fd", to));
     let secrets: Vec<_> = password.into_iter().chain(ticket).collect();
@@ -278,6 +286,14 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         Some(n) => n.min(PARALLEL_MAX),
         None => cores.min(4),
     };
+    let compression = compression(&args, &files)?;
+    let asked = parallel;
+    let parallel = send::memory::threads(asked, compression);
+    if parallel < asked {
+        tracing::warn!(
+            "{parallel} threads instead of {asked}: more would take too much memory at this level of compression"
+        );
+    }
     let throttle = match (args.throttle, text(&files, "throttle")) {
         (Some(throttle), _) => throttle,
         (None, Some(text)) => text.parse().map_err(|e| {
@@ -293,7 +309,7 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         lock_timeout: Duration::from_secs(lock_timeout),
         redo_consumer: !(args.no_redo_consumer || files.contains_key("no-redo-consumer")),
         dense: args.dense || files.contains_key("dense"),
-        compression: compression(&args, &files)?,
+        compression,
         encryption: encryption(&args, &files)?,
         datadir: args.datadir.or_else(|| path(&files, "datadir")),
         tmpdir: args.tmpdir.or_else(|| path(&files, "tmpdir")).unwrap_or_else(std::env::temp_dir),

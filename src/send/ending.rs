@@ -20,8 +20,9 @@ use crate::stream::metadata::{
     Tablespaces,
 };
 
+use super::live::Live;
 use super::outbox::member_name;
-use super::{Backup, Live, SendSummary, now_text, redo_status};
+use super::{Backup, SendSummary, now_text, redo_status};
 
 /// Options that the copy's server must have like the source's, where the source has them.
 const COPIED_OPTIONS: &[&str] = &[
@@ -177,11 +178,11 @@ impl Backup<'_> {
     }
 
     /// All members but metadata and manifest are out; says what they are.
-    pub(super) fn end(&self, mut summary: SendSummary, mut live: Live) -> Result<SendSummary> {
+    pub(super) fn end(&self, mut summary: SendSummary, live: &mut Live) -> Result<SendSummary> {
         // The last look at the server: a session that was lost released the locks some time before.
-        let checkpoint = redo_status(&mut live.session, "Innodb_redo_log_checkpoint_lsn")?;
-        let flushed = redo_status(&mut live.session, "Innodb_redo_log_flushed_to_disk_lsn")?;
-        live.session.close();
+        let checkpoint = redo_status(live.session()?, "Innodb_redo_log_checkpoint_lsn")?;
+        let flushed = redo_status(live.session()?, "Innodb_redo_log_flushed_to_disk_lsn")?;
+        live.let_go();
         let lsn =
             |known: Option<u64>| known.map_or(summary.end_lsn, |n| crate::base::Lsn(n).min(summary.end_lsn));
         let checkpoints = Checkpoints {

@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn the_reason_wins_over_its_echo() {
         let outlet = Outlet::new(Box::new(Gone));
-        let spool = Spool::new(&std::env::temp_dir(), 1 << 40);
+        let spool = Spool::new(&std::env::temp_dir(), 1 << 40).unwrap();
         let progress = Progress::new();
         let pacer = Pacer::new(Throttle::Off, &progress);
         let failure = Failure::new(&outlet, &spool, &pacer);
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn an_echo_alone_is_no_reason() {
         let outlet = Outlet::new(Box::new(Gone));
-        let spool = Spool::new(&std::env::temp_dir(), 1 << 40);
+        let spool = Spool::new(&std::env::temp_dir(), 1 << 40).unwrap();
         let progress = Progress::new();
         let pacer = Pacer::new(Throttle::Off, &progress);
         let failure = Failure::new(&outlet, &spool, &pacer);

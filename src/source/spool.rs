@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,11 +18,18 @@ use crate::base::{Code, Error, Result};
 
 /// What may lie in memory before pieces go to the file.
 const MEMORY_BYTES_MAX: usize = 8 << 20;
+/// What is written at the start to see that the folder takes it.
+const TRIAL: usize = 1 << 20;
+/// How long it may take the reader to see that nothing more comes.
+const GLANCE: Duration = Duration::from_millis(200);
 
 /// A first-in first-out queue of pieces of redo.
 pub struct Spool {
     state: Mutex<State>,
     more: Condvar,
+    /// Beside the lock, which is held while the disk is written to: closing waits for nobody.
+    closed: AtomicBool,
+    file: File,
     dir: PathBuf,
     file_bytes_max: u64,
 }
@@ -30,11 +38,9 @@ pub struct Spool {
 struct State {
     pieces: VecDeque<Piece>,
     memory_bytes: usize,
-    file: Option<File>,
     file_end: u64,
     /// Bytes of the file that were not read yet.
     file_bytes: u64,
-    closed: bool,
 }
 
 enum Piece {
@@ -43,9 +49,26 @@ enum Piece {
 }
 
 impl Spool {
-    /// A spool whose file, if one is needed, lies in `dir` and holds at most so many bytes that were not read yet.
-    pub fn new(dir: &Path, file_bytes_max: u64) -> Spool {
-        Spool { state: Mutex::default(), more: Condvar::new(), dir: dir.to_owned(), file_bytes_max }
+    /// A spool whose file lies in `dir` and holds at most so many bytes that were not read yet. Something is written there,
+    /// since a folder that takes nothing is better known before anything is locked.
+    ///
+    /// # Errors
+    /// [`Code::SourceIo`]: the folder is none, or can't be written to, or is full.
+    pub fn new(dir: &Path, file_bytes_max: u64) -> Result<Spool> {
+        let failed = |e| {
+            Error::io(Code::SourceIo, format!("redo can't be spooled in {}", dir.display()), e)
+                .hint("--tmpdir names a folder that can be written to and has room")
+        };
+        let file = nameless(dir).map_err(failed)?;
+        file.write_all_at(&vec![0xA5; TRIAL], 0).and_then(|()| file.set_len(0)).map_err(failed)?;
+        Ok(Spool {
+            state: Mutex::default(),
+            more: Condvar::new(),
+            closed: AtomicBool::new(false),
+            file,
+            dir: dir.to_owned(),
+            file_bytes_max,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -77,12 +100,7 @@ impl Spool {
                     .hint("the line is too slow for what the server writes, or was cut for too long; --spool-limit gives it more room"));
             }
             let offset = state.file_end;
-            if state.file.is_none() {
-                state.file = Some(nameless(&self.dir).map_err(failed)?);
-            }
-            if let Some(file) = &state.file {
-                file.write_all_at(piece, offset).map_err(failed)?;
-            }
+            self.file.write_all_at(piece, offset).map_err(failed)?;
             state.file_end += piece.len() as u64;
             state.file_bytes += piece.len() as u64;
             state.pieces.push_back(Piece::File { offset, len: piece.len() });
@@ -94,7 +112,7 @@ impl Spool {
 
     /// Nothing more will be pushed.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.closed.store(true, Ordering::Release);
         self.more.notify_all();
     }
 
@@ -102,8 +120,10 @@ impl Spool {
     pub fn pop(&self) -> Result<Option<Vec<u8>>> {
         let mut state = self.lock();
         loop {
+            // Asked first: what was pushed before it is seen then.
+            let closed = self.closed.load(Ordering::Acquire);
             if let Some(piece) = state.pieces.pop_front() {
-                return state.read(piece).map(Some).map_err(|e| {
+                return state.read(piece, &self.file).map(Some).map_err(|e| {
                     Error::io(
                         Code::SourceIo,
                         format!("can't read back redo spooled in {}", self.dir.display()),
@@ -111,26 +131,22 @@ impl Spool {
                     )
                 });
             }
-            if state.closed {
+            if closed {
                 return Ok(None);
             }
-            state = self
-                .more
-                .wait_timeout(state, Duration::from_secs(1))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.more.wait_timeout(state, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
 impl State {
-    fn read(&mut self, piece: Piece) -> io::Result<Vec<u8>> {
-        match (piece, &self.file) {
-            (Piece::Memory(bytes), _) => {
+    fn read(&mut self, piece: Piece, file: &File) -> io::Result<Vec<u8>> {
+        match piece {
+            Piece::Memory(bytes) => {
                 self.memory_bytes -= bytes.len();
                 Ok(bytes)
             }
-            (Piece::File { offset, len }, Some(file)) => {
+            Piece::File { offset, len } => {
                 let mut bytes = vec![0; len];
                 file.read_exact_at(&mut bytes, offset)?;
                 self.file_bytes -= len as u64;
@@ -147,14 +163,28 @@ impl State {
                 }
                 Ok(bytes)
             }
-            (Piece::File { .. }, None) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }
 
+/// A file without a name; where the file system has none, one whose name is taken away at once.
 fn nameless(dir: &Path) -> io::Result<File> {
     let flags = rustix::fs::OFlags::TMPFILE.bits() as i32;
-    std::fs::OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags).open(dir)
+    let options = || {
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        options
+    };
+    match options().custom_flags(flags).open(dir) {
+        // As NFS and old kernels say it.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR)) => {
+            let path = dir.join(format!("xbsend-{}", uuid::Uuid::new_v4()));
+            let file = options().create_new(true).open(&path)?;
+            std::fs::remove_file(&path)?;
+            Ok(file)
+        }
+        opened => opened,
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +193,7 @@ mod tests {
 
     #[test]
     fn order_is_kept_through_memory_and_file() {
-        let spool = Spool::new(&std::env::temp_dir(), 1 << 40);
+        let spool = Spool::new(&std::env::temp_dir(), 1 << 40).unwrap();
         let piece = |i: usize| vec![i as u8; 1 << 20];
         for round in 0..2 {
             for i in 0..20 {
@@ -181,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let spool = Spool::new(&std::env::temp_dir(), 2 << 20);
+        let spool = Spool::new(&std::env::temp_dir(), 2 << 20).unwrap();
         let piece = vec![7; 1 << 20];
         for _ in 0..10 {
             spool.push(&piece).unwrap();
@@ -194,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_an_error() {
-        let spool = Spool::new(Path::new("/nonexistent/spool"), 1 << 40);
-        let mut last = Ok(());
-        for _ in 0..20 {
-            last = spool.push(&vec![0; 1 << 20]);
+    fn a_folder_that_takes_nothing_is_known_at_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for dir in [Path::new("/nonexistent/spool"), file.path(), Path::new("/proc/self")] {
+            let e = Spool::new(dir, 1 << 40).map(drop).unwrap_err();
+            assert_eq!(e.code, Code::SourceIo, "{e}");
+            assert!(e.hint.unwrap().contains("--tmpdir"));
         }
-        assert!(last.is_err());
     }
 }

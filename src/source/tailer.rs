@@ -28,6 +28,8 @@ use super::spool::Spool;
 const READ_BYTES: usize = 1 << 20;
 /// How long the tailer sleeps when it has read everything.
 const IDLE: Duration = Duration::from_millis(10);
+/// How long the end of a backup waits for the tailer.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// How long a block may stay unreadable, or the server silent before it has written what it promised.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,7 +46,7 @@ pub struct Tailer {
 struct Shared {
     control: Mutex<Control>,
     changed: Condvar,
-    copied: AtomicU64,
+    copied: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -65,14 +67,33 @@ impl Shared {
         change(&mut self.lock());
         self.changed.notify_all();
     }
+
+    /// Waits for `what`, or for `time`.
+    fn until(&self, time: Instant, what: impl Fn(&Control) -> bool) -> MutexGuard<'_, Control> {
+        let mut control = self.lock();
+        while !what(&control) {
+            let left = time.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            control = self.changed.wait_timeout(control, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        control
+    }
 }
 
 impl Tailer {
-    /// Finds the newest checkpoint in `dir`, whose files are those of the server of user `owner`, and follows the log from there into `spool`.
+    /// Finds the newest checkpoint in `dir`, whose files are those of the server of user `owner`, and follows the log from there into `spool`. `copied` tells everybody the LSN below which it is copied.
     ///
     /// # Errors
     /// [`Code::RedoDisabled`], [`Code::CorruptRedo`], [`Code::SourceIo`].
-    pub fn start(dir: &Path, owner: u32, format: Format, spool: Arc<Spool>) -> Result<Tailer> {
+    pub fn start(
+        dir: &Path,
+        owner: u32,
+        format: Format,
+        spool: Arc<Spool>,
+        copied: Arc<AtomicU64>,
+    ) -> Result<Tailer> {
         let log = Log { dir: dir.to_owned(), owner, format };
         let (reader, checkpoint) = log.open_at_checkpoint()?;
         let head = RedoHead {
@@ -82,11 +103,8 @@ impl Tailer {
             ..reader.info.head.clone()
         };
         let head = head.build(format);
-        let shared = Arc::new(Shared {
-            control: Mutex::default(),
-            changed: Condvar::new(),
-            copied: AtomicU64::new(checkpoint.block_start().0),
-        });
+        copied.store(checkpoint.block_start().0, Ordering::Release);
+        let shared = Arc::new(Shared { control: Mutex::default(), changed: Condvar::new(), copied });
         let follower = Follower {
             position: checkpoint.block_start(),
             log,
@@ -112,16 +130,16 @@ impl Tailer {
         if self.thread.as_ref().is_some_and(JoinHandle::is_finished) { self.join() } else { Ok(()) }
     }
 
-    /// Passes nothing on from here until [`Tailer::resume`] or [`Tailer::finish_at`]: a consistent cut taken now
-    /// lies behind everything that was passed on.
-    pub fn pause(&mut self) -> Result<()> {
+    /// Passes nothing on from here until [`Tailer::resume`] or [`Tailer::finish_at`]: a consistent cut taken after this said
+    /// `true` lies behind everything that was passed on. `false` where it is still busy after `patience`: ask again.
+    pub fn pause(&mut self, patience: Duration) -> Result<bool> {
         self.shared.change(|c| c.paused = true);
-        let mut control = self.shared.lock();
-        while !control.parked && !control.over {
-            control = self.shared.changed.wait(control).unwrap_or_else(PoisonError::into_inner);
-        }
+        let until = Instant::now() + patience;
+        let control = self.shared.until(until, |c| c.parked || c.over);
+        let ready = control.parked || control.over;
         drop(control);
-        self.check()
+        self.check()?;
+        Ok(ready)
     }
 
     /// Goes on after [`Tailer::pause`].
@@ -154,8 +172,11 @@ impl Tailer {
 impl Drop for Tailer {
     fn drop(&mut self) {
         self.shared.change(|c| c.abandoned = true);
-        // Its error was either taken by `check`, or the backup fails for another reason.
-        let _ = self.join();
+        // A disk that does not answer may hold it for long: then it ends with the process.
+        if self.shared.until(Instant::now() + GOODBYE, |c| c.over).over {
+            // Its error was either taken by `check`, or the backup fails for another reason.
+            let _ = self.join();
+        }
     }
 }
 

@@ -1,31 +1,58 @@
-//! The stream on standard output: a pipe, or a file.
+//! The stream on standard output: a pipe, a socket, or a file.
+//!
+//! A reader may stand still at any time, and a thread inside `write` can't be told to stop. So nothing here waits in a write
+//! where it can be helped: a write takes what there is room for, and what waits for room is `poll`, which sees a stop and a
+//! failure too. Whether a descriptor waits is a property of the open file, which we share with whoever started us, so that
+//! property is left alone: a pipe is opened once more, a socket is told with every call.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 
-use rustix::fs::{FileType, fstat};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, OFlags, fstat};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use rustix::pipe::fcntl_setpipe_size;
 
-use crate::base::{Code, Error, Result};
+use crate::base::{Code, Error, Result, Stop};
 
 use super::outlet::Sink;
 
 /// A default pipe holds 64 KiB and moves half as much per second as one of this size.
 pub const PIPE_BYTES: usize = 1 << 20;
+/// What a pipe takes at once where `poll` says that it takes something (`PIPE_BUF`, pipe(7)).
+const PIPE_PIECE: usize = 4096;
+/// Most parts of one call (`IOV_MAX`).
+const PARTS_MAX: usize = 1024;
 
 /// Standard output as a place for the stream.
 pub struct Stdout {
     file: File,
-    regular: bool,
+    way: Way,
+    stop: Arc<Stop>,
+    quit: Arc<Stop>,
+}
+
+/// How it is written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    /// A pipe by an open file of our own, which does not wait.
+    OwnPipe,
+    /// A pipe that can't be opened once more: no more than is sure to fit.
+    SharedPipe,
+    Socket,
+    RegularFile,
+    Other,
 }
 
 impl Stdout {
-    /// Takes standard output, unbuffered.
+    /// Takes standard output, unbuffered. What waits for room there ends when `stop` is requested.
     ///
     /// # Errors
     /// [`Code::Usage`] where it is a terminal.
-    pub fn open() -> Result<Stdout> {
+    pub fn open(stop: Arc<Stop>) -> Result<Stdout> {
         let stdout = io::stdout();
         if stdout.is_terminal() {
             return Err(Error::new(
@@ -34,24 +61,90 @@ impl Stdout {
             )
             .hint("pipe it (xbsend | xbrecv DIR) or redirect it (xbsend > full.xb)"));
         }
-        let failed = |e: io::Error| Error::io(Code::StreamIo, "can't use standard output", e);
-        let fd = stdout.as_fd().try_clone_to_owned().map_err(failed)?;
-        let kind = FileType::from_raw_mode(fstat(&fd).map_err(|e| failed(e.into()))?.st_mode);
-        if kind == FileType::Fifo {
-            // Only a matter of speed: an unprivileged user may be over the system's limit for pipes.
-            if let Err(e) = fcntl_setpipe_size(&fd, PIPE_BYTES) {
-                tracing::debug!("the pipe keeps its size: {e}");
-            }
-        }
-        Ok(Stdout { file: File::from(fd), regular: kind == FileType::RegularFile })
+        let fd = stdout
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|e| Error::io(Code::StreamIo, "can't use standard output", e))?;
+        Stdout::on(fd, stop)
     }
+
+    fn on(fd: OwnedFd, stop: Arc<Stop>) -> Result<Stdout> {
+        let stat =
+            fstat(&fd).map_err(|e| Error::io(Code::StreamIo, "can't use standard output", e.into()))?;
+        let shared = File::from(fd);
+        let (file, way) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Fifo => {
+                // Only a matter of speed: an unprivileged user may be over the system's limit for pipes.
+                if let Err(e) = fcntl_setpipe_size(&shared, PIPE_BYTES) {
+                    tracing::debug!("the pipe keeps its size: {e}");
+                }
+                match once_more(&shared) {
+                    Ok(own) => (own, Way::OwnPipe),
+                    Err(e) => {
+                        // Another user's pipe, or no /proc.
+                        tracing::debug!("the pipe can't be opened once more: {e}");
+                        (shared, Way::SharedPipe)
+                    }
+                }
+            }
+            FileType::Socket => (shared, Way::Socket),
+            FileType::RegularFile => (shared, Way::RegularFile),
+            _ => (shared, Way::Other),
+        };
+        Ok(Stdout { file, way, stop, quit: Arc::new(Stop::new()?) })
+    }
+
+    /// Waits until there is room.
+    fn wait(&self) -> Result<()> {
+        let mut fds = [
+            PollFd::new(&self.file, PollFlags::OUT),
+            PollFd::from_borrowed_fd(self.stop.wake_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.quit.wake_fd(), PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(failed(e.into())),
+        }
+        self.stop.check()?;
+        if self.quit.requested() {
+            return Err(Error::new(Code::Interrupted, "the stream was closed"));
+        }
+        Ok(())
+    }
+
+    fn write_once(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.way {
+            Way::SharedPipe => {
+                let part = parts.iter().find(|p| !p.is_empty()).map_or(&[][..], |p| p);
+                self.file.write(&part[..part.len().min(PIPE_PIECE)])
+            }
+            Way::Socket => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                let parts = &parts[..parts.len().min(PARTS_MAX)];
+                Ok(sendmsg(&self.file, parts, &mut SendAncillaryBuffer::default(), flags)?)
+            }
+            Way::OwnPipe | Way::RegularFile | Way::Other => self.file.write_vectored(parts),
+        }
+    }
+}
+
+/// The same pipe by an open file of our own.
+fn once_more(pipe: &File) -> io::Result<File> {
+    File::options()
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(format!("/proc/self/fd/{}", pipe.as_raw_fd()))
 }
 
 impl Sink for Stdout {
     fn write_some(&mut self, parts: &[IoSlice<'_>]) -> Result<usize> {
         loop {
-            match self.file.write_vectored(parts) {
+            if self.way == Way::SharedPipe {
+                self.wait()?;
+            }
+            match self.write_once(parts) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.wait()?,
                 written => return written.map_err(failed),
             }
         }
@@ -59,20 +152,161 @@ impl Sink for Stdout {
 
     fn finish(&mut self) -> Result<()> {
         // A backup file that is called whole must survive a power cut.
-        if self.regular { self.file.sync_all().map_err(failed) } else { Ok(()) }
+        if self.way == Way::RegularFile { self.file.sync_all().map_err(failed) } else { Ok(()) }
+    }
+
+    fn quit(&self) -> Option<Arc<Stop>> {
+        Some(self.quit.clone())
     }
 }
 
 fn failed(e: io::Error) -> Error {
+    const NO_BACKUP: &str = "what was written is not a backup: remove it";
     match e.kind() {
-        io::ErrorKind::BrokenPipe => {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
             Error::new(Code::BrokenPipe, "the reader of the stream went away before the backup was complete")
                 .hint("look at what the other side of the pipe says; what it has is not a backup")
                 .cause(e)
         }
         io::ErrorKind::StorageFull => Error::new(Code::DiskFull, "no room to write the stream")
-            .hint("what was written is not a backup: remove it, make room, run it again")
+            .hint(format!("{NO_BACKUP}, make room, run it again"))
             .cause(e),
-        _ => Error::io(Code::StreamIo, "can't write the stream", e),
+        io::ErrorKind::QuotaExceeded => Error::new(Code::DiskFull, "the quota leaves no room to write the stream")
+            .hint(format!("{NO_BACKUP}, make room within the quota, run it again"))
+            .cause(e),
+        io::ErrorKind::FileTooLarge => {
+            Error::new(Code::StreamIo, "the file with the stream may not grow any more")
+                .hint(format!(
+                    "{NO_BACKUP}; a limit on the size of files (ulimit -f) or the file system's own stands against it, not \
+                     a full disk"
+                ))
+                .cause(e)
+        }
+        _ => Error::io(Code::StreamIo, "can't write the stream", e)
+            .hint(format!("{NO_BACKUP}; what it was written to failed: look at that disk, device or connection")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap()
+    }
+
+    fn socket() -> (OwnedFd, OwnedFd) {
+        let (a, b) = UnixStream::pair().unwrap();
+        (a.into(), b.into())
+    }
+
+    /// Whether the descriptor itself waits, for everybody who shares it.
+    fn waits(fd: impl AsFd) -> bool {
+        !rustix::fs::fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK)
+    }
+
+    fn shared(mut out: Stdout, fd: &OwnedFd) -> Stdout {
+        out.way = Way::SharedPipe;
+        out.file = File::from(fd.try_clone().unwrap());
+        out
+    }
+
+    /// Every way there is to a reader, and that reader.
+    fn ways() -> Vec<(Stdout, OwnedFd, OwnedFd, Arc<Stop>)> {
+        let mut all = Vec::new();
+        for (n, (read, write)) in [pipe(), pipe(), socket()].into_iter().enumerate() {
+            let stop = Arc::new(Stop::new().unwrap());
+            let mut out = Stdout::on(write.try_clone().unwrap(), stop.clone()).unwrap();
+            if n == 1 {
+                out = shared(out, &write);
+            }
+            assert_eq!(out.way, [Way::OwnPipe, Way::SharedPipe, Way::Socket][n]);
+            all.push((out, read, write, stop));
+        }
+        all
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_keeps_nobody_from_stopping() {
+        for stops in [true, false] {
+            for (mut out, _read, write, stop) in ways() {
+                let (way, quit) = (out.way, out.quit().unwrap());
+                let begun = Instant::now();
+                let e = std::thread::scope(|scope| {
+                    let writing = scope.spawn(|| {
+                        let block = vec![7; 300_000];
+                        loop {
+                            if let Err(e) = out.write_some(&[IoSlice::new(b""), IoSlice::new(&block)]) {
+                                return e;
+                            }
+                        }
+                    });
+                    std::thread::sleep(Duration::from_millis(100));
+                    assert!(!writing.is_finished(), "{way:?}");
+                    if stops {
+                        stop.request("SIGTERM")
+                    } else {
+                        quit.request("an error")
+                    }
+                    writing.join().unwrap()
+                });
+                assert_eq!(e.code, Code::Interrupted, "{way:?}: {e}");
+                assert_eq!(e.to_string().starts_with("stopped by SIGTERM"), stops, "{way:?}: {e}");
+                assert!(begun.elapsed() < Duration::from_secs(10), "{way:?}");
+                assert!(waits(&write), "{way:?}: what others share stays as it was");
+            }
+        }
+    }
+
+    #[test]
+    fn everything_arrives_in_order_whatever_the_way() {
+        let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+        for (mut out, read, write, _stop) in ways() {
+            let way = out.way;
+            let got = std::thread::scope(|scope| {
+                let reading = scope.spawn(move || {
+                    let mut got = Vec::new();
+                    File::from(read).read_to_end(&mut got).unwrap();
+                    got
+                });
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let (a, b) = rest.split_at(rest.len().min(50));
+                    let n = out.write_some(&[IoSlice::new(a), IoSlice::new(b)]).unwrap();
+                    rest = &rest[n..];
+                }
+                drop((out, write));
+                reading.join().unwrap()
+            });
+            assert!(got == bytes, "{way:?}");
+        }
+    }
+
+    #[test]
+    fn what_went_wrong_is_told_as_it_is() {
+        for (number, code, word) in [
+            (libc::EPIPE, Code::BrokenPipe, "reader"),
+            (libc::ECONNRESET, Code::BrokenPipe, "reader"),
+            (libc::ENOSPC, Code::DiskFull, "room"),
+            (libc::EDQUOT, Code::DiskFull, "quota"),
+            (libc::EFBIG, Code::StreamIo, "may not grow"),
+            (libc::EIO, Code::StreamIo, "can't write"),
+        ] {
+            let e = failed(io::Error::from_raw_os_error(number));
+            assert_eq!(e.code, code, "{e}");
+            assert!(e.message.contains(word) && e.hint.is_some() && e.cause.is_some(), "{e}");
+        }
+        for (mut out, read, _write, _stop) in ways() {
+            drop(read);
+            let e = out.write_some(&[IoSlice::new(b"x")]).unwrap_err();
+            assert_eq!(e.code, Code::BrokenPipe, "{:?}: {e}", out.way);
+        }
+        let stop = Arc::new(Stop::new().unwrap());
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let e = Stdout::on(full.into(), stop).unwrap().write_some(&[IoSlice::new(b"x")]).unwrap_err();
+        assert_eq!(e.code, Code::DiskFull);
     }
 }

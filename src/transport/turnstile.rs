@@ -1,13 +1,19 @@
 //! Many threads pass one at a time, in the order of their tickets; those without one pass before the next ticket.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::base::{Code, Error, Result};
+
+/// How long it may take who waits to see that the turnstile was closed.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// Guards `T`, which only who passes can use.
 pub(super) struct Turnstile<T> {
     state: Mutex<State<T>>,
+    /// Beside the lock, which who passes may hold for long: closing waits for nobody.
+    closed: AtomicBool,
     turn: Condvar,
     urgent: AtomicUsize,
 }
@@ -15,14 +21,13 @@ pub(super) struct Turnstile<T> {
 struct State<T> {
     guarded: T,
     next: u64,
-    closed: bool,
 }
 
 impl<T> Turnstile<T> {
     /// The first turn is ticket 0's.
     pub(super) fn new(guarded: T) -> Turnstile<T> {
-        let state = Mutex::new(State { guarded, next: 0, closed: false });
-        Turnstile { state, turn: Condvar::new(), urgent: AtomicUsize::new(0) }
+        let state = Mutex::new(State { guarded, next: 0 });
+        Turnstile { state, closed: AtomicBool::new(false), turn: Condvar::new(), urgent: AtomicUsize::new(0) }
     }
 
     /// Does `work` when it is `ticket`'s turn, or before the next turn without one; a failure closes the turnstile.
@@ -39,8 +44,10 @@ impl<T> Turnstile<T> {
                 state
             }
         };
-        let done = if state.closed { Err(closed()) } else { work(&mut state.guarded) };
-        state.closed |= done.is_err();
+        let done = if self.is_closed() { Err(closed()) } else { work(&mut state.guarded) };
+        if done.is_err() {
+            self.closed.store(true, Ordering::Release);
+        }
         state.next += u64::from(ticket.is_some());
         drop(state);
         self.turn.notify_all();
@@ -53,25 +60,28 @@ impl<T> Turnstile<T> {
     /// As [`Turnstile::pass`].
     pub(super) fn finish<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         let mut state = self.lock();
-        if state.closed {
+        if self.closed.swap(true, Ordering::AcqRel) {
             return Err(closed());
         }
-        state.closed = true;
         work(&mut state.guarded)
     }
 
-    /// Lets nobody pass any more.
+    /// Lets nobody pass any more. Waits for nobody, not even for who passes just now.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        self.closed.store(true, Ordering::Release);
         self.turn.notify_all();
     }
 
     fn wait(&self, ticket: u64) -> MutexGuard<'_, State<T>> {
         let mut state = self.lock();
-        while !state.closed && (state.next != ticket || self.urgent.load(Ordering::Acquire) > 0) {
-            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while !self.is_closed() && (state.next != ticket || self.urgent.load(Ordering::Acquire) > 0) {
+            state = self.turn.wait_timeout(state, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
         }
         state
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
