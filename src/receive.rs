@@ -5,11 +5,13 @@
 //! are removed and the target is as it was.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod agreement;
 mod book;
 mod crew;
 mod early;
 pub mod folder;
 mod layers;
+mod spaces;
 mod unwrap;
 
 use std::collections::BTreeMap;
@@ -22,7 +24,7 @@ use crate::base::progress::{Phase, Progress};
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::codec::Layer;
 use crate::codec::age::Keys;
-use crate::prepare::{self, Datadir, Means, Prepare};
+use crate::prepare::{self, Datadir, Means, Prepare, checks};
 use crate::stream::metadata::{BinlogPosition, ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
 use crate::stream::{Demux, Event, Limits, MemberName};
 use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target, Work, outside, sync};
@@ -153,7 +155,7 @@ fn take_in(
     let mut receiver = Receiver::start(options, memory, staging.as_ref(), &mut *opened.inlet, progress)?;
     receiver.demux.feed(&opened.head);
     let receiver = crew::run(receiver, options.parallel, stop)?;
-    let Receiver { landing, book, outside, external, demux, early, .. } = receiver;
+    let Receiver { landing, mut book, outside, external, demux, early, .. } = receiver;
     drop((demux, opened.inlet));
 
     progress.enter(Phase::Finishing);
@@ -227,7 +229,7 @@ impl<'a> Receiver<'a> {
             progress,
             demux: Demux::new(Limits::default()).charging(memory.budget),
             landing: Landing::new(places, progress.clone())?,
-            book: Book::new(memory.budget),
+            book: if staging.is_some() { Book::new(memory.budget) } else { Book::verifying(memory.budget) },
             outside: Outside::new(owner),
             external: Vec::new(),
             target: staging.map(|s| s.target().to_owned()),
@@ -383,6 +385,7 @@ impl Staged {
             summary.steps = prepared.steps;
             summary.lsn = prepared.lsn;
             summary.notes.extend(prepared.notes);
+            checks::check_required(&datadir)?;
         } else {
             return Err(Error::new(Code::CorruptRedo, format!("the stream has no redo (member {LOGFILE})"))
                 .hint("a backup of InnoDB tables without its redo can't be made consistent"));

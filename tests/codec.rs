@@ -252,7 +252,7 @@ fn xbrecv_takes_no_changed_stream() {
     let plain = maker.finish().bytes;
     // Ten chunks, the last of them short.
     let missing = 9 * 65536 + 3000 - plain.len() - 200;
-    maker.add("db/noise.ibd", &support::streams::noise(missing, 5));
+    maker.add("db/noise.MYD", &support::streams::noise(missing, 5));
     let plain = maker.finish().bytes;
     assert_eq!(plain.len().div_ceil(65536), 10, "{}", plain.len());
     let stream = wrap(Wraps { cover: to_recipient(), compression: None }, std::slice::from_ref(&plain));

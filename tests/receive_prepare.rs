@@ -162,18 +162,21 @@ fn versions_that_do_not_fit_are_refused_before_the_data() {
 fn options_from_the_stream_are_picked() {
     let fake = Fake::new("9.7.4", "exit 1");
     let with = |cnf: &str| {
-        let mut stream = StreamMaker::new();
-        stream.add("backup-my.cnf", cnf.as_bytes()).add("ibdata1", b"x").add_redo();
-        on_bytes(fake.command(), &stream.finish().bytes)
+        let mut stream = StreamMaker::small_with(cnf);
+        stream.add("d/ibdata2", &vec![7; 32768]);
+        // With a manifest, what it says would be held against the options first.
+        let mut command = fake.command();
+        command.arg("--allow-no-manifest");
+        on_bytes(command, &stream.bytes)
     };
     with(
-        "[mysqld]\ninnodb_page_size=8192\ninnodb_data_file_path=ibdata1:12M;d/ibdata2:8M:autoextend\n\
+        "[mysqld]\ninnodb_page_size=16384\ninnodb_data_file_path=ibdata1:48K;d/ibdata2:8M:autoextend\n\
          init_file=/tmp/evil.sql\nplugin-load=evil.so\nserver_id=7\n",
     )
     .failed("prepare");
     let arguments = fs::read_to_string(fake.dir.path().join("arguments")).unwrap();
     assert!(arguments.starts_with("--no-defaults "), "{arguments}");
-    for taken in ["--innodb-page-size=8192", "--server-id=7", "-path=ibdata1:12M;d/ibdata2:8M:autoextend"] {
+    for taken in ["--innodb-page-size=16384", "--server-id=7", "-path=ibdata1:48K;d/ibdata2:8M:autoextend"] {
         assert!(arguments.contains(taken), "{taken} in {arguments}");
     }
     assert!(!arguments.contains("evil"), "{arguments}");

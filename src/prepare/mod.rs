@@ -9,7 +9,9 @@
 //! * [`Prepare::Server`]: a private mysqld does that now ([`server`]).
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod checks;
 pub mod launch;
+pub mod logfile;
 pub mod mysqld;
 pub mod native;
 pub mod options;

@@ -11,6 +11,7 @@ use crate::base::confined::lexical;
 use crate::base::nofollow;
 use crate::base::{Code, Error, Result};
 use crate::stream::MemberName;
+use crate::stream::metadata::BackupCnf;
 
 /// Options of the source without which its files are not understood, or that say what a transaction was.
 const TAKEN: &[&str] = &[
@@ -148,12 +149,65 @@ fn tablespaces(args: &mut Arguments, datadir: &Datadir<'_>) -> Result<()> {
     Ok(())
 }
 
+/// `innodb_data_file_path` of a server that is not told.
+const DEFAULT_SYSTEM: &str = "ibdata1:12M:autoextend";
+
 /// The files of the system tablespace, in their order.
 pub(super) fn system_files(datadir: &Datadir<'_>) -> Result<Vec<PathBuf>> {
-    const DEFAULT: &str = "ibdata1:12M:autoextend";
-    let spec = datadir.cnf.get("innodb_data_file_path").unwrap_or(DEFAULT);
+    let spec = datadir.cnf.get("innodb_data_file_path").unwrap_or(DEFAULT_SYSTEM);
     let (home, spec) = system_tablespace(datadir, spec)?;
     Ok(spec.split(';').map(|part| home.join(part.split(':').next().unwrap_or(part))).collect())
+}
+
+/// A file of the system tablespace, as it travels.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SystemFile {
+    /// Its member.
+    pub member: MemberName,
+    /// Its size in bytes, where that is fixed: of all but the last.
+    pub size: Option<u64>,
+}
+
+/// The files of the system tablespace by the source's options; `external` are paths on the source of files outside its
+/// datadir, and their members.
+///
+/// # Errors
+/// Where the options can't be understood.
+pub fn system_members(cnf: &BackupCnf, external: &[(PathBuf, MemberName)]) -> Result<Vec<SystemFile>> {
+    const NAME: &str = "innodb_data_file_path";
+    let spec = cnf.get(NAME).unwrap_or(DEFAULT_SYSTEM);
+    let home = PathBuf::from(cnf.get("innodb_data_home_dir").unwrap_or_default());
+    let entries: Vec<&str> = spec.split(';').map(str::trim).filter(|e| !e.is_empty()).collect();
+    let mut files = Vec::new();
+    for (n, entry) in entries.iter().enumerate() {
+        let (name, size) = entry.split_once(':').ok_or_else(|| refused(NAME, spec))?;
+        let on_source = home.join(name.trim_start_matches("./"));
+        let outside =
+            external.iter().find(|(there, _)| *there == on_source).map(|(_, member)| member.clone());
+        let member = outside
+            .or_else(|| MemberName::parse(inside(&on_source)?.to_str()?).ok())
+            .ok_or_else(|| refused(NAME, spec))?;
+        let is_last = n + 1 == entries.len();
+        files.push(SystemFile { member, size: if is_last { None } else { size_in_bytes(size) } });
+    }
+    match files.is_empty() {
+        true => Err(refused(NAME, spec)),
+        false => Ok(files),
+    }
+}
+
+/// 12M, as in `innodb_data_file_path`.
+fn size_in_bytes(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" => 0,
+        "k" | "K" => 10,
+        "m" | "M" => 20,
+        "g" | "G" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// The parts of the system tablespace, in the source's order and with its sizes, where they are now.

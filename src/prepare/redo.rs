@@ -16,14 +16,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::Datadir;
-use super::replay::Walk;
+use super::logfile::{RedoRead, RedoStream, reached};
 use crate::base::format::Format;
 use crate::base::nofollow;
 use crate::base::{Budget, Code, Error, Lsn, Result};
 use crate::innodb::redo::file::{DIRECTORY, FILE_MAX, FILE_MIN};
 use crate::innodb::redo::{
     BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, BlockState, BlockWriter, FileEvent, FileName, HEAD_LEN,
-    RedoFile, RedoFlags, RedoHead, ScanError, lsn,
+    RedoFlags, RedoHead,
 };
 use crate::stream::metadata::LOGFILE;
 
@@ -66,23 +66,19 @@ impl Redo {
             }
             _ => failed(e),
         })?;
-        let len = file.metadata().map_err(failed)?.len();
-        let mut head = [0; HEAD_LEN];
-        file.read_exact(&mut head).map_err(|_| corrupt("it is too short"))?;
-        let head = RedoHead::read_logfile(&head, Format::MySql8).map_err(|e| corrupt(&e.to_string()))?;
-        // A checkpoint may lie in the block behind the last: nothing was logged after it.
-        let redo_file = RedoFile { head: head.clone(), len: len + BLOCK_LEN as u64 };
-        let checkpoint = redo_file.checkpoint().ok_or_else(|| corrupt("it has no valid checkpoint"))?;
-        let mut walk = Walk::new(checkpoint, budget);
-        let end = scan(&mut file, &head, &mut walk).map_err(|e| e.unwrap_or_else(failed))?;
-        let end = reached(end);
-        if end < checkpoint {
-            return Err(corrupt(&format!("it ends at LSN {end}, before its checkpoint {checkpoint}")));
+        let mut stream = RedoStream::new(budget);
+        let mut buffer = vec![0; READ_LEN];
+        loop {
+            let filled = read_full(&mut file, &mut buffer).map_err(failed)?;
+            stream.push_until(&buffer[..filled], promised)?;
+            if filled < buffer.len() {
+                break;
+            }
         }
-        if let Some(promised) = promised.filter(|p| *p > end) {
-            return Err(corrupt(&format!("it ends at LSN {end}, before the backup's end {promised}")));
-        }
-        Ok(Redo { path, head, checkpoint, end: promised.map_or(end, reached), events: walk.events() })
+        let read = stream.finish()?;
+        read.reaches(promised)?;
+        let RedoRead { head, checkpoint, end, events, .. } = read;
+        Ok(Redo { path, head, checkpoint, end: promised.map_or(end, reached), events })
     }
 
     /// Makes the redo log of `datadir` out of it.
@@ -192,65 +188,6 @@ fn shorten(block: &mut [u8; BLOCK_LEN], used: usize) {
     block[crc_at..].copy_from_slice(&crc.to_be_bytes());
 }
 
-/// The LSN of the next payload byte: servers never give one that is the border of a block.
-fn reached(end: Lsn) -> Lsn {
-    if end == end.block_start() { lsn::first_payload(end) } else { end }
-}
-
-/// Checks block after block; gives the LSN at which the log ends.
-fn scan(file: &mut File, head: &RedoHead, walk: &mut Walk) -> Result<Lsn, ScanFailure> {
-    let mut take = |lsn: Lsn, block: &[u8; BLOCK_LEN]| {
-        walk.block(lsn, block).map_err(|e| {
-            ScanFailure::Content(match e {
-                ScanError::TooLarge(over) => over.into(),
-                e => corrupt(&e.to_string()),
-            })
-        })
-    };
-    let mut buffer = vec![0; READ_LEN];
-    let mut lsn = head.start_lsn;
-    loop {
-        let filled = read_full(file, &mut buffer).map_err(ScanFailure::Io)?;
-        let (blocks, rest) = buffer[..filled].as_chunks::<BLOCK_LEN>();
-        for block in blocks {
-            match Block::of(block).check(lsn) {
-                BlockState::Full => {}
-                BlockState::Encrypted(used) if usize::from(used) == BLOCK_LEN => {}
-                BlockState::Partial(used) | BlockState::Encrypted(used) => {
-                    take(lsn, block)?;
-                    return Ok(lsn.plus(used.into()));
-                }
-                BlockState::NotWritten => return Ok(lsn),
-                BlockState::BadChecksum | BlockState::Malformed => {
-                    return Err(ScanFailure::Content(corrupt(&format!("the block at LSN {lsn} is damaged"))));
-                }
-            }
-            take(lsn, block)?;
-            lsn = lsn.plus(BLOCK_LEN as u64);
-        }
-        if filled < buffer.len() {
-            return match rest.is_empty() {
-                true => Ok(lsn),
-                false => Err(ScanFailure::Content(corrupt("it ends inside a block"))),
-            };
-        }
-    }
-}
-
-enum ScanFailure {
-    Io(io::Error),
-    Content(Error),
-}
-
-impl ScanFailure {
-    fn unwrap_or_else(self, failed: impl FnOnce(io::Error) -> Error) -> Error {
-        match self {
-            ScanFailure::Io(e) => failed(e),
-            ScanFailure::Content(e) => e,
-        }
-    }
-}
-
 fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -280,14 +217,10 @@ fn own(owner: Option<(u32, u32)>, dir: &Path) -> io::Result<()> {
     owner.map_or(Ok(()), |owner| nofollow::give_tree(nofollow::open_dir(dir)?, owner))
 }
 
-fn corrupt(what: &str) -> Error {
-    Error::new(Code::CorruptRedo, format!("the backup's redo can't be used: {what}"))
-        .hint("take the backup again; if it happens again, report it")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::innodb::redo::{RedoFile, lsn};
     use crate::stream::metadata::BackupCnf;
 
     const START: u64 = 20 * BLOCK_LEN as u64;

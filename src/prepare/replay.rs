@@ -38,13 +38,28 @@ pub struct Walk {
     events: Vec<FileEvent>,
     kept: Charge,
     encrypted: bool,
+    /// Where the backup ends, if that is known: a group must end there.
+    end: Option<Lsn>,
+    /// A group that begins before that and ends behind it.
+    crossing: Option<(Lsn, Lsn)>,
 }
 
 impl Walk {
     /// From the checkpoint on.
     pub fn new(checkpoint: Lsn, budget: &Budget) -> Walk {
         let kept = budget.charged("what redo says of files");
-        Walk { scanner: Scanner::new(checkpoint), events: Vec::new(), kept, encrypted: false }
+        let scanner = Scanner::new(checkpoint);
+        Walk { scanner, events: Vec::new(), kept, encrypted: false, end: None, crossing: None }
+    }
+
+    /// Looks for a group that lies on both sides of `end`.
+    pub fn ending_at(self, end: Option<Lsn>) -> Walk {
+        Walk { end, ..self }
+    }
+
+    /// Begin and end of that group.
+    pub fn crossing(&self) -> Option<(Lsn, Lsn)> {
+        self.crossing
     }
 
     /// Takes the block at `lsn`.
@@ -61,6 +76,9 @@ impl Walk {
             fed => fed?,
         };
         while let Some(group) = self.scanner.poll()? {
+            if self.end.is_some_and(|end| group.start_lsn < end && end < group.end_lsn) {
+                self.crossing = Some((group.start_lsn, group.end_lsn));
+            }
             for event in file_events(&group) {
                 // Its fate, and that of its file, are found out from it.
                 self.kept.grow(3 * event.memory() as u64)?;
@@ -68,6 +86,16 @@ impl Walk {
             }
         }
         Ok(())
+    }
+
+    /// The end of the last whole group; `None` where redo is encrypted, or no group was found.
+    pub fn recovered(&self) -> Option<Lsn> {
+        self.scanner.recovered_lsn().filter(|_| !self.encrypted)
+    }
+
+    /// Whether its content can't be read.
+    pub fn is_encrypted(&self) -> bool {
+        self.encrypted
     }
 
     /// The events in order; `None` where redo is encrypted.
@@ -121,6 +149,7 @@ fn is_temporary(space: SpaceId, fate: &Fate) -> bool {
 
 /// Brings the files of `datadir` to what `events` say. Gives a line for every file that it touched.
 pub fn apply(datadir: &Datadir<'_>, events: &[FileEvent]) -> Result<Vec<String>> {
+    super::checks::check_events(events)?;
     let fates = fold(events);
     if fates.is_empty() {
         return Ok(Vec::new());

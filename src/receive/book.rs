@@ -1,10 +1,13 @@
 //! What the stream says of itself: metadata members, kept in memory as they pass, and the manifest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::base::format::{Format, ServerVersion};
-use crate::base::{Budget, Charge, Code, Error, Lsn, Result};
-use crate::innodb::redo::RedoHead;
+use crate::base::{Budget, Charge, Code, Error, Lsn, Result, SpaceId};
+use crate::innodb::redo::{BLOCK_LEN, FileChange, RedoHead};
+use crate::prepare::checks;
+use crate::prepare::logfile::RedoStream;
+use crate::prepare::options::system_members;
 use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints, INFO, Info,
@@ -13,8 +16,14 @@ use crate::stream::metadata::{
 use crate::stream::{Chunk, MANIFEST_SHARE, MemberName, Piece};
 use crate::target::Received;
 
+use super::agreement::{self, Sayings};
+use super::spaces::{Against, SpaceFiles};
+
 /// Members that are kept.
 const KEPT: &[&str] = &[BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
+
+/// Bytes of a hole in redo that are looked at.
+const HOLE_MAX: u64 = 4096;
 
 /// The metadata members so far.
 pub(super) struct Book {
@@ -25,6 +34,10 @@ pub(super) struct Book {
     manifest: Option<Manifest>,
     early_version: Option<ServerVersion>,
     first_data: bool,
+    redo_head: Option<RedoHead>,
+    spaces: SpaceFiles,
+    /// Follows the redo where nobody else does.
+    redo: Option<RedoStream>,
 }
 
 /// What a byte of a text takes at most when it is understood: a transaction number in a GTID set has two bytes, and 16 then.
@@ -42,15 +55,28 @@ impl Book {
             manifest: None,
             early_version: None,
             first_data: false,
+            redo_head: None,
+            spaces: SpaceFiles::default(),
+            redo: None,
         }
+    }
+
+    /// For a stream that is only verified: its redo is checked as it passes.
+    pub(super) fn verifying(budget: &Budget) -> Book {
+        Book { redo: Some(RedoStream::new(budget)), ..Book::new(budget) }
     }
 
     /// Looks at a chunk as it passes.
     pub(super) fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
         self.refuse_after_manifest(&chunk.member)?;
         if chunk.member == LOGFILE && chunk.offset == 0 {
-            self.read_redo_head(chunk);
+            self.read_redo_head(chunk)?;
         }
+        if let Some(redo) = self.redo.as_mut().filter(|_| chunk.member == LOGFILE) {
+            chunk.verify()?;
+            push_redo(redo, chunk)?;
+        }
+        self.spaces.chunk(chunk);
         if KEPT.contains(&chunk.member.as_str()) {
             // It is read now: a wrong crc must not be found later only.
             chunk.verify()?;
@@ -82,12 +108,76 @@ impl Book {
     }
 
     /// Holds the manifest against what arrived; says whether there is one.
-    pub(super) fn verify(&self, received: &Received, allow_no_manifest: bool) -> Result<bool> {
+    pub(super) fn verify(&mut self, received: &Received, allow_no_manifest: bool) -> Result<bool> {
         self.at_end(allow_no_manifest)?;
         if let Some(manifest) = &self.manifest {
             manifest.verify(&super::with_digests(received)?)?;
+            agreement::check_binlog_member(manifest, received)?;
+        }
+        if !received.contains_key(LOGFILE) {
+            return Err(Error::new(Code::CorruptRedo, format!("the stream has no redo (member {LOGFILE})"))
+                .hint("a backup of InnoDB tables without its redo can't be made consistent"));
+        }
+        self.check_agreement()?;
+        let ids = self.check_spaces(received)?;
+        if let Some(redo) = self.redo.take() {
+            self.check_redo(redo, &ids)?;
         }
         Ok(self.manifest.is_some())
+    }
+
+    /// What the stream says of itself more than once.
+    fn check_agreement(&self) -> Result<()> {
+        let cnf = self.text(BACKUP_CNF).map(BackupCnf::parse).transpose()?;
+        let checkpoints = self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?;
+        let info = self.text(INFO).map(Info::parse).transpose()?;
+        Sayings {
+            manifest: self.manifest.as_ref(),
+            cnf: cnf.as_ref(),
+            checkpoints: checkpoints.as_ref(),
+            info: info.as_ref(),
+            binlog: self.binlog_info()?.as_ref(),
+            redo: self.redo_head.as_ref(),
+        }
+        .check()
+    }
+
+    /// The tablespaces; gives their ids.
+    fn check_spaces(&self, received: &Received) -> Result<BTreeSet<SpaceId>> {
+        let cnf = self.cnf()?;
+        let mut external = Vec::new();
+        for tablespace in self.tablespaces()?.external {
+            let member = tablespace.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
+            if !received.contains_key(&member) {
+                return Err(Error::new(
+                    Code::ManifestMismatch,
+                    format!("{TABLESPACES} lists member '{member}', which did not come"),
+                ));
+            }
+            external.push((tablespace.file_name.into(), member));
+        }
+        let page_size = match &self.manifest {
+            Some(manifest) => Some(u64::from(manifest.page_size)),
+            None => cnf.get("innodb_page_size").and_then(|size| size.parse().ok()),
+        };
+        let checkpoint = self.redo_head.as_ref().and_then(|h| h.checkpoints.into_iter().flatten().min());
+        let system = system_members(&cnf, &external)?;
+        self.spaces.check(&Against { received, system: &system, page_size, checkpoint })
+    }
+
+    /// The redo of a stream that is only verified.
+    fn check_redo(&self, redo: RedoStream, ids: &BTreeSet<SpaceId>) -> Result<()> {
+        let read = redo.finish()?;
+        let promised = self.end_lsn()?;
+        read.reaches(promised)?;
+        if self.manifest.is_some() {
+            read.ends_at(promised)?;
+        }
+        let Some(events) = &read.events else { return Ok(()) };
+        checks::check_events(events)?;
+        let made = events.iter().filter(|e| matches!(e.what, FileChange::Create { .. })).map(|e| &e.space);
+        let undo = ids.iter().chain(made).filter_map(|space| space.undo_number()).collect();
+        checks::check_spaces(true, &undo)
     }
 
     /// The version of the source's server, once: as soon as something in the stream tells it.
@@ -187,14 +277,35 @@ impl Book {
         Ok(self.kept.grow(cost)?)
     }
 
-    /// The redo's header names the server that wrote it: "MySQL 9.7.4".
-    fn read_redo_head(&mut self, chunk: &Chunk) {
+    /// The redo's header names the server that wrote it: "MySQL 9.7.4". What says that it is of no use is refused before the
+    /// data comes.
+    fn read_redo_head(&mut self, chunk: &Chunk) -> Result<()> {
         if self.first_data || chunk.sparse {
-            return;
+            return Ok(());
         }
         self.first_data = true;
-        let head = RedoHead::read(&chunk.payload, Format::MySql8).ok();
-        let creator = head.and_then(|h| h.creator.strip_prefix("MySQL ").map(str::to_owned));
+        let Ok(head) = RedoHead::read_logfile(&chunk.payload, Format::MySql8) else { return Ok(()) };
+        checks::check_head(&head)?;
+        let creator = head.creator.strip_prefix("MySQL ").map(str::to_owned);
         self.early_version = creator.and_then(|c| ServerVersion::parse(&c));
+        self.redo_head = Some(head);
+        Ok(())
     }
+}
+
+fn push_redo(redo: &mut RedoStream, chunk: &Chunk) -> Result<()> {
+    /// A block without content: the log ends there.
+    const NOTHING: [u8; BLOCK_LEN] = [0; BLOCK_LEN];
+    for (_, piece) in chunk.pieces() {
+        match piece {
+            Piece::Data(bytes) => redo.push(bytes)?,
+            // No longer hole is looked at: the log has ended after the first block of it.
+            Piece::Hole(n) => {
+                for _ in 0..n.min(HOLE_MAX).div_ceil(BLOCK_LEN as u64) {
+                    redo.push(&NOTHING[..(n.min(BLOCK_LEN as u64)) as usize])?;
+                }
+            }
+        }
+    }
+    Ok(())
 }

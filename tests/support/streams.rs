@@ -2,16 +2,31 @@
 
 use std::collections::BTreeMap;
 
-use xbpipe::base::Lsn;
 use xbpipe::base::format::Format;
+use xbpipe::base::{Lsn, SpaceId};
+use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
 use xbpipe::innodb::redo::{BlockWriter, RedoFlags, RedoHead};
 use xbpipe::stream::digest::{BLOCK, digest};
 use xbpipe::stream::frame::{end_frame, payload_frame, sparse_crc, sparse_header};
 use xbpipe::stream::manifest::{FORMAT, MANIFEST, Manifest, ManifestMember};
+use xbpipe::stream::metadata::{
+    BINLOG_INFO, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints, INFO, Info, LOGFILE,
+};
 use xbpipe::stream::{Demux, Event, Extent, Limits, MemberName, Piece};
 
-/// Where the redo of these streams begins.
-const START: u64 = 8192 * 3;
+/// Where the redo of these streams begins, and its checkpoint.
+pub const START: u64 = 8192 * 3;
+pub const CHECKPOINT: Lsn = Lsn(START + 12);
+/// How many groups it has.
+const GROUPS: usize = 40;
+/// What servers need of their options.
+pub const CNF: &str = "[mysqld]\ninnodb_page_size=16384\nlog_bin=binlog\n";
+const PAGE: usize = 16384;
+/// The binary log's position, and its GTID set.
+const POSITION: u64 = 157;
+const GTIDS: &str = "0a14a6b2-e660-11f1-a95e-02fc00000001:1-5";
+const BEGAN: &str = "2026-11-22T10:00:00Z";
+const ENDED: &str = "2026-11-22T10:00:01Z";
 
 /// A stream under construction.
 #[derive(Clone, Default)]
@@ -30,20 +45,38 @@ impl StreamMaker {
         StreamMaker::default()
     }
 
-    /// A stream with two tables, one of them with holes, other files, and redo that says nothing.
+    /// A whole backup of two tables, one of them with holes, of other files, and redo that says nothing.
     pub fn small() -> StreamMaker {
+        StreamMaker::small_with(CNF)
+    }
+
+    /// The same with other options.
+    pub fn small_with(cnf: &str) -> StreamMaker {
         let mut stream = StreamMaker::new();
-        stream.add("backup-my.cnf", b"[mysqld]\ninnodb_page_size=16384\n");
-        stream.add("ibdata1", &noise(40_000, 1));
-        let mut sparse = vec![0; 2 * BLOCK + 16384];
-        sparse[16384..20000].copy_from_slice(&noise(20000 - 16384, 2));
+        stream.add("backup-my.cnf", cnf.as_bytes());
+        stream.add("ibdata1", &tablespace(SpaceId::SYSTEM, 3));
+        stream.add("mysql.ibd", &tablespace(SpaceId::DICTIONARY, 2));
+        stream.add("undo_001", &tablespace(SpaceId(0xFFFF_FFEF), 2));
+        stream.add("undo_002", &tablespace(SpaceId(0xFFFF_FFEE), 2));
+        let mut sparse = tablespace(SpaceId(9), 1);
+        sparse.resize(2 * BLOCK + PAGE, 0);
         sparse[BLOCK + 32768..BLOCK + 40000].copy_from_slice(&noise(40000 - 32768, 3));
         stream.add_sparse("db/holes.ibd", &sparse);
         stream.add("db/t with space.CSV", b"1,2,3\n");
         stream.add("empty/db.opt", b"");
         stream.add_redo();
-        stream.add("xtrabackup_binlog_info", b"binlog.000001\t157\n");
+        stream.add_positions(redo_end(GROUPS));
         stream
+    }
+
+    /// The binary log, and what is said of it and of the redo, which ends there.
+    pub fn add_positions(&mut self, end: Lsn) -> &mut Self {
+        self.add("binlog.000001", &noise(POSITION as usize, 6));
+        self.add("binlog.index", b"./binlog.000001\n");
+        let info = BinlogInfo { position: position(), gtid_executed: Some(GTIDS.into()) };
+        self.add(BINLOG_INFO, info.render().as_bytes());
+        self.add(CHECKPOINTS, checkpoints(end).render().as_bytes());
+        self.add(INFO, info_of(end).render().as_bytes())
     }
 
     /// What a sender wrote, taken apart: every member's content, and the manifest.
@@ -75,8 +108,11 @@ impl StreamMaker {
         (contents, manifest)
     }
 
-    /// A stream of these members, with this manifest but for its list of members.
+    /// A stream of these members, with this manifest but for its list of members; the members that say the same say what
+    /// it says.
     pub fn put_together(contents: &BTreeMap<String, Vec<u8>>, manifest: Manifest) -> Vec<u8> {
+        let mut contents = contents.clone();
+        agree(&mut contents, &manifest);
         // What says how the others are to be taken comes first.
         const FIRST: [&str; 2] = ["backup-my.cnf", "xtrabackup_tablespaces"];
         let mut stream = StreamMaker::new();
@@ -128,12 +164,12 @@ impl StreamMaker {
 
     /// Redo of a few records that mean nothing.
     pub fn add_redo(&mut self) -> &mut Self {
-        let redo = redo(40);
+        let (redo, _) = redo_of(&nothing(GROUPS));
         // In pieces of any length, as it comes.
         let (first, second) = redo.split_at(2048);
-        self.chunk("xtrabackup_logfile", 0, first);
-        self.chunk("xtrabackup_logfile", 2048, second);
-        self.end("xtrabackup_logfile", &redo)
+        self.chunk(LOGFILE, 0, first);
+        self.chunk(LOGFILE, 2048, second);
+        self.end(LOGFILE, &redo)
     }
 
     /// One frame of payload.
@@ -164,12 +200,12 @@ impl StreamMaker {
             server_version: "9.7.4".into(),
             server_uuid: "0a14a6b2-e660-11f1-a95e-02fc00000001".into(),
             page_size: 16384,
-            started: "2026-11-22T10:00:00Z".into(),
-            ended: "2026-11-22T10:00:01Z".into(),
-            checkpoint_lsn: Lsn(START + 12),
-            end_lsn: redo_end(40),
-            binlog: None,
-            gtid_executed: None,
+            started: BEGAN.into(),
+            ended: ENDED.into(),
+            checkpoint_lsn: CHECKPOINT,
+            end_lsn: redo_end(GROUPS),
+            binlog: Some(position()),
+            gtid_executed: Some(GTIDS.into()),
             members: self.members.clone(),
         }
     }
@@ -198,12 +234,88 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|_| random.next() as u8).collect()
 }
 
-fn log(groups: usize) -> (Vec<[u8; 512]>, Lsn) {
+/// A tablespace of so many pages, each of them sound.
+pub fn tablespace(space: SpaceId, pages: u32) -> Vec<u8> {
+    const TABLE: u32 = 0x4021;
+    const SHARED: u32 = 0x4800;
+    let flags = match space {
+        SpaceId::DICTIONARY => SHARED,
+        space if space == SpaceId::SYSTEM || space.is_undo() => 0,
+        _ => TABLE,
+    };
+    let mut bytes = build_page0(space, SpaceFlags(flags), pages).unwrap();
+    for number in 1..pages {
+        bytes.extend(page(space, number, CHECKPOINT.0 - 1));
+    }
+    bytes
+}
+
+/// A sound page of noise.
+pub fn page(space: SpaceId, number: u32, lsn: u64) -> Vec<u8> {
+    const INDEX: [u8; 2] = [0x45, 0xBF];
+    let mut page = noise(PAGE, u64::from(space.0) + u64::from(number));
+    page[..38].fill(0);
+    page[4..8].copy_from_slice(&number.to_be_bytes());
+    page[16..24].copy_from_slice(&lsn.to_be_bytes());
+    page[24..26].copy_from_slice(&INDEX);
+    page[34..38].copy_from_slice(&space.0.to_be_bytes());
+    checksum::stamp(&mut page, false);
+    page
+}
+
+/// Has the metadata members say what the manifest says.
+fn agree(contents: &mut BTreeMap<String, Vec<u8>>, manifest: &Manifest) {
+    let end = manifest.end_lsn;
+    let mut checkpoints = Checkpoints::parse(&contents[CHECKPOINTS]).unwrap();
+    checkpoints.last_lsn = end;
+    checkpoints.to_lsn = checkpoints.to_lsn.min(end);
+    checkpoints.flushed_lsn = checkpoints.flushed_lsn.min(end);
+    contents.insert(CHECKPOINTS.into(), checkpoints.render().into());
+    let gtid_executed = manifest.gtid_executed.clone();
+    let mut info = Info::parse(&contents[INFO]).unwrap();
+    info.innodb_to_lsn = end;
+    if let Some(position) = manifest.binlog.clone() {
+        info.binlog_pos = Info::binlog_pos(&position.file, position.position, gtid_executed.as_deref());
+        contents.insert(BINLOG_INFO.into(), BinlogInfo { position, gtid_executed }.render().into());
+    }
+    contents.insert(INFO.into(), info.render().into());
+}
+
+fn position() -> BinlogPosition {
+    BinlogPosition { file: "binlog.000001".into(), position: POSITION }
+}
+
+/// What stands in `xtrabackup_checkpoints` where redo ends there.
+pub fn checkpoints(end: Lsn) -> Checkpoints {
+    let backup_type = BackupType::FullBackuped;
+    Checkpoints { backup_type, from_lsn: Lsn(0), to_lsn: CHECKPOINT, last_lsn: end, flushed_lsn: end }
+}
+
+/// What stands in `xtrabackup_info`.
+pub fn info_of(end: Lsn) -> Info {
+    Info {
+        uuid: "1b25b7c3-e660-11f1-a95e-02fc00000001".into(),
+        tool_name: "test".into(),
+        tool_version: "0".into(),
+        server_version: "9.7.4".into(),
+        start_time: BEGAN.into(),
+        end_time: ENDED.into(),
+        binlog_pos: Info::binlog_pos(&position().file, POSITION, Some(GTIDS)),
+        innodb_to_lsn: end,
+        format: "xbstream".into(),
+        ..Info::default()
+    }
+}
+
+/// Groups of records that mean nothing.
+pub fn nothing(groups: usize) -> Vec<Vec<u8>> {
     // MLOG_DUMMY_RECORD: a record that stands alone.
     const DUMMY: u8 = 32;
-    let mut writer = BlockWriter::new(Lsn(START));
-    (0..groups).for_each(|_| writer.push_group(&[DUMMY; 50]));
-    writer.finish()
+    vec![vec![DUMMY; 50]; groups]
+}
+
+fn redo_end(groups: usize) -> Lsn {
+    redo_of(&nothing(groups)).1
 }
 
 /// A redo file's header and blocks with these groups, and the LSN of their end.
@@ -211,28 +323,19 @@ pub fn redo_of(groups: &[Vec<u8>]) -> (Vec<u8>, Lsn) {
     let mut writer = BlockWriter::new(Lsn(START));
     groups.iter().for_each(|group| writer.push_group(group));
     let (blocks, end) = writer.finish();
-    (redo_file(&blocks), end)
+    let mut bytes = redo_head().build(Format::MySql8).to_vec();
+    bytes.extend_from_slice(blocks.as_flattened());
+    (bytes, end)
 }
 
-fn redo_end(groups: usize) -> Lsn {
-    log(groups).1
-}
-
-/// A redo file's header and blocks.
-fn redo(groups: usize) -> Vec<u8> {
-    redo_file(&log(groups).0)
-}
-
-fn redo_file(blocks: &[[u8; 512]]) -> Vec<u8> {
-    let head = RedoHead {
+/// The header of that file.
+pub fn redo_head() -> RedoHead {
+    RedoHead {
         uuid: 7,
         start_lsn: Lsn(START),
         creator: "MySQL 9.7.4".into(),
         flags: RedoFlags(0),
-        checkpoints: [Some(Lsn(START + 12)), None],
+        checkpoints: [Some(CHECKPOINT), None],
         encryption: None,
-    };
-    let mut bytes = head.build(Format::MySql8).to_vec();
-    bytes.extend_from_slice(blocks.as_flattened());
-    bytes
+    }
 }

@@ -21,6 +21,7 @@ use crate::innodb::redo::{
     BLOCK_LEN, BlockState, Fed, FileName, HEAD_LEN, HeadError, RedoFile, RedoHead, ScanError, Scanner,
     newest_checkpoint,
 };
+use crate::prepare::checks;
 use crate::stream::metadata::LOGFILE;
 
 /// Where the old log waits for its removal while the new one takes its place.
@@ -177,6 +178,7 @@ fn open_file(
     let mut head = [0; HEAD_LEN];
     let filled = read_up_to(&file, &mut head, 0).map_err(failed)?;
     let head = read(&head[..filled], Format::MySql8).map_err(corrupt)?;
+    checks::check_head(&head)?;
     Ok((path.to_owned(), file, RedoFile { head, len }))
 }
 
