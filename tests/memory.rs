@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::StreamMaker;
 use support::pipe::{Said, said};
-use support::streams::{member, noise, redo_of};
+use support::streams::{member, noise, redo_of, tablespace};
 use xbpipe::base::SpaceId;
 use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
 use xbpipe::innodb::redo::Kind;
@@ -127,12 +127,7 @@ fn long_member(out: &mut dyn Write, name: &str, byte: u8, len: usize) -> std::io
 
 /// A stream whose redo has these groups.
 fn with_redo(groups: &[Vec<u8>]) -> StreamMaker {
-    let mut stream = StreamMaker::new();
-    stream.add("backup-my.cnf", b"[mysqld]\ninnodb_page_size=16384\n");
-    let (redo, end) = redo_of(groups);
-    stream.add("xtrabackup_logfile", &redo);
-    let manifest = Manifest { end_lsn: end, ..stream.manifest() };
-    stream.finish_with(&manifest.encode())
+    backup(groups)
 }
 
 /// Number in the form that redo has for space ids and page numbers.
@@ -209,10 +204,9 @@ fn very_many_members_are_refused() {
 
 #[test]
 fn as_many_members_as_are_let_in_stay_within_bounds() {
-    let mut stream = StreamMaker::new();
-    stream.add_redo();
+    let mut stream = StreamMaker::small();
     for n in 0..120_000 {
-        stream.add(&format!("database/table_{n}.ibd"), b"x");
+        stream.add(&format!("database/table_{n}.MYD"), b"x");
     }
     let mut command = xbrecv();
     command.arg("--verify-only");
@@ -317,17 +311,26 @@ fn space(id: u32, pages: u32) -> Vec<u8> {
     bytes
 }
 
+/// The tablespaces that no server starts without.
+fn add_required(stream: &mut StreamMaker) {
+    stream.add_sparse("ibdata1", &space(0, 768));
+    stream.add("mysql.ibd", &tablespace(SpaceId::DICTIONARY, 2));
+    stream.add("undo_001", &tablespace(SpaceId(0xFFFF_FFEF), 2));
+    stream.add("undo_002", &tablespace(SpaceId(0xFFFF_FFEE), 2));
+}
+
 /// A backup of a system tablespace and a table with id 5, and redo of these groups.
 fn backup(groups: &[Vec<u8>]) -> StreamMaker {
     let mut stream = StreamMaker::new();
     stream.add(
         "backup-my.cnf",
-        b"[mysqld]\ninnodb_page_size=16384\ninnodb_data_file_path=ibdata1:12M:autoextend\n",
+        b"[mysqld]\ninnodb_page_size=16384\ninnodb_data_file_path=ibdata1:12M:autoextend\nlog_bin=binlog\n",
     );
-    stream.add_sparse("ibdata1", &space(0, 768));
+    add_required(&mut stream);
     stream.add_sparse("d/t.ibd", &space(5, 7));
     let (redo, end) = redo_of(groups);
     stream.add("xtrabackup_logfile", &redo);
+    stream.add_positions(end);
     let manifest = Manifest { end_lsn: end, ..stream.manifest() };
     stream.finish_with(&manifest.encode())
 }
@@ -446,11 +449,11 @@ fn chunks_of_very_many_or_very_long_pieces_stay_within_bounds() {
     }
     stream.frame(sparse("d/t.ibd", 0, &map, &payload));
     stream.frame(end_frame(&member("d/t.ibd")));
-    stream.add_sparse("ibdata1", &space(0, 768));
+    add_required(&mut stream);
     let dir = tempfile::tempdir().unwrap();
     on_stream(into(&dir.path().join("t"), &[]), &stream).bounded();
     // Payloads of all lengths up to the longest.
-    let mut stream = StreamMaker::new();
+    let mut stream = StreamMaker::small();
     let (mut at, mut bytes) = (0, Vec::new());
     for len in [1usize, 12, 13, 100, 7, 8, 9, 10, 11, 12, 14, 15, 16, 16, 16, 16, 16, 16, 16, 16, 16] {
         let payload = vec![7; len << 20];

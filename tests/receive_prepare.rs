@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use support::StreamMaker;
 use support::pipe::{Said, on_bytes, said};
+use xbpipe::stream::manifest::Manifest;
 
 /// A folder with a program in place of mysqld: it says this version, and else runs `script`, in which `$log` is its error
 /// log and `$datadir` its datadir.
@@ -49,13 +50,13 @@ impl Fake {
     }
 
     fn receive(&self) -> Said {
-        on_bytes(self.command(), &StreamMaker::small().finish().bytes)
+        on_bytes(self.command(), &without_gtids())
     }
 
     /// xbrecv with the whole stream taken in, and this in mysqld's place running.
     fn receiving(&self) -> (Child, u32) {
         let stream = self.dir.path().join("stream");
-        fs::write(&stream, StreamMaker::small().finish().bytes).unwrap();
+        fs::write(&stream, without_gtids()).unwrap();
         let child = self.command().stdin(fs::File::open(stream).unwrap()).spawn().unwrap();
         (child, self.pid())
     }
@@ -78,6 +79,12 @@ impl Fake {
     fn left_nothing(&self) {
         assert_eq!(fs::read_dir(self.dir.path().join("place")).unwrap().count(), 0);
     }
+}
+
+/// A whole stream of a server without GTIDs: what is in mysqld's place tells none.
+fn without_gtids() -> Vec<u8> {
+    let (contents, manifest) = StreamMaker::take_apart(&StreamMaker::small().finish().bytes);
+    StreamMaker::put_together(&contents, Manifest { gtid_executed: None, ..manifest })
 }
 
 #[track_caller]
