@@ -88,6 +88,12 @@
 //! end is the redo of pages that landed before it: it is applied in parallel, each page read and written once. That module's
 //! documentation says what is deliberately not applied, where pages differ from the server's own, and how all is proved.
 //!
+//! ## Paths on the receiving side
+//!
+//! A name that came from elsewhere (a stream, metadata, redo, a folder's entries) is a [`stream::MemberName`] or a [`base::Confined`]
+//! before it is joined to anything: it can't lead upwards. `target` and `prepare` reach files through [`base::nofollow`] alone, which
+//! follows no link and works from descriptors of the folders that a run holds (`tests/layers.rs` has the list of exceptions).
+//!
 //! ## Memory
 //!
 //! What a stream makes us keep (names, texts, lists) is charged to one [`base::budget::Budget`] before it is taken; over it the

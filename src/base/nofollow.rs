@@ -6,6 +6,9 @@
 //! kernel is older than 5.6), and the entry is then made, opened, renamed or removed relative to that descriptor. Only
 //! regular files are opened, and one that has a second name somewhere else only where it belongs to whom its folder belongs to.
 //!
+//! Folders that we work in for long are held open ([`hold`]): paths below them are resolved from that descriptor, so that they stay
+//! the same folders wherever their names lead meanwhile.
+//!
 //! Roots of such paths are canonical: links in them were the user's own and were followed once, at the beginning.
 
 #![allow(clippy::disallowed_types)]
@@ -13,15 +16,50 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Uid, fchown, fstat,
     mkdirat, openat, openat2, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
+
+/// Folders that are held, and their paths. The paths are what all of the program knows its files by.
+static HELD: RwLock<Vec<(PathBuf, Arc<OwnedFd>)>> = RwLock::new(Vec::new());
+
+/// A folder that is held. Dropping it ends that.
+#[derive(Debug)]
+pub struct Held {
+    dir: Arc<OwnedFd>,
+}
+
+/// From now on paths below `path` begin at the folder `dir`, which has that path.
+///
+/// # Errors
+/// Where there are no more descriptors.
+pub fn hold(path: &Path, dir: impl AsFd) -> io::Result<Held> {
+    let dir = Arc::new(dir.as_fd().try_clone_to_owned()?);
+    HELD.write().unwrap_or_else(PoisonError::into_inner).push((path.to_owned(), dir.clone()));
+    Ok(Held { dir })
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = HELD.write().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|(_, dir)| !Arc::ptr_eq(dir, &self.dir));
+    }
+}
+
+/// The innermost held folder that `path` lies in or is, and the rest of the path.
+fn held(path: &Path) -> Option<(Arc<OwnedFd>, &Path)> {
+    let held = HELD.read().unwrap_or_else(PoisonError::into_inner);
+    let holding = held.iter().filter(|(dir, _)| path.starts_with(dir));
+    let (dir, open) = holding.max_by_key(|(dir, _)| dir.as_os_str().len())?;
+    Some((open.clone(), path.strip_prefix(dir).ok()?))
+}
 
 /// Opens the file at `path` for reading.
 ///
@@ -247,20 +285,26 @@ fn folder_of(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
 /// Opens `path` without following any link.
 fn resolve(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS) {
+    let (held, path, below) = match held(path) {
+        Some((dir, rest)) => (Some(dir), rest, ResolveFlags::BENEATH),
+        None => (None, path, ResolveFlags::NO_MAGICLINKS),
+    };
+    let from = held.as_ref().map_or(CWD, |dir| dir.as_fd());
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    match openat2(from, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | below) {
         // A kernel before 5.6, or a filter of system calls that is older.
-        Err(Errno::NOSYS | Errno::PERM) => by_names(path, flags),
+        Err(Errno::NOSYS | Errno::PERM) => by_names(from, path, flags),
         opened => Ok(opened?),
     }
 }
 
 /// The same, one name at a time.
-fn by_names(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+fn by_names(from: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut names = path.components().filter(|c| *c != Component::CurDir).peekable();
     let start = if path.is_absolute() { "/" } else { "." };
     names.next_if_eq(&Component::RootDir);
-    let mut here = openat(CWD, start, if names.peek().is_some() { step } else { flags }, Mode::empty())?;
+    let mut here = openat(from, start, if names.peek().is_some() { step } else { flags }, Mode::empty())?;
     while let Some(name) = names.next() {
         let flags = if names.peek().is_some() { step } else { flags };
         here = openat(&here, name.as_os_str(), flags, Mode::empty())?;
@@ -347,10 +391,10 @@ mod tests {
         assert!(open(&at("real/f")).is_ok() && open_rw(&at("real/f")).is_ok());
         for bad in ["link/f", "file-link"] {
             assert!(open(&at(bad)).is_err() && open_rw(&at(bad)).is_err(), "{bad}");
-            assert!(by_names(&at(bad), OFlags::RDONLY | OFlags::NOFOLLOW).is_err(), "{bad}");
+            assert!(by_names(CWD, &at(bad), OFlags::RDONLY | OFlags::NOFOLLOW).is_err(), "{bad}");
         }
-        assert!(by_names(&at("real/f"), OFlags::RDONLY | OFlags::NOFOLLOW).is_ok());
-        assert!(by_names(&at("real"), OFlags::PATH | OFlags::DIRECTORY).is_ok());
+        assert!(by_names(CWD, &at("real/f"), OFlags::RDONLY | OFlags::NOFOLLOW).is_ok());
+        assert!(by_names(CWD, &at("real"), OFlags::PATH | OFlags::DIRECTORY).is_ok());
         assert!(create_new(&at("link/g"), 0o600).is_err() && create_new(&at("file-link"), 0o600).is_err());
         assert!(create_dir(&at("link/d"), 0o700).is_err());
         assert!(rename(&at("real/f"), &at("link/f")).is_err());
@@ -358,6 +402,22 @@ mod tests {
         assert!(open_dir(&at("link")).is_err() && sync_dir(&at("link")).is_err());
         remove_all(&at("link")).unwrap();
         assert!(is_file(&at("real/f")), "the link went, not what it led to");
+    }
+
+    #[test]
+    fn a_held_folder_stays_the_same_whatever_has_its_name() {
+        let ground = ground();
+        let at = |name: &str| ground.path().join(name);
+        let held = hold(&at("real"), open_dir(&at("real")).unwrap()).unwrap();
+        std::fs::rename(at("real"), at("away")).unwrap();
+        std::fs::create_dir(at("real")).unwrap();
+        create_new(&at("real/g"), 0o600).unwrap();
+        rename(&at("real/g"), &at("real/h")).unwrap();
+        assert!(is_file(&at("away/h")) && is_file(&at("real/f")) && !at("real/f").exists());
+        assert_eq!(entries(&at("real")).unwrap().len(), 2);
+        assert!(open(&at("real/../file-link")).is_err());
+        drop(held);
+        assert_eq!(entries(&at("real")).unwrap().len(), 0);
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     let begun = Instant::now();
     let root = options.dir.canonicalize().map_err(|e| failed(&options.dir, e))?;
     let handle = lock(&root)?;
+    let _held = nofollow::hold(&root, &handle).map_err(|e| failed(&root, e))?;
     let cnf = member(&root, BACKUP_CNF)?.map(|c| BackupCnf::parse(&c)).transpose()?.unwrap_or_default();
     let external = external(&root, &options.mappings)?;
     let version = member(&root, INFO)?.map(|c| Info::parse(&c)).transpose()?.map(|info| info.server_version);

@@ -30,6 +30,8 @@ pub struct Hidden {
     /// Holds the lock; also the descriptor for `syncfs`, open since before the first write, so that it reports
     /// every write-back error of the run.
     dir: File,
+    /// Paths below it begin at `dir`.
+    held: Option<nofollow::Held>,
     remove: bool,
 }
 
@@ -46,7 +48,9 @@ impl Hidden {
             nofollow::create_dir(&path, HIDDEN_MODE).map_err(|e| failed(&path, e))?;
             match lock(&path).map_err(|e| failed(&path, e))? {
                 Some(dir) => {
-                    return Ok(Hidden { path, dir, remove: true });
+                    let held = ours(&dir).and_then(|()| nofollow::hold(&path, &dir));
+                    let held = Some(held.map_err(|e| failed(&path, e))?);
+                    return Ok(Hidden { path, dir, held, remove: true });
                 }
                 None => continue,
             }
@@ -82,6 +86,10 @@ impl Hidden {
 impl Drop for Hidden {
     fn drop(&mut self) {
         if self.remove {
+            if let Ok(entries) = nofollow::entries(&self.path) {
+                entries.iter().for_each(|(name, _)| drop(nofollow::remove_all(&self.path.join(name))));
+            }
+            drop(self.held.take());
             // What can't be removed now is removed by the next run: the lock ends here.
             let _ = nofollow::remove_all(&self.path);
         }
@@ -98,7 +106,8 @@ pub fn leftovers(parent: &Path, prefix: &str) -> Vec<Hidden> {
         .filter_map(|(name, _)| {
             let path = parent.join(name);
             let dir = lock(&path).ok()??;
-            Some(Hidden { path, dir, remove: true })
+            let held = Some(nofollow::hold(&path, &dir).ok()?);
+            Some(Hidden { path, dir, held, remove: true })
         })
         .collect()
 }
@@ -108,6 +117,14 @@ pub fn is_hidden_name(name: &str, prefix: &str) -> bool {
     name.strip_prefix(prefix).is_some_and(|token| {
         token.len() == TOKEN_LEN && token.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     })
+}
+
+/// Whether a folder that was just made is the one that was made: its parent may belong to someone else.
+fn ours(dir: &File) -> io::Result<()> {
+    match dir.metadata()?.uid() == rustix::process::geteuid().as_raw() {
+        true => Ok(()),
+        false => Err(io::Error::other("it was exchanged for a folder of somebody else's")),
+    }
 }
 
 /// Opens and locks a folder; `None` where another run holds it or it is no longer the folder of that name.

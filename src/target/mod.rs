@@ -2,6 +2,7 @@
 //!
 //! * [`staging`]: the hidden folder, locked while its run lives, and how it takes the target's place.
 //! * [`places`]: which file a member becomes. [`landing`]: chunks become files, in parallel.
+//! * [`outside`]: files that lay outside the source's datadir, and how a killed run is taken back.
 //! * [`sync`]: durable before it is announced.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
