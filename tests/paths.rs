@@ -12,7 +12,8 @@ use std::process::{Command, Stdio};
 
 use support::StreamMaker;
 use support::pipe::{Said, on_bytes, said, xbrecv_unprepared};
-use support::streams::noise;
+use support::streams::{CNF, tablespace};
+use xbpipe::base::SpaceId;
 
 /// A target, a folder that files are mapped to, and a canary beside both that nobody may touch.
 struct Ground {
@@ -81,11 +82,10 @@ fn listed(file: &str) -> String {
 /// A whole stream whose file `db/t.ibd` lay at `path`.
 fn stream_with(path: &str) -> StreamMaker {
     let mut stream = StreamMaker::new();
-    stream.add("backup-my.cnf", b"[mysqld]\ninnodb_page_size=16384\n");
+    stream.add("backup-my.cnf", CNF.as_bytes());
     stream.add("xtrabackup_tablespaces", listed(path).as_bytes());
-    stream.add("db/t.ibd", &noise(40_000, 1));
-    stream.add("ibdata1", &noise(40_000, 2));
-    stream.add_redo();
+    stream.add("db/t.ibd", &tablespace(SpaceId(9), 3));
+    stream.add_required();
     stream
 }
 
@@ -195,13 +195,11 @@ fn a_killed_run_keeps_no_place_outside_the_target() {
         })
         .collect();
     let list = format!("{{\"version\":2,\"external_tablespaces\":[{}]}}", listed.join(","));
-    stream
-        .add("backup-my.cnf", b"[mysqld]\ninnodb_page_size=16384\n")
-        .add("xtrabackup_tablespaces", list.as_bytes());
+    stream.add("backup-my.cnf", CNF.as_bytes()).add("xtrabackup_tablespaces", list.as_bytes());
     for n in 0..FILES {
-        stream.add(&format!("d{}/t{n}.ibd", n % 7), &noise(20_000, n as u64));
+        stream.add(&format!("d{}/t{n}.ibd", n % 7), &tablespace(SpaceId(100 + n as u32), 2));
     }
-    stream.add("ibdata1", &noise(40_000, 2)).add_redo();
+    stream.add_required();
     let whole = stream.finish();
     let ground = Ground::new();
     let command = |n: u64| {

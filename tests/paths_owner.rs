@@ -14,8 +14,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use support::pipe::{said, xbrecv_unprepared};
-use support::streams::noise;
+use support::streams::{CNF, tablespace};
 use support::{Random, StreamMaker, seed};
+use xbpipe::base::SpaceId;
 use xbpipe::prepare::native::mark_prepared;
 
 /// The one who is not to become root.
@@ -116,19 +117,17 @@ impl Drop for Exchanger {
 
 fn stream() -> StreamMaker {
     let mut stream = StreamMaker::new();
-    stream.add("backup-my.cnf", b"[mysqld]\ninnodb_page_size=16384\n");
+    stream.add("backup-my.cnf", CNF.as_bytes());
     stream.add(
         "xtrabackup_tablespaces",
         br#"{"version":2,"external_tablespaces":[{"file_name":"/ext/db/o.ibd","tablespace_name":"db/o"}]}"#,
     );
-    stream.add("db/o.ibd", &noise(300_000, 9));
+    stream.add("db/o.ibd", &tablespace(SpaceId(9), 18));
     for n in 0..30 {
-        stream.add(&format!("db{}/t{n}.ibd", n % 5), &noise(50_000, n));
+        stream.add(&format!("db{}/t{n}.ibd", n % 5), &tablespace(SpaceId(100 + n as u32), 3));
     }
-    stream.add("ibdata1", &noise(40_000, 2));
-    stream.add("db/t.ibd", &noise(40_000, 3));
-    stream.add("xtrabackup_checkpoints", CHECKPOINTS.as_bytes());
-    stream.add_redo();
+    stream.add("db/t.ibd", &tablespace(SpaceId(10), 3));
+    stream.add_required();
     stream.finish()
 }
 

@@ -69,6 +69,16 @@ impl StreamMaker {
         stream
     }
 
+    /// What no server starts without, redo that says nothing, and the binary log.
+    pub fn add_required(&mut self) -> &mut Self {
+        self.add("ibdata1", &tablespace(SpaceId::SYSTEM, 3));
+        self.add("mysql.ibd", &tablespace(SpaceId::DICTIONARY, 2));
+        self.add("undo_001", &tablespace(SpaceId(0xFFFF_FFEF), 2));
+        self.add("undo_002", &tablespace(SpaceId(0xFFFF_FFEE), 2));
+        self.add_redo();
+        self.add_positions(redo_end(GROUPS))
+    }
+
     /// The binary log, and what is said of it and of the redo, which ends there.
     pub fn add_positions(&mut self, end: Lsn) -> &mut Self {
         self.add("binlog.000001", &noise(POSITION as usize, 6));
