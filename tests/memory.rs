@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::StreamMaker;
+use support::measured::{Measured, on};
 use support::pipe::{Said, said};
-use support::streams::{member, noise, redo_of, tablespace};
+use support::streams::{SINGLE_RECORD, compressed, member, noise, record, redo_of, single, tablespace};
 use xbpipe::base::SpaceId;
 use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
 use xbpipe::innodb::redo::Kind;
@@ -27,18 +28,14 @@ use xbpipe::stream::manifest::{MANIFEST, Manifest, ManifestMember};
 const PEAK_MAX: u64 = 512 << 20;
 /// More than it takes on a machine that is busy.
 const TIME_MAX: Duration = Duration::from_secs(60);
-const SINGLE: u8 = 0x80;
 const PAGE_LEN: usize = 16 << 10;
 
-/// What became of a stream.
-struct Measured {
-    said: Said,
-    /// Most memory that the process had at once.
-    peak: u64,
-    time: Duration,
+/// Limits.
+trait Bounded {
+    fn bounded(self) -> Said;
 }
 
-impl Measured {
+impl Bounded for Measured {
     /// Panics unless it ended within the limits.
     #[track_caller]
     fn bounded(self) -> Said {
@@ -75,41 +72,8 @@ fn into(target: &Path, options: &[&str]) -> Command {
     command
 }
 
-/// Runs it on what `write` writes.
-fn on(mut command: Command, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()> + Send) -> Measured {
-    let begun = Instant::now();
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = std::io::BufWriter::with_capacity(1 << 20, child.stdin.take().unwrap());
-    std::thread::scope(|scope| {
-        // It may stop reading where it finds something wrong.
-        scope.spawn(move || drop(write(&mut stdin)));
-        let peak = scope.spawn({
-            let pid = child.id();
-            move || watch(pid)
-        });
-        let said = said(child);
-        Measured { said, peak: peak.join().unwrap(), time: begun.elapsed() }
-    })
-}
-
 fn on_stream(command: Command, stream: &StreamMaker) -> Measured {
     on(command, |out| out.write_all(&stream.bytes))
-}
-
-/// The most memory that a process has had when it ends.
-fn watch(pid: u32) -> u64 {
-    let mut peak = 0;
-    while let Some(now) = high_water(pid) {
-        peak = peak.max(now);
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    peak
-}
-
-fn high_water(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 fn end(out: &mut dyn Write, name: &str) -> std::io::Result<()> {
@@ -128,27 +92,6 @@ fn long_member(out: &mut dyn Write, name: &str, byte: u8, len: usize) -> std::io
 /// A stream whose redo has these groups.
 fn with_redo(groups: &[Vec<u8>]) -> StreamMaker {
     backup(groups)
-}
-
-/// Number in the form that redo has for space ids and page numbers.
-fn compressed(n: u32) -> Vec<u8> {
-    match n {
-        0..0x80 => vec![n as u8],
-        0x80..0x4000 => (n as u16 | 0x8000).to_be_bytes().to_vec(),
-        0x4000..0x20_0000 => (n | 0xC0_0000).to_be_bytes()[1..].to_vec(),
-        0x20_0000..0x1000_0000 => (n | 0xE000_0000).to_be_bytes().to_vec(),
-        _ => [&[0xF0][..], &n.to_be_bytes()].concat(),
-    }
-}
-
-fn record(kind: Kind, space: u32, page: u32, body: &[u8]) -> Vec<u8> {
-    [&[kind as u8][..], &compressed(space), &compressed(page), body].concat()
-}
-
-fn single(kind: Kind, space: u32, page: u32, body: &[u8]) -> Vec<u8> {
-    let mut record = record(kind, space, page, body);
-    record[0] |= SINGLE;
-    record
 }
 
 /// Records as groups of their own, many of them in one so that making a log is cheap.
@@ -299,7 +242,8 @@ fn what_redo_says_of_files_is_bounded() {
     prepared_and_not(&with_redo(&groups), |said| drop(said.failed("too-large")));
     let groups: Vec<Vec<u8>> = (10..1_500_010).map(delete).collect();
     prepared_and_not(&with_redo(&groups), |said| drop(said.failed("too-large")));
-    let meta = |n: u32| [&[Kind::TableDynamicMeta as u8 | SINGLE][..], &compressed(n), &[0, 2, 1]].concat();
+    let meta =
+        |n: u32| [&[Kind::TableDynamicMeta as u8 | SINGLE_RECORD][..], &compressed(n), &[0, 2, 1]].concat();
     let groups: Vec<Vec<u8>> = (0..3_000_000).map(meta).collect();
     prepared(&with_redo(&groups)).failed("too-large");
 }
@@ -357,7 +301,7 @@ fn a_page_with_all_the_redo_takes_no_more_than_others() {
     let cold = single(Kind::Write1, 5, 1, &[0, 61, 7]);
     let mut groups = vec![single(Kind::InitFilePage2, 5, 1, &[]), single(Kind::InitFilePage2, 5, 3, &[])];
     // Many in a group: making the log is cheaper.
-    let mut group = [hot[0] & !SINGLE].to_vec();
+    let mut group = [hot[0] & !SINGLE_RECORD].to_vec();
     group.extend_from_slice(&hot[1..]);
     let group = [group.repeat(10_000), vec![Kind::MultiRecEnd as u8]].concat();
     for _ in 0..2000 {

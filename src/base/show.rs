@@ -26,11 +26,6 @@ pub fn shown_path(path: &Path) -> String {
     shown_bytes(path.as_os_str().as_bytes(), PATH_MAX)
 }
 
-/// `bytes` that should be text, escaped, its first [`SHOWN_MAX`] characters; bytes that are no UTF-8 as `\xNN`.
-pub fn shown_raw(bytes: &[u8]) -> String {
-    shown_bytes(bytes, SHOWN_MAX)
-}
-
 fn shown_bytes(bytes: &[u8], max: usize) -> String {
     // No character has more than four bytes.
     let head = &bytes[..bytes.len().min(4 * max)];
@@ -111,8 +106,8 @@ mod tests {
         assert_eq!(text.chars().filter(|c| *c == 'ä').count(), SHOWN_MAX);
         assert!(text.ends_with("… (125829120 bytes in all)"), "{text}");
         assert!(
-            shown_raw(&vec![b'x'; 1 << 20]).ends_with("… (1048576 bytes in all)")
-                || shown_raw(&vec![b'x'; 1 << 20]).len() < 300
+            shown_bytes(&vec![b'x'; 1 << 20], SHOWN_MAX).ends_with("… (1048576 bytes in all)")
+                || shown_bytes(&vec![b'x'; 1 << 20], SHOWN_MAX).len() < 300
         );
         assert_eq!(shown_to("abc", 3), "abc");
     }
@@ -128,7 +123,7 @@ mod tests {
 
         #[test]
         fn bytes_of_any_kind_are_shown(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
-            let text = shown_raw(&bytes);
+            let text = shown_bytes(&bytes, SHOWN_MAX);
             prop_assert!(!text.contains(is_deceptive));
             prop_assert!(text.chars().count() <= 10 * SHOWN_MAX + 60);
         }

@@ -170,7 +170,11 @@ impl Sayings<'_> {
     }
 
     fn check_redo(&self, manifest: &Manifest) -> Result<()> {
-        let Some(head) = self.redo else { return Ok(()) };
+        let Some(head) = self.redo else {
+            return Err(mismatch(format!(
+                "the first chunk of {LOGFILE} does not begin with the header of a redo file"
+            )));
+        };
         for checkpoint in head.checkpoints.into_iter().flatten() {
             same((MANIFEST, "checkpoint_lsn", manifest.checkpoint_lsn), (LOGFILE, "checkpoint", checkpoint))?;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::base::format::{Format, ServerVersion};
 use crate::base::{Budget, Charge, Code, Error, Lsn, Result, SpaceId};
-use crate::innodb::redo::{BLOCK_LEN, FileChange, RedoHead};
+use crate::innodb::redo::{BLOCK_LEN, FileChange, HEAD_LEN, RedoHead};
 use crate::prepare::checks;
 use crate::prepare::logfile::RedoStream;
 use crate::prepare::options::system_members;
@@ -280,11 +280,14 @@ impl Book {
     /// The redo's header names the server that wrote it: "MySQL 9.7.4". What says that it is of no use is refused before the
     /// data comes.
     fn read_redo_head(&mut self, chunk: &Chunk) -> Result<()> {
-        if self.first_data || chunk.sparse {
+        if self.first_data {
             return Ok(());
         }
         self.first_data = true;
-        let Ok(head) = RedoHead::read_logfile(&chunk.payload, Format::MySql8) else { return Ok(()) };
+        // It may be there in data and holes.
+        let mut bytes = vec![0; chunk.end().min(HEAD_LEN as u64) as usize];
+        chunk.copy(0, &mut bytes);
+        let Ok(head) = RedoHead::read_logfile(&bytes, Format::MySql8) else { return Ok(()) };
         checks::check_head(&head)?;
         let creator = head.creator.strip_prefix("MySQL ").map(str::to_owned);
         self.early_version = creator.and_then(|c| ServerVersion::parse(&c));

@@ -95,12 +95,6 @@ impl Ranges {
         let end = self.ahead.range(start..).next().map_or(u64::MAX, |(start, _)| *start);
         (start < end).then_some(start..end)
     }
-
-    /// How many bytes below `end` are there.
-    pub fn total_below(&self, end: u64) -> u64 {
-        let ahead: u64 = self.ahead.range(..end).map(|(start, until)| (*until).min(end) - start).sum();
-        self.upto.min(end) + ahead
-    }
 }
 
 #[cfg(test)]
@@ -134,7 +128,6 @@ mod tests {
             let first_missing = (0..).find(|b| !all.contains(b)).unwrap();
             prop_assert_eq!(r.upto(), first_missing);
             prop_assert_eq!(r.total(), all.len() as u64);
-            prop_assert_eq!(r.total_below(at), all.iter().filter(|b| **b < at).count() as u64);
             let gap = r.gap(at).unwrap();
             prop_assert_eq!(gap.start, (at..).find(|b| !all.contains(b)).unwrap());
             prop_assert!(gap.clone().take(100).all(|b| !all.contains(&b)));

@@ -50,16 +50,6 @@ pub struct LineAddress {
     pub secret: Option<String>,
 }
 
-impl Address {
-    /// The address without what is secret in it.
-    pub fn without_secret(&self) -> Address {
-        match self {
-            Address::Pipe => Address::Pipe,
-            Address::Line(line) => Address::Line(LineAddress { secret: None, ..line.clone() }),
-        }
-    }
-}
-
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -165,7 +155,6 @@ mod tests {
         let a: Address = "quic://h:1/#s3cret".parse().unwrap();
         assert_eq!(a.to_string(), "quic://h:1");
         assert!(!format!("{a:?}").contains("s3cret"));
-        assert_eq!(a.without_secret(), "quic://h:1".parse().unwrap());
         let e = "quic://h:x/#s3cret".parse::<Address>().unwrap_err();
         assert!(!e.to_string().contains("s3cret"));
     }

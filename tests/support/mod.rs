@@ -17,12 +17,14 @@
 
 mod census;
 mod checks;
+pub mod crafted;
 pub mod folders;
 pub mod hostile;
 pub mod innodb;
 pub mod line;
 pub mod listening;
 mod load;
+pub mod measured;
 pub mod pages;
 pub mod pipe;
 mod random;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use xbpipe::base::format::Format;
 use xbpipe::base::{Lsn, SpaceId};
 use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
-use xbpipe::innodb::redo::{BlockWriter, RedoFlags, RedoHead};
+use xbpipe::innodb::redo::{BlockWriter, Kind, RedoFlags, RedoHead};
 use xbpipe::stream::digest::{BLOCK, digest};
 use xbpipe::stream::frame::{end_frame, payload_frame, sparse_crc, sparse_header};
 use xbpipe::stream::manifest::{FORMAT, MANIFEST, Manifest, ManifestMember};
@@ -118,11 +118,34 @@ impl StreamMaker {
         (contents, manifest)
     }
 
+    /// Has the metadata members say what the manifest says.
+    pub fn agree(contents: &mut BTreeMap<String, Vec<u8>>, manifest: &Manifest) {
+        let end = manifest.end_lsn;
+        let mut checkpoints = Checkpoints::parse(&contents[CHECKPOINTS]).unwrap();
+        checkpoints.last_lsn = end;
+        checkpoints.to_lsn = checkpoints.to_lsn.min(end);
+        checkpoints.flushed_lsn = checkpoints.flushed_lsn.min(end);
+        contents.insert(CHECKPOINTS.into(), checkpoints.render().into());
+        let gtid_executed = manifest.gtid_executed.clone();
+        let mut info = Info::parse(&contents[INFO]).unwrap();
+        info.innodb_to_lsn = end;
+        if let Some(position) = manifest.binlog.clone() {
+            info.binlog_pos = Info::binlog_pos(&position.file, position.position, gtid_executed.as_deref());
+            contents.insert(BINLOG_INFO.into(), BinlogInfo { position, gtid_executed }.render().into());
+        }
+        contents.insert(INFO.into(), info.render().into());
+    }
+
     /// A stream of these members, with this manifest but for its list of members; the members that say the same say what
     /// it says.
     pub fn put_together(contents: &BTreeMap<String, Vec<u8>>, manifest: Manifest) -> Vec<u8> {
         let mut contents = contents.clone();
-        agree(&mut contents, &manifest);
+        StreamMaker::agree(&mut contents, &manifest);
+        StreamMaker::assembled(&contents, manifest)
+    }
+
+    /// The same, whatever the members say.
+    pub fn assembled(contents: &BTreeMap<String, Vec<u8>>, manifest: Manifest) -> Vec<u8> {
         // What says how the others are to be taken comes first.
         const FIRST: [&str; 2] = ["backup-my.cnf", "xtrabackup_tablespaces"];
         let mut stream = StreamMaker::new();
@@ -273,24 +296,6 @@ pub fn page(space: SpaceId, number: u32, lsn: u64) -> Vec<u8> {
     page
 }
 
-/// Has the metadata members say what the manifest says.
-fn agree(contents: &mut BTreeMap<String, Vec<u8>>, manifest: &Manifest) {
-    let end = manifest.end_lsn;
-    let mut checkpoints = Checkpoints::parse(&contents[CHECKPOINTS]).unwrap();
-    checkpoints.last_lsn = end;
-    checkpoints.to_lsn = checkpoints.to_lsn.min(end);
-    checkpoints.flushed_lsn = checkpoints.flushed_lsn.min(end);
-    contents.insert(CHECKPOINTS.into(), checkpoints.render().into());
-    let gtid_executed = manifest.gtid_executed.clone();
-    let mut info = Info::parse(&contents[INFO]).unwrap();
-    info.innodb_to_lsn = end;
-    if let Some(position) = manifest.binlog.clone() {
-        info.binlog_pos = Info::binlog_pos(&position.file, position.position, gtid_executed.as_deref());
-        contents.insert(BINLOG_INFO.into(), BinlogInfo { position, gtid_executed }.render().into());
-    }
-    contents.insert(INFO.into(), info.render().into());
-}
-
 fn position() -> BinlogPosition {
     BinlogPosition { file: "binlog.000001".into(), position: POSITION }
 }
@@ -348,4 +353,30 @@ pub fn redo_head() -> RedoHead {
         checkpoints: [Some(CHECKPOINT), None],
         encryption: None,
     }
+}
+
+/// The bit of a record's kind that makes it a group (`MLOG_SINGLE_REC_FLAG`).
+pub const SINGLE_RECORD: u8 = 0x80;
+
+/// Number in the form that redo has for space ids and page numbers.
+pub fn compressed(n: u32) -> Vec<u8> {
+    match n {
+        0..0x80 => vec![n as u8],
+        0x80..0x4000 => (n as u16 | 0x8000).to_be_bytes().to_vec(),
+        0x4000..0x20_0000 => (n | 0xC0_0000).to_be_bytes()[1..].to_vec(),
+        0x20_0000..0x1000_0000 => (n | 0xE000_0000).to_be_bytes().to_vec(),
+        _ => [&[0xF0][..], &n.to_be_bytes()].concat(),
+    }
+}
+
+/// A record.
+pub fn record(kind: Kind, space: u32, page: u32, body: &[u8]) -> Vec<u8> {
+    [&[kind as u8][..], &compressed(space), &compressed(page), body].concat()
+}
+
+/// A record that is a group of its own.
+pub fn single(kind: Kind, space: u32, page: u32, body: &[u8]) -> Vec<u8> {
+    let mut record = record(kind, space, page, body);
+    record[0] |= SINGLE_RECORD;
+    record
 }

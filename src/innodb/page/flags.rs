@@ -117,16 +117,6 @@ impl SpaceFlags {
         self.bit(5)
     }
 
-    /// A file-per-table space created with DATA DIRECTORY.
-    pub fn has_data_dir(self) -> bool {
-        self.bit(10)
-    }
-
-    /// A general tablespace, the system tablespace or `mysql.ibd`.
-    pub fn is_shared(self) -> bool {
-        self.bit(11)
-    }
-
     /// A temporary tablespace.
     pub fn is_temporary(self) -> bool {
         self.bit(12)
@@ -135,11 +125,6 @@ impl SpaceFlags {
     /// Encrypted, or its pages are being encrypted or decrypted just now.
     pub fn is_encrypted(self) -> bool {
         self.bit(13)
-    }
-
-    /// Holds serialized dictionary information.
-    pub fn has_sdi(self) -> bool {
-        self.bit(14)
     }
 }
 
@@ -167,8 +152,6 @@ mod tests {
             assert_eq!((layout.logical(), layout.physical(), layout.is_zip()), (logical, physical, zip));
         }
         assert!(SpaceFlags(0x6021).is_encrypted() && !SpaceFlags(0x4021).is_encrypted());
-        assert!(SpaceFlags(0x4800).is_shared() && SpaceFlags(0x4800).has_sdi());
-        assert!(SpaceFlags(0x4421).has_data_dir());
     }
 
     #[test]

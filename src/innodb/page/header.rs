@@ -74,11 +74,6 @@ impl<'a> FilHeader<'a> {
         PageType(be16(self.0, TYPE))
     }
 
-    /// On page 0 of the system tablespace: the LSN of the last clean shutdown.
-    pub fn flush_lsn(self) -> Lsn {
-        Lsn(be64(self.0, FLUSH_LSN))
-    }
-
     /// The space id.
     pub fn space_id(self) -> SpaceId {
         SpaceId(be32(self.0, SPACE_ID))
@@ -177,7 +172,6 @@ mod tests {
         assert_eq!(h.next(), 0x0c0d0e0f);
         assert_eq!(h.lsn(), Lsn(0x1011121314151617));
         assert_eq!(h.page_type(), PageType(0x1819));
-        assert_eq!(h.flush_lsn(), Lsn(0x1a1b1c1d1e1f2021));
         assert_eq!(h.space_id(), SpaceId(0x22232425));
         assert!(FilHeader::of(&page[..37]).is_none());
     }

@@ -11,11 +11,6 @@ const PAYLOAD: u64 = BLOCK_PAYLOAD as u64;
 /// The first LSN a server ever uses: block 16 (`LOG_START_LSN`).
 pub const FIRST_BLOCK: Lsn = Lsn(16 * LEN);
 
-/// Whether `lsn` is that of a payload byte, not of a block's header or trailer (`log_is_data_lsn`).
-pub fn is_payload(lsn: Lsn) -> bool {
-    lsn >= FIRST_BLOCK && (HEADER..HEADER + PAYLOAD).contains(&(lsn.0 % LEN))
-}
-
 /// The LSN of the first payload byte of the block that holds `lsn`.
 pub fn first_payload(lsn: Lsn) -> Lsn {
     lsn.block_start().plus(HEADER)
@@ -42,6 +37,11 @@ pub fn advance(lsn: Lsn, bytes: u64) -> Lsn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether `lsn` is that of a payload byte, not of a block's header or trailer (`log_is_data_lsn`).
+    fn is_payload(lsn: Lsn) -> bool {
+        lsn >= FIRST_BLOCK && (HEADER..HEADER + PAYLOAD).contains(&(lsn.0 % LEN))
+    }
 
     #[test]
     fn ends_of_blocks_are_normalised() {

@@ -153,11 +153,6 @@ impl Scanner {
         self.next_block
     }
 
-    /// LSN up to which all bytes were taken.
-    pub fn scanned_lsn(&self) -> Lsn {
-        lsn::advance(self.next_block, self.taken as u64)
-    }
-
     /// LSN up to which all groups were given out: the end of the last whole one. `None` until a group start was
     /// found.
     pub fn recovered_lsn(&self) -> Option<Lsn> {

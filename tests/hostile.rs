@@ -1,0 +1,130 @@
+//! Crafted streams against `xbrecv`: none is called whole that is not, and none reaches beyond its target.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use support::crafted::{CONFIGURE, Crafted, crafted};
+use support::measured::{Measured, on};
+use support::{Random, seed};
+use xbpipe::base::show::is_deceptive;
+
+/// What a receiver may take, whatever is sent.
+const PEAK_MAX: u64 = 512 << 20;
+/// The same, on a machine that does nothing else; the suite's may be busy.
+const TIME_MAX: Duration = Duration::from_secs(10);
+const TIME_MAX_BUSY: Duration = Duration::from_secs(60);
+
+/// Every file below `dir` but those in `place` and `new`, with what is in it.
+fn tree(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if !path.ends_with("place") && !path.ends_with("new") {
+                    left.push(path.clone());
+                }
+                found.insert(path, Vec::new());
+            } else {
+                found.insert(path.clone(), fs::read(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// What is wrong with a receiver that treats this stream so.
+fn faults(
+    crafted: &Crafted,
+    measured: &Measured,
+    ground: &Path,
+    before: &BTreeMap<PathBuf, Vec<u8>>,
+) -> Vec<String> {
+    let Measured { said, peak, time } = measured;
+    let mut faults = Vec::new();
+    let accepted = said.status == Some(0);
+    let mut fault = |is: bool, what: &str| {
+        if is {
+            faults.push(what.to_owned());
+        }
+    };
+    fault(crafted.is_wrong && accepted, "wrong exit 0");
+    fault(said.status.is_none_or(|s| s > 2), "no exit status of its own");
+    fault(said.words.contains("panicked") || said.words.contains("error[internal]"), "panic");
+    fault(*peak > PEAK_MAX, "more than 512 MiB");
+    let quiet = std::env::var_os("XBPIPE_ROUNDS").is_some();
+    fault(*time > if quiet { TIME_MAX } else { TIME_MAX_BUSY }, "too long");
+    fault(said.words.len() > 20_000, "words without end");
+    let shown = |c: char| is_deceptive(c) && c != '\n';
+    fault(said.words.contains(shown), "words that deceive");
+    fault(tree(ground) != *before, "files outside the target");
+    let empty = |name: &str| fs::read_dir(ground.join(name)).unwrap().next().is_none();
+    fault(!accepted && (!empty("place") || !empty("new")), "something was left");
+    let target = ground.join("place/t");
+    fault(CONFIGURE.iter().any(|name| target.join(name).exists()), "settings for the target's server");
+    faults
+}
+
+#[test]
+fn nothing_crafted_is_called_whole_or_reaches_out() {
+    let seed = seed();
+    let rounds: u64 = std::env::var("XBPIPE_ROUNDS").map_or(150, |n| n.parse().unwrap());
+    let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    let (mut peak, mut longest, mut failed) = (0, Duration::ZERO, Vec::new());
+    let ground = tempfile::tempdir().unwrap();
+    let root = ground.path().canonicalize().unwrap();
+    for name in ["place", "new", "canary/db"] {
+        fs::create_dir_all(root.join(name)).unwrap();
+    }
+    for name in ["mysql.ibd", "db/t.ibd"] {
+        fs::write(root.join("canary").join(name), format!("untouched {name}")).unwrap();
+    }
+    let before = tree(&root);
+    for n in 0..rounds {
+        // Each can be had again alone.
+        let mut random = Random::new(seed.wrapping_add(n));
+        let crafted = crafted(&mut random, &root);
+        let how = random.below(3);
+        // Verifying takes no --map.
+        let options = crafted.options.iter().filter(|option| how > 0 || !option.starts_with("--map"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+        command.args(["--progress=none", "--use-memory=64M"]).args(options).stderr(Stdio::piped());
+        match how {
+            0 => command.arg("--verify-only"),
+            1 => command.arg("--prepare=none").arg(root.join("place/t")),
+            _ => command.arg("--prepare=native").arg(root.join("place/t")),
+        };
+        let measured = on(command, |out| out.write_all(&crafted.stream).and_then(|()| out.flush()));
+        let faults = faults(&crafted, &measured, &root, &before);
+        let count = counts.entry(crafted.class).or_default();
+        count.0 += 1;
+        count.1 += u64::from(measured.said.status == Some(0));
+        peak = peak.max(measured.peak);
+        longest = longest.max(measured.time);
+        if !faults.is_empty() {
+            let words: String = measured.said.words.chars().take(1500).collect();
+            failed.push(format!(
+                "XBPIPE_SEED={} class {}, mode {how}, {:.300}: {faults:?}\n{words}",
+                seed.wrapping_add(n),
+                crafted.class,
+                crafted.what
+            ));
+        }
+        for name in ["place", "new"] {
+            let _ = fs::remove_dir_all(root.join(name));
+            fs::create_dir(root.join(name)).unwrap();
+        }
+    }
+    eprintln!(
+        "{rounds} streams, most memory {} MiB, longest {longest:?}; class: (streams, accepted) {counts:?}",
+        peak >> 20
+    );
+    assert!(failed.is_empty(), "{} of {rounds} failed:\n{}", failed.len(), failed.join("\n"));
+}
