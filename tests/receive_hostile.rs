@@ -119,6 +119,20 @@ fn a_stream_without_its_manifest_is_taken_only_when_asked_for() {
     assert_received(&stream, &place.target());
 }
 
+/// Their tables would be missing from the copy.
+#[test]
+fn members_that_only_other_tools_understand_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for suffix in ["zst", "lz4", "qp", "xbcrypt", "delta", "meta", "new", "ren", "del", "crpt"] {
+        let mut stream = StreamMaker::small();
+        stream.add(&format!("db/other.ibd.{suffix}"), b"content");
+        let mut command = xbrecv_unprepared(&dir.path().join("t"));
+        command.arg("--allow-no-manifest");
+        on_bytes(command, &stream.bytes).failed("unsupported-server").says(suffix).says("hint:");
+        assert!(!dir.path().join("t").exists());
+    }
+}
+
 #[test]
 fn any_flipped_byte_is_found() {
     let stream = whole();

@@ -182,6 +182,33 @@ impl Sayings<'_> {
     }
 }
 
+/// Files that only the tool that wrote them brings to what they stand for: compressed or encrypted one by one, pages of an
+/// increment, and what a reduced lock leaves to be done of DDL meanwhile (`ddl_tracker.cc` in XtraBackup).
+const OF_OTHER_TOOLS: &[(&str, &str)] = &[
+    (".zst", "is compressed by itself"),
+    (".lz4", "is compressed by itself"),
+    (".qp", "is compressed by itself"),
+    (".xbcrypt", "is encrypted by itself"),
+    (".delta", "is a part of an incremental backup"),
+    (".meta", "is a part of an incremental backup"),
+    (".new", "is to take another file's place"),
+    (".ren", "says that a tablespace is to be renamed"),
+    (".del", "says that a tablespace is to be removed"),
+    (".crpt", "says that a tablespace is not whole"),
+];
+
+/// Refuses a stream of another tool with members that nobody here understands.
+pub(super) fn check_tools(received: &Received) -> Result<()> {
+    let meaning = |name: &str| OF_OTHER_TOOLS.iter().find(|(suffix, _)| name.ends_with(suffix));
+    let found = received.keys().find_map(|name| Some((name, meaning(name.as_str())?.1)));
+    found.map_or(Ok(()), |(name, what)| {
+        Err(Error::new(Code::Unsupported, format!("member '{name}' {what}")).hint(
+            "take the backup without compression or encryption of single files, not as an increment, and with --lock-ddl=ON; \
+             or extract and prepare it with the tool that made it",
+        ))
+    })
+}
+
 /// The binlog file of the position must have come, up to there.
 pub(super) fn check_binlog_member(manifest: &Manifest, received: &Received) -> Result<()> {
     let Some(binlog) = &manifest.binlog else { return Ok(()) };

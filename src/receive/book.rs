@@ -113,6 +113,8 @@ impl Book {
         if let Some(manifest) = &self.manifest {
             manifest.verify(&super::with_digests(received)?)?;
             agreement::check_binlog_member(manifest, received)?;
+        } else {
+            agreement::check_tools(received)?;
         }
         if !received.contains_key(LOGFILE) {
             return Err(Error::new(Code::CorruptRedo, format!("the stream has no redo (member {LOGFILE})"))
