@@ -3,16 +3,17 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::crafted::{CONFIGURE, Crafted, crafted};
+use support::crafted::{CONFIGURE, Crafted, Free, crafted};
 use support::measured::{Measured, on};
-use support::{Random, seed};
+use support::{Random, StreamMaker, seed};
 use xbpipe::base::show::is_deceptive;
+use xbpipe::stream::manifest::MANIFEST;
 
 /// What a receiver may take, whatever is sent.
 const PEAK_MAX: u64 = 512 << 20;
@@ -56,6 +57,7 @@ fn faults(
         }
     };
     fault(crafted.is_wrong && accepted, "wrong exit 0");
+    fault(crafted.is_honest && !accepted, "an honest stream is refused");
     fault(said.status.is_none_or(|s| s > 2), "no exit status of its own");
     fault(said.words.contains("panicked") || said.words.contains("error[internal]"), "panic");
     fault(*peak > PEAK_MAX, "more than 512 MiB");
@@ -72,6 +74,40 @@ fn faults(
     faults
 }
 
+/// `xbrecv` in one of the three ways: verifying, and both that need no server.
+fn receive(how: u64, target: &Path, options: &[String], stream: &[u8]) -> Measured {
+    // Verifying takes no --map.
+    let options = options.iter().filter(|option| how > 0 || !option.starts_with("--map"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    command.args(["--progress=none", "--use-memory=64M"]).args(options).stderr(Stdio::piped());
+    match how {
+        0 => command.arg("--verify-only"),
+        1 => command.arg("--prepare=none").arg(target),
+        _ => command.arg("--prepare=native").arg(target),
+    };
+    on(command, |out| out.write_all(stream).and_then(|()| out.flush()))
+}
+
+/// Files of a copy by their names in it.
+fn copy(target: &Path) -> BTreeMap<String, Vec<u8>> {
+    let name = |path: &Path| path.strip_prefix(target).unwrap().to_string_lossy().into_owned();
+    tree(target).iter().map(|(path, content)| (name(path), content.clone())).collect()
+}
+
+/// The judge of an exit 0: the first file that is not what an honest stream gives.
+fn differs(crafted: &Crafted, target: &Path, honest: &BTreeMap<String, Vec<u8>>) -> Option<String> {
+    let free = match &crafted.free {
+        Free::All => return None,
+        Free::Named(names) => names.clone(),
+        Free::Nothing => Vec::new(),
+    };
+    let found = copy(target);
+    // The manifest has the digests of what differs, and the order in which all came.
+    let names = found.keys().chain(honest.keys()).filter(|name| *name != MANIFEST).collect::<BTreeSet<_>>();
+    let other = names.into_iter().find(|name| !free.contains(name) && found.get(*name) != honest.get(*name));
+    other.map(|name| format!("exit 0, and {name} is not what an honest stream gives"))
+}
+
 #[test]
 fn nothing_crafted_is_called_whole_or_reaches_out() {
     let seed = seed();
@@ -86,23 +122,32 @@ fn nothing_crafted_is_called_whole_or_reaches_out() {
     for name in ["mysql.ibd", "db/t.ibd"] {
         fs::write(root.join("canary").join(name), format!("untouched {name}")).unwrap();
     }
+    let whole = StreamMaker::small().finish().bytes;
+    let honest = [1, 2].map(|how| {
+        let target = root.join("place/t");
+        assert_eq!(receive(how, &target, &[], &whole).said.status, Some(0));
+        let honest = copy(&target);
+        fs::remove_dir_all(target).unwrap();
+        honest
+    });
     let before = tree(&root);
     for n in 0..rounds {
         // Each can be had again alone.
         let mut random = Random::new(seed.wrapping_add(n));
         let crafted = crafted(&mut random, &root);
         let how = random.below(3);
-        // Verifying takes no --map.
-        let options = crafted.options.iter().filter(|option| how > 0 || !option.starts_with("--map"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
-        command.args(["--progress=none", "--use-memory=64M"]).args(options).stderr(Stdio::piped());
-        match how {
-            0 => command.arg("--verify-only"),
-            1 => command.arg("--prepare=none").arg(root.join("place/t")),
-            _ => command.arg("--prepare=native").arg(root.join("place/t")),
-        };
-        let measured = on(command, |out| out.write_all(&crafted.stream).and_then(|()| out.flush()));
-        let faults = faults(&crafted, &measured, &root, &before);
+        let target = root.join("place/t");
+        let measured = receive(how, &target, &crafted.options, &crafted.stream);
+        let accepted = measured.said.status == Some(0);
+        let mut faults = faults(&crafted, &measured, &root, &before);
+        if accepted && how > 0 {
+            faults.extend(differs(&crafted, &target, &honest[how as usize - 1]));
+        }
+        // What depends on the target apart, what can't be received is not verified either.
+        if !accepted && how > 0 && !["paths", "names"].contains(&crafted.class) {
+            let verified = receive(0, &target, &crafted.options, &crafted.stream);
+            faults.extend((verified.said.status == Some(0)).then(|| "verified, but not received".to_owned()));
+        }
         let count = counts.entry(crafted.class).or_default();
         count.0 += 1;
         count.1 += u64::from(measured.said.status == Some(0));

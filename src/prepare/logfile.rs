@@ -1,8 +1,10 @@
 //! The member `xtrabackup_logfile`, checked as it is read: the header blocks of a redo file, then log blocks from the
 //! checkpoint's on.
 
+use std::collections::VecDeque;
+
 use super::checks;
-use super::replay::Walk;
+use super::walk::Walk;
 use crate::base::format::Format;
 use crate::base::{Budget, Code, Error, Lsn, Result};
 use crate::innodb::redo::{
@@ -42,6 +44,8 @@ pub struct RedoRead {
     pub end: Lsn,
     /// A group that lies on both sides of the backup's end.
     crossing: Option<(Lsn, Lsn)>,
+    /// Where the last groups end, the last one first, if the backup's end was not known.
+    ends: VecDeque<Lsn>,
     /// What it says about files; `None` where it is encrypted.
     pub events: Option<Vec<FileEvent>>,
 }
@@ -96,7 +100,7 @@ impl RedoStream {
     /// # Errors
     /// [`Code::CorruptRedo`].
     pub fn finish(self) -> Result<RedoRead> {
-        let log = self.log.ok_or_else(|| corrupt("it is too short"))?;
+        let mut log = self.log.ok_or_else(|| corrupt("it is too short"))?;
         if log.end.is_none() && !self.rest.is_empty() {
             return Err(corrupt("it ends inside a block"));
         }
@@ -108,8 +112,8 @@ impl RedoStream {
             true => scanned,
             false => log.walk.recovered().map_or(checkpoint, |end| end.max(checkpoint)),
         };
-        let crossing = log.walk.crossing();
-        Ok(RedoRead { head: log.head, checkpoint, scanned, end, crossing, events: log.walk.events() })
+        let (crossing, ends) = (log.walk.crossing(), log.walk.ends());
+        Ok(RedoRead { head: log.head, checkpoint, scanned, end, crossing, ends, events: log.walk.events() })
     }
 }
 
@@ -178,7 +182,9 @@ impl RedoRead {
                 self.end
             )));
         }
-        match self.crossing {
+        let before = self.ends.iter().position(|end| *end <= promised);
+        let around = before.filter(|at| *at > 0).map(|at| (self.ends[at], self.ends[at - 1]));
+        match self.crossing.or(around.filter(|(from, _)| *from != promised)) {
             Some((from, to)) => Err(corrupt(&format!(
                 "a group of records from LSN {from} to {to} lies on both sides of the backup's end {promised}"
             ))),
@@ -195,4 +201,50 @@ pub(super) fn reached(end: Lsn) -> Lsn {
 fn corrupt(what: &str) -> Error {
     Error::new(Code::CorruptRedo, format!("the backup's redo can't be used: {what}"))
         .hint("take the backup again; if it happens again, report it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::innodb::redo::{BlockWriter, RedoFlags};
+
+    /// `WRITE_STRING` that stands alone, for space 9, page 5, offset 100, of so many bytes.
+    fn group(len: u16) -> Vec<u8> {
+        [&[0x80 | 30, 9, 5, 0, 100][..], &len.to_be_bytes(), &vec![7; usize::from(len)]].concat()
+    }
+
+    #[test]
+    fn a_backup_ends_where_a_group_does() {
+        const START: u64 = 20 * BLOCK_LEN as u64;
+        let checkpoint = Lsn(START + 12);
+        let mut writer = BlockWriter::new(Lsn(START));
+        let mut ends = vec![checkpoint];
+        for len in [10, 600, 477, 20, 1] {
+            writer.push_group(&group(len));
+            ends.push(lsn::advance(*ends.last().unwrap(), u64::from(len) + 7));
+        }
+        let (blocks, end) = writer.finish();
+        assert_eq!(ends.last(), Some(&end));
+        let head = RedoHead {
+            uuid: 7,
+            start_lsn: Lsn(START),
+            creator: "MySQL 9.7.4".into(),
+            flags: RedoFlags(0),
+            checkpoints: [Some(checkpoint); 2],
+            encryption: None,
+        };
+        let bytes = [&head.build(Format::MySql8)[..], blocks.as_flattened()].concat();
+        let budget = Budget::new(1 << 20);
+        for at in checkpoint.0..end.0 + 600 {
+            let promised = Lsn(at);
+            let whole = ends.contains(&reached(promised));
+            // Known before, as where a folder is prepared, and at the end only, as where a stream is verified.
+            for known in [None, Some(promised)] {
+                let mut stream = RedoStream::new(&budget);
+                stream.push_until(&bytes, known).unwrap();
+                let found = stream.finish().unwrap().reaches(Some(promised));
+                assert_eq!(found.is_ok(), whole, "{at} {known:?}: {found:?}");
+            }
+        }
+    }
 }

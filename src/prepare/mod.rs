@@ -18,6 +18,7 @@ pub mod options;
 pub mod redo;
 pub mod replay;
 pub mod server;
+pub mod walk;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

@@ -18,9 +18,9 @@ use rustix::fs::FileType;
 use super::Datadir;
 use crate::base::confined::lexical;
 use crate::base::nofollow;
-use crate::base::{Budget, Charge, Code, Error, Lsn, Result, SpaceId};
+use crate::base::{Code, Error, Result, SpaceId};
 use crate::innodb::page::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, SpaceFlags, build_page0};
-use crate::innodb::redo::{BLOCK_LEN, FileChange, FileEvent, ScanError, Scanner, file_events};
+use crate::innodb::redo::{FileChange, FileEvent};
 use crate::stream::MemberName;
 
 /// Enough of a file to have page 0 whatever the page size.
@@ -31,78 +31,6 @@ const ASIDE: &str = "#xbrecv-aside-";
 const FILES_MAX: usize = 100_000;
 /// Temporary tablespaces of sessions: made anew at every start.
 const TEMPORARY_DIR: &str = "#innodb_temp";
-
-/// Looks for events in blocks of redo.
-pub struct Walk {
-    scanner: Scanner,
-    events: Vec<FileEvent>,
-    kept: Charge,
-    encrypted: bool,
-    /// Where the backup ends, if that is known: a group must end there.
-    end: Option<Lsn>,
-    /// A group that begins before that and ends behind it.
-    crossing: Option<(Lsn, Lsn)>,
-}
-
-impl Walk {
-    /// From the checkpoint on.
-    pub fn new(checkpoint: Lsn, budget: &Budget) -> Walk {
-        let kept = budget.charged("what redo says of files");
-        let scanner = Scanner::new(checkpoint);
-        Walk { scanner, events: Vec::new(), kept, encrypted: false, end: None, crossing: None }
-    }
-
-    /// Looks for a group that lies on both sides of `end`.
-    pub fn ending_at(self, end: Option<Lsn>) -> Walk {
-        Walk { end, ..self }
-    }
-
-    /// Begin and end of that group.
-    pub fn crossing(&self) -> Option<(Lsn, Lsn)> {
-        self.crossing
-    }
-
-    /// Takes the block at `lsn`.
-    pub fn block(&mut self, lsn: Lsn, block: &[u8; BLOCK_LEN]) -> Result<(), ScanError> {
-        if self.encrypted || lsn < self.scanner.next_block() {
-            return Ok(());
-        }
-        match self.scanner.feed(block) {
-            // Without the key nothing is known; the server, which has it, will see for itself.
-            Err(ScanError::Encrypted { .. }) => {
-                self.encrypted = true;
-                return Ok(());
-            }
-            fed => fed?,
-        };
-        while let Some(group) = self.scanner.poll()? {
-            if self.end.is_some_and(|end| group.start_lsn < end && end < group.end_lsn) {
-                self.crossing = Some((group.start_lsn, group.end_lsn));
-            }
-            for event in file_events(&group) {
-                // Its fate, and that of its file, are found out from it.
-                self.kept.grow(3 * event.memory() as u64)?;
-                self.events.push(event);
-            }
-        }
-        Ok(())
-    }
-
-    /// The end of the last whole group; `None` where redo is encrypted, or no group was found.
-    pub fn recovered(&self) -> Option<Lsn> {
-        self.scanner.recovered_lsn().filter(|_| !self.encrypted)
-    }
-
-    /// Whether its content can't be read.
-    pub fn is_encrypted(&self) -> bool {
-        self.encrypted
-    }
-
-    /// The events in order; `None` where redo is encrypted.
-    pub fn events(self) -> Option<Vec<FileEvent>> {
-        (!self.encrypted).then_some(self.events)
-    }
-}
 
 /// What became of a tablespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -353,6 +281,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::base::Lsn;
     use crate::stream::metadata::BackupCnf;
 
     /// Flags of a new undo tablespace, and of a new table's.

@@ -15,7 +15,7 @@ use crate::base::nofollow;
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::prepare::native::{self, Place, Writes};
-use crate::prepare::{self, Datadir, Means};
+use crate::prepare::{self, Datadir, Means, checks};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, CHECKPOINTS, Checkpoints, INFO, Info,
     METADATA_MAX, TABLESPACES, Tablespaces,
@@ -104,6 +104,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
             let means = Means { memory, budget, threads: options.parallel, progress, stop };
             let (finish, prepared) = native::apply(&datadir, &place, None, Writes::InPlace, &means)
                 .map_err(|e| if e.code == Code::Encrypted { e.hint(with_keys(&place)) } else { e })?;
+            checks::check_required(&datadir)?;
             let syncing = Instant::now();
             finish.run(&datadir, || {
                 stop.check()?;

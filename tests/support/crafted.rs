@@ -12,10 +12,11 @@ use xbpipe::stream::metadata::{
     BINLOG_INFO, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints, INFO, Info, LOGFILE,
 };
 
-use super::Random;
 use super::streams::{StreamMaker, noise, nothing, redo_head, redo_of, single, tablespace};
+use super::{Random, crafted_ends};
 
 /// What a receiver is given.
+#[derive(Default)]
 pub struct Crafted {
     pub class: &'static str,
     /// What was done, for a person.
@@ -24,13 +25,40 @@ pub struct Crafted {
     pub options: Vec<String>,
     /// No receiver may call it whole.
     pub is_wrong: bool,
+    /// Every receiver must.
+    pub is_honest: bool,
+    /// What else than an honest stream's may be in a copy that is called whole.
+    pub free: Free,
+}
+
+/// Files of a copy that need not be as an honest stream has them.
+#[derive(Default)]
+pub enum Free {
+    #[default]
+    Nothing,
+    /// These, with any content.
+    Named(Vec<String>),
+    /// Any: what the stream says may be so.
+    All,
 }
 
 /// An honest stream, taken apart.
-struct Honest {
-    contents: BTreeMap<String, Vec<u8>>,
-    manifest: Manifest,
+pub struct Honest {
+    pub contents: BTreeMap<String, Vec<u8>>,
+    pub manifest: Manifest,
 }
+
+/// A stream made of an honest one.
+type Made = fn(&mut Random, Honest) -> Crafted;
+
+const MADE: &[Made] = &[
+    kind_of_backup,
+    cut_layers,
+    crafted_ends::redo_ends_inside,
+    crafted_ends::other_tools,
+    crafted_ends::checkpoint_is_none,
+    crafted_ends::honest,
+];
 
 /// A change to it: what was done, whether it must be refused.
 type Change = fn(&mut Random, &mut Honest, &Path) -> (String, bool);
@@ -56,17 +84,23 @@ const REQUIRED: [&str; 4] = ["ibdata1", "mysql.ibd", "undo_001", "undo_002"];
 pub fn crafted(random: &mut Random, ground: &Path) -> Crafted {
     let (contents, manifest) = StreamMaker::take_apart(&StreamMaker::small().finish().bytes);
     let mut honest = Honest { contents, manifest };
-    let n = random.below(CHANGES.len() as u64 + 2) as usize;
+    let n = random.below((CHANGES.len() + MADE.len()) as u64) as usize;
     let map = format!("--map=/ext={}", ground.join("new").display());
     match CHANGES.get(n) {
         Some((class, change)) => {
             let (what, is_wrong) = change(random, &mut honest, ground);
             let stream = StreamMaker::assembled(&honest.contents, honest.manifest);
             let options = if *class == "paths" { vec![map] } else { vec![] };
-            Crafted { class, what, stream, options, is_wrong }
+            let free = match *class {
+                "texts" => Free::Named(vec![what.split(',').next().unwrap_or_default().to_owned()]),
+                "tablespaces" if !is_wrong => Free::Named(vec!["db/holes.ibd".into()]),
+                "names" => Free::Named(vec![format!("backup-{what}")]),
+                "paths" | "redo of files" => Free::All,
+                _ => Free::Nothing,
+            };
+            Crafted { class, what, stream, options, is_wrong, free, ..Crafted::default() }
         }
-        None if n == CHANGES.len() => kind_of_backup(random, &honest),
-        None => cut_layers(random, &honest),
+        None => MADE[n - CHANGES.len()](random, honest),
     }
 }
 
@@ -297,29 +331,18 @@ fn texts_are_odd(random: &mut Random, honest: &mut Honest, _: &Path) -> (String,
     (format!("{name}, way {how}"), false)
 }
 
-fn kind_of_backup(random: &mut Random, honest: &Honest) -> Crafted {
+fn kind_of_backup(random: &mut Random, mut honest: Honest) -> Crafted {
     let kind = one(random, &["incremental", "log-applied", "full-prepared", "partial", "xyz", ""]);
-    let mut contents = honest.contents.clone();
-    let text = String::from_utf8(contents[CHECKPOINTS].clone()).unwrap().replace("full-backuped", kind);
-    contents.insert(CHECKPOINTS.into(), text.into());
-    let whole = StreamMaker::assembled(&contents, honest.manifest.clone());
-    // Its manifest is left out.
-    let (contents, _) = StreamMaker::take_apart(&whole);
-    let mut stream = StreamMaker::new();
-    for (name, content) in &contents {
-        stream.add(name, content);
-    }
-    Crafted {
-        class: "kind",
-        what: kind.to_owned(),
-        stream: stream.bytes,
-        options: vec!["--allow-no-manifest".into()],
-        is_wrong: true,
-    }
+    let text = String::from_utf8(honest.contents[CHECKPOINTS].clone()).unwrap();
+    let text = text.replace("full-backuped", kind);
+    honest.contents.insert(CHECKPOINTS.into(), text.into());
+    let stream = crafted_ends::without_manifest(&StreamMaker::assembled(&honest.contents, honest.manifest));
+    let options = vec!["--allow-no-manifest".into()];
+    Crafted { class: "kind", what: kind.to_owned(), stream, options, is_wrong: true, ..Crafted::default() }
 }
 
-fn cut_layers(random: &mut Random, honest: &Honest) -> Crafted {
-    let mut stream = StreamMaker::assembled(&honest.contents, honest.manifest.clone());
+fn cut_layers(random: &mut Random, honest: Honest) -> Crafted {
+    let mut stream = StreamMaker::assembled(&honest.contents, honest.manifest);
     let layers = 1 + random.below(3);
     for _ in 0..layers {
         let mut wrapped = Vec::new();
@@ -338,5 +361,6 @@ fn cut_layers(random: &mut Random, honest: &Honest) -> Crafted {
         stream,
         options: vec!["--parallel=8".into()],
         is_wrong: true,
+        ..Crafted::default()
     }
 }

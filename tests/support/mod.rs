@@ -18,6 +18,7 @@
 mod census;
 mod checks;
 pub mod crafted;
+pub mod crafted_ends;
 pub mod folders;
 pub mod hostile;
 pub mod innodb;

@@ -216,6 +216,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The LSN of the next payload byte: servers never give one that is the border of a block.
-fn reached(end: Lsn) -> Lsn {
+pub(super) fn reached(end: Lsn) -> Lsn {
     if end == end.block_start() { lsn::first_payload(end) } else { end }
 }

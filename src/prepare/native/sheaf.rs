@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::catalog::Catalog;
 use super::corrupt;
 use super::dynamic::Dynamic;
+use super::gather::reached;
 use super::log::{scan_error, take};
 use super::pieces::Piece;
 use super::records::Run;
@@ -145,6 +146,12 @@ impl Sheaf {
                 let polled = scanner.poll_changes(|record| self.record(record));
                 let Some(group) = polled.map_err(scan_error)? else { break };
                 if let Some(promised) = self.promised.filter(|promised| group.end_lsn > *promised) {
+                    if reached(group.start_lsn) < promised {
+                        let (from, to) = (group.start_lsn, group.end_lsn);
+                        return Err(corrupt(format!(
+                            "a group of records from LSN {from} to {to} lies on both sides of the backup's end {promised}"
+                        )));
+                    }
                     // Groups behind the end may be of transactions that are not in the backup.
                     (self.reached, self.over) = (promised, true);
                     self.forget_group();
