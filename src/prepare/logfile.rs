@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::checks;
+use super::lengths::Growth;
 use super::walk::Walk;
 use crate::base::format::Format;
 use crate::base::{Budget, Code, Error, Lsn, Result};
@@ -48,6 +49,8 @@ pub struct RedoRead {
     ends: VecDeque<Lsn>,
     /// What it says about files; `None` where it is encrypted.
     pub events: Option<Vec<FileEvent>>,
+    /// Where tablespaces grow.
+    pub growth: Growth,
 }
 
 impl RedoStream {
@@ -112,8 +115,9 @@ impl RedoStream {
             true => scanned,
             false => log.walk.recovered().map_or(checkpoint, |end| end.max(checkpoint)),
         };
-        let (crossing, ends) = (log.walk.crossing(), log.walk.ends());
-        Ok(RedoRead { head: log.head, checkpoint, scanned, end, crossing, ends, events: log.walk.events() })
+        let (crossing, ends, growth) = (log.walk.crossing(), log.walk.ends(), log.walk.growth());
+        let events = log.walk.events();
+        Ok(RedoRead { head: log.head, checkpoint, scanned, end, crossing, ends, events, growth })
     }
 }
 

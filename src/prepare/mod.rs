@@ -11,6 +11,7 @@
 
 pub mod checks;
 pub mod launch;
+pub mod lengths;
 pub mod logfile;
 pub mod mysqld;
 pub mod native;
@@ -136,7 +137,10 @@ pub fn prepare(
     means.stop.check()?;
     let mut prepared = Prepared { lsn: Some((redo.checkpoint, redo.end)), ..Prepared::default() };
     match &redo.events {
-        Some(events) => prepared.notes.extend(replay::apply(datadir, events)?),
+        Some(events) => {
+            prepared.notes.extend(replay::apply(datadir, events)?);
+            lengths::check(datadir, &redo.growth)?;
+        }
         None => prepared
             .notes
             .push("redo is encrypted: renamed or removed files were not looked for in it".into()),

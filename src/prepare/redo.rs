@@ -16,6 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::Datadir;
+use super::lengths::Growth;
 use super::logfile::{RedoRead, RedoStream, reached};
 use crate::base::format::Format;
 use crate::base::nofollow;
@@ -50,6 +51,8 @@ pub struct Redo {
     pub end: Lsn,
     /// What it says about files; `None` where it is encrypted.
     pub events: Option<Vec<FileEvent>>,
+    /// Where tablespaces grow.
+    pub growth: Growth,
 }
 
 impl Redo {
@@ -77,8 +80,8 @@ impl Redo {
         }
         let read = stream.finish()?;
         read.reaches(promised)?;
-        let RedoRead { head, checkpoint, end, events, .. } = read;
-        Ok(Redo { path, head, checkpoint, end: promised.map_or(end, reached), events })
+        let RedoRead { head, checkpoint, end, events, growth, .. } = read;
+        Ok(Redo { path, head, checkpoint, end: promised.map_or(end, reached), events, growth })
     }
 
     /// Makes the redo log of `datadir` out of it.

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 
 use super::Datadir;
+use super::lengths::Promise;
 use crate::base::confined::lexical;
 use crate::base::nofollow;
 use crate::base::{Code, Error, Result, SpaceId};
@@ -163,6 +164,23 @@ fn space_of(path: &Path) -> io::Result<Option<SpaceId>> {
     let mut bytes = Vec::new();
     nofollow::open(path)?.take(PAGE0_MAX).read_to_end(&mut bytes)?;
     Ok(Page0::read(&bytes).ok().map(|page| page.space))
+}
+
+/// Page 0 of the tablespace that `path` is the first file of.
+pub(super) fn page0(path: &Path) -> Result<(Promise, Page0)> {
+    let mut bytes = Vec::new();
+    nofollow::open(path)
+        .and_then(|file| file.take(PAGE0_MAX).read_to_end(&mut bytes))
+        .map_err(|e| io_error(path, e))?;
+    let page0 = Page0::read(&bytes)
+        .map_err(|e| Error::new(Code::CorruptPage, format!("{} page 0", path.display())).cause(e))?;
+    Ok((Promise::of(&bytes, &page0), page0))
+}
+
+/// The bytes of a file.
+pub(super) fn length(path: &Path) -> Result<u64> {
+    let stat = nofollow::stat(path).map_err(|e| io_error(path, e))?;
+    Ok(u64::try_from(stat.st_size).unwrap_or_default())
 }
 
 /// Where a path of the source's redo is in the copy.

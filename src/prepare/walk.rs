@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::lengths::Growth;
 use super::logfile::reached;
 use crate::base::{Budget, Charge, Lsn};
 use crate::innodb::redo::{BLOCK_LEN, FileEvent, ScanError, Scanner, file_events};
@@ -22,6 +23,8 @@ pub struct Walk {
     /// Where the last groups end, the last one first, if it was not said where the backup does.
     ends: VecDeque<Lsn>,
     checkpoint: Lsn,
+    growth: Growth,
+    growth_len: usize,
 }
 
 impl Walk {
@@ -37,6 +40,8 @@ impl Walk {
             crossing: None,
             ends: [reached(checkpoint)].into(),
             checkpoint: reached(checkpoint),
+            growth: Growth::default(),
+            growth_len: 0,
         }
     }
 
@@ -80,6 +85,9 @@ impl Walk {
                     self.ends.push_front(reached(group.end_lsn));
                 }
             }
+            self.growth.note_group(&group);
+            let growth_len = std::mem::replace(&mut self.growth_len, self.growth.memory());
+            self.kept.grow((self.growth_len - growth_len) as u64)?;
             for event in file_events(&group) {
                 // Its fate, and that of its file, are found out from it.
                 self.kept.grow(3 * event.memory() as u64)?;
@@ -102,6 +110,11 @@ impl Walk {
     /// Where the last groups end, the last one first, if it was not said where the backup does.
     pub fn ends(&mut self) -> VecDeque<Lsn> {
         std::mem::take(&mut self.ends)
+    }
+
+    /// Where tablespaces grow.
+    pub fn growth(&mut self) -> Growth {
+        std::mem::take(&mut self.growth)
     }
 
     /// The events in order; `None` where redo is encrypted.

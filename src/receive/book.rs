@@ -1,11 +1,12 @@
 //! What the stream says of itself: metadata members, kept in memory as they pass, and the manifest.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use crate::base::format::{Format, ServerVersion};
-use crate::base::{Budget, Charge, Code, Error, Lsn, Result, SpaceId};
+use crate::base::{Budget, Charge, Code, Error, Lsn, Result};
 use crate::innodb::redo::{BLOCK_LEN, FileChange, HEAD_LEN, RedoHead};
 use crate::prepare::checks;
+use crate::prepare::lengths::Promise;
 use crate::prepare::logfile::RedoStream;
 use crate::prepare::options::system_members;
 use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};
@@ -17,7 +18,7 @@ use crate::stream::{Chunk, MANIFEST_SHARE, MemberName, Piece};
 use crate::target::Received;
 
 use super::agreement::{self, Sayings};
-use super::spaces::{Against, SpaceFiles};
+use super::spaces::{Against, SpaceFiles, Spaces};
 
 /// Members that are kept.
 const KEPT: &[&str] = &[BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
@@ -121,9 +122,9 @@ impl Book {
                 .hint("a backup of InnoDB tables without its redo can't be made consistent"));
         }
         self.check_agreement()?;
-        let ids = self.check_spaces(received)?;
+        let spaces = self.check_spaces(received)?;
         if let Some(redo) = self.redo.take() {
-            self.check_redo(redo, &ids)?;
+            self.check_redo(redo, &spaces)?;
         }
         Ok(self.manifest.is_some())
     }
@@ -144,8 +145,8 @@ impl Book {
         .check()
     }
 
-    /// The tablespaces; gives their ids.
-    fn check_spaces(&self, received: &Received) -> Result<BTreeSet<SpaceId>> {
+    /// The tablespaces.
+    fn check_spaces(&self, received: &Received) -> Result<Spaces> {
         let cnf = self.cnf()?;
         let mut external = Vec::new();
         for tablespace in self.tablespaces()?.external {
@@ -168,7 +169,7 @@ impl Book {
     }
 
     /// The redo of a stream that is only verified.
-    fn check_redo(&self, redo: RedoStream, ids: &BTreeSet<SpaceId>) -> Result<()> {
+    fn check_redo(&self, redo: RedoStream, spaces: &Spaces) -> Result<()> {
         let read = redo.finish()?;
         let promised = self.end_lsn()?;
         read.reaches(promised)?;
@@ -176,12 +177,16 @@ impl Book {
             read.ends_at(promised)?;
         }
         let Some(events) = &read.events else { return Ok(()) };
+        let is_cut = |(_, promise, length): &&(_, Promise, u64)| !read.growth.allows(promise, *length);
+        if let Some((member, promise, length)) = spaces.short.iter().find(is_cut) {
+            return Err(promise.broken(format!("member '{member}'"), *length));
+        }
         // What happened behind the end is not in the backup.
         let inside = events.iter().filter(|event| promised.is_none_or(|end| event.lsn < end));
         let events: Vec<_> = inside.cloned().collect();
         checks::check_events(&events)?;
         let made = events.iter().filter(|e| matches!(e.what, FileChange::Create { .. })).map(|e| &e.space);
-        let undo = ids.iter().chain(made).filter_map(|space| space.undo_number()).collect();
+        let undo = spaces.ids.iter().chain(made).filter_map(|space| space.undo_number()).collect();
         checks::check_spaces(true, &undo)
     }
 

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
-use crate::innodb::page::{Expected, FilHeader, LOGICAL_MAX, Page0, PageLayout, Scratch, Verdict, verify};
+use crate::innodb::page::{Expected, LOGICAL_MAX, Page0, PageLayout, Scratch, Verdict, verify};
 use crate::prepare::checks;
+use crate::prepare::lengths::Promise;
 use crate::prepare::options::SystemFile;
 use crate::stream::{Chunk, MemberName};
 use crate::target::Received;
@@ -20,11 +21,16 @@ pub(super) struct SpaceFiles {
 }
 
 struct Header {
-    space: SpaceId,
     layout: PageLayout,
-    /// Of the tablespace, in bytes.
-    size: u64,
-    lsn: Lsn,
+    promise: Promise,
+}
+
+/// What there is.
+pub(super) struct Spaces {
+    /// Ids of tablespaces.
+    pub(super) ids: BTreeSet<SpaceId>,
+    /// Those that are shorter than their header says, with the member and the bytes that came. Redo tells whether they may be.
+    pub(super) short: Vec<(MemberName, Promise, u64)>,
 }
 
 /// What the files are held against.
@@ -49,12 +55,17 @@ impl SpaceFiles {
         }
     }
 
-    /// All have arrived; gives the ids of those that are there.
-    pub(super) fn check(&self, against: &Against<'_>) -> Result<BTreeSet<SpaceId>> {
+    /// All have arrived.
+    pub(super) fn check(&self, against: &Against<'_>) -> Result<Spaces> {
         self.check_system(against)?;
         let mut ids: BTreeMap<SpaceId, &MemberName> = BTreeMap::new();
+        let mut short = Vec::new();
         for (member, (size, _)) in against.received {
-            let Some(space) = self.file(member, *size, against)? else { continue };
+            let Some((promise, length)) = self.file(member, *size, against)? else { continue };
+            let space = promise.space;
+            if length < promise.bytes {
+                short.push((member.clone(), promise, length));
+            }
             if let Some(other) = ids.insert(space, member) {
                 return Err(defect(member, format!("has tablespace id {space}, and so has member {other}")));
             }
@@ -63,11 +74,11 @@ impl SpaceFiles {
             return Err(defect(ids[&SpaceId::DICTIONARY], "has the id of mysql.ibd".to_owned()));
         }
         checks::check_spaces(ids.contains_key(&SpaceId::DICTIONARY), &checks::UNDO_NUMBERS.into())?;
-        Ok(ids.into_keys().collect())
+        Ok(Spaces { ids: ids.into_keys().collect(), short })
     }
 
-    /// One file, if it is one of a tablespace, and the first of it.
-    fn file(&self, member: &MemberName, size: u64, against: &Against<'_>) -> Result<Option<SpaceId>> {
+    /// What page 0 of a file says, and the bytes of its tablespace, if it is the first file of one.
+    fn file(&self, member: &MemberName, size: u64, against: &Against<'_>) -> Result<Option<(Promise, u64)>> {
         let system = against.system.iter().position(|file| file.member == *member);
         if system.is_none() && !is_tablespace(member) {
             return Ok(None);
@@ -80,9 +91,9 @@ impl SpaceFiles {
             Some(Err(what)) => return Err(defect(member, what.clone())),
             None => return Err(defect(member, "is empty".to_owned())),
         };
-        let Header { space, layout, size: promised, lsn } = header;
-        if (*space == SpaceId::SYSTEM) != system.is_some() {
-            return Err(defect(member, format!("has tablespace id {space}")));
+        let Header { layout, promise } = header;
+        if (promise.space == SpaceId::SYSTEM) != system.is_some() {
+            return Err(defect(member, format!("has tablespace id {}", promise.space)));
         }
         if let Some(page_size) = against.page_size.filter(|size| *size != layout.logical() as u64) {
             return Err(defect(
@@ -107,11 +118,13 @@ impl SpaceFiles {
         };
         // A server makes the file longer before its header says so. Where that happened since the checkpoint, redo makes up
         // for it; what the header said before must be there.
-        let settled = against.checkpoint.is_some_and(|checkpoint| *lsn < checkpoint);
-        if settled && size.saturating_add(rest) < *promised {
+        let settled = against.checkpoint.is_some_and(|checkpoint| promise.lsn < checkpoint);
+        let length = size.saturating_add(rest);
+        if settled && length < promise.bytes {
+            let promised = promise.bytes;
             return Err(defect(member, format!("has {size} bytes, by its own header at least {promised}")));
         }
-        Ok(Some(*space))
+        Ok(Some((*promise, length)))
     }
 
     /// The files of the system tablespace, in their sizes.
@@ -150,12 +163,7 @@ fn header(first: &[u8]) -> std::result::Result<Header, String> {
         Ok(Verdict::AllZero | Verdict::Encrypted) => return Err(said(&"it has no checksum")),
         Err(e) => return Err(said(&e)),
     }
-    Ok(Header {
-        space: page0.space,
-        layout: page0.layout,
-        size: u64::from(page0.size) * page0.layout.physical() as u64,
-        lsn: FilHeader::of(page).map(FilHeader::lsn).unwrap_or_default(),
-    })
+    Ok(Header { layout: page0.layout, promise: Promise::of(page, &page0) })
 }
 
 /// Whether a server takes it for a tablespace, by its name (`Tablespace_dirs::scan`).

@@ -1,13 +1,14 @@
 //! More crafted streams: redo that ends where no group of records does, backups of other tools that a receiver can't take, and
 //! honest ones, which every receiver must take.
 
-use xbpipe::base::Lsn;
+use xbpipe::base::{Lsn, SpaceId};
+use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
 use xbpipe::innodb::redo::{BLOCK_LEN, HEAD_LEN, Kind, block, lsn};
 use xbpipe::stream::metadata::LOGFILE;
 
 use super::Random;
 use super::crafted::{Crafted, Free, Honest};
-use super::streams::{CHECKPOINT, START, StreamMaker, nothing, redo_of, single};
+use super::streams::{CHECKPOINT, START, StreamMaker, compressed, nothing, page, redo_of, single};
 
 /// An undo tablespace that no server has any more: its records are read, and for no page.
 const GONE: u32 = 0xFFFF_FF70 - 127;
@@ -75,6 +76,52 @@ pub fn other_tools(random: &mut Random, mut honest: Honest) -> Crafted {
     let stream = without_manifest(&StreamMaker::assembled(&honest.contents, honest.manifest));
     let options = vec!["--allow-no-manifest".into()];
     Crafted { class: "tools", what: name.into(), stream, options, is_wrong: true, ..Crafted::default() }
+}
+
+/// A datafile that ends before its tablespace does, at a whole page, with a header that is newer than the checkpoint. That is
+/// right only where redo says that the tablespace grew meanwhile.
+pub fn file_is_short(random: &mut Random, mut honest: Honest) -> Crafted {
+    const FSP_SIZE: u8 = 46;
+    const GROWN: [(&str, SpaceId, u32); 3] = [
+        ("ibdata1", SpaceId::SYSTEM, 0),
+        ("mysql.ibd", SpaceId::DICTIONARY, 0x4800),
+        ("db/t.ibd", SpaceId(77), 0x4021),
+    ];
+    let (name, space, flags) = GROWN[random.below(3) as usize];
+    let pages = 8 + random.below(200) as u32;
+    // The group that sets the size stands before or behind others; or another does what looks like it.
+    let grows = single(Kind::Write4, space.0, 0, &[&[0, FSP_SIZE][..], &compressed(pages)].concat());
+    let other = match random.below(4) {
+        0 => single(Kind::Write4, space.0, 0, &[&[0, FSP_SIZE + 4][..], &compressed(pages)].concat()),
+        1 => single(Kind::Write4, space.0, 1, &[&[0, FSP_SIZE][..], &compressed(pages)].concat()),
+        2 => single(Kind::Write4, GONE, 0, &[&[0, FSP_SIZE][..], &compressed(pages)].concat()),
+        _ => nothing(1).remove(0),
+    };
+    let is_honest = random.one_in(2);
+    let said = if is_honest { grows } else { other };
+    let before = nothing(1 + random.below(30) as usize);
+    let (_, from) = redo_of(&before);
+    let (_, to) = redo_of(&[before.clone(), vec![said.clone()]].concat());
+    let (redo, end) = redo_of(&[before, vec![said], nothing(random.below(30) as usize)].concat());
+    let mut file = build_page0(space, SpaceFlags(flags), pages).unwrap();
+    file[16..24].copy_from_slice(&to.0.to_be_bytes());
+    checksum::stamp(&mut file, false);
+    (1..7).for_each(|number| file.extend(page(space, number, CHECKPOINT.0 - 1)));
+    honest.contents.insert(name.into(), file);
+    honest.contents.insert(LOGFILE.into(), redo);
+    honest.manifest.end_lsn = end;
+    StreamMaker::agree(&mut honest.contents, &honest.manifest);
+    let stream = StreamMaker::assembled(&honest.contents, honest.manifest);
+    let what = format!("{name} of {pages} pages, set at {from}: {is_honest}");
+    Crafted {
+        class: "short",
+        what,
+        stream,
+        is_wrong: !is_honest,
+        is_honest,
+        free: Free::All,
+        ..Crafted::default()
+    }
 }
 
 /// Nothing is wrong: in chunks with and without holes, in any order, with a manifest and without.

@@ -17,7 +17,7 @@ mod xdes;
 pub(crate) use compressed::restore_compressed;
 pub use flags::{FlagsError, PageLayout, SpaceFlags};
 pub use header::{FilHeader, PageType};
-pub use page0::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, Page0Error, build_page0};
+pub use page0::{FSP_SIZE, MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, Page0Error, build_page0};
 pub use unused::{UNUSED_MIN, unused};
 pub use verify::{Expected, PageDefect, Scratch, Verdict, verify};
 pub use xdes::{descriptor_page, is_used};

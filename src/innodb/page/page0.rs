@@ -18,7 +18,8 @@ pub const MIN_USER_PAGES: u32 = 7;
 pub const MIN_UNDO_BYTES: u64 = 16 << 20;
 
 const FSP_SPACE_ID: usize = 38;
-const FSP_SIZE: usize = 46;
+/// Offset of the number of pages of the tablespace in page 0 (`FSP_HEADER_OFFSET` + `FSP_SIZE`), 4 bytes.
+pub const FSP_SIZE: usize = 46;
 const FSP_FREE_LIMIT: usize = 50;
 const FSP_FLAGS: usize = 54;
 const XDES_ARRAY: usize = 150;

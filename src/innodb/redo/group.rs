@@ -7,6 +7,7 @@ use super::lsn;
 use super::parse::{Head, body};
 use super::record::{Kind, Record};
 use crate::base::{Lsn, PageNo, SpaceId};
+use crate::innodb::page::FSP_SIZE;
 
 /// A record inside the bytes of a scanner, which are fewer than [`super::GROUP_MAX`] and some blocks.
 #[derive(Clone, Copy)]
@@ -79,6 +80,13 @@ impl<'a> RawRecord<'a> {
     /// LSN of its first byte.
     pub fn start_lsn(&self) -> Lsn {
         lsn::from_payload(self.at.start)
+    }
+
+    /// Whether it sets the number of pages of its tablespace, in page 0.
+    #[inline(always)]
+    pub fn sets_space_size(&self) -> bool {
+        const OFFSET: [u8; 2] = (FSP_SIZE as u16).to_be_bytes();
+        self.page == PageNo(0) && self.kind == Kind::Write4 && self.rest.starts_with(&OFFSET)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::cursor::{Cursor, Read, Stop};
 use super::index_info::IndexInfo;
 use crate::base::{Lsn, PageNo, SpaceId};
-use crate::innodb::page::LOGICAL_MAX;
+use crate::innodb::page::{FSP_SIZE, LOGICAL_MAX};
 
 /// One redo record.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -22,6 +22,14 @@ pub struct Record<'a> {
     pub bytes: &'a [u8],
     /// What it says.
     pub body: Body<'a>,
+}
+
+impl Record<'_> {
+    /// Whether it sets the number of pages of its tablespace, in page 0.
+    pub fn sets_space_size(&self) -> bool {
+        let is_size = |offset: u16| usize::from(offset) == FSP_SIZE;
+        self.page == PageNo(0) && matches!(self.body, Body::Write { offset, width: 4, .. } if is_size(offset))
+    }
 }
 
 /// The space of a record that names none ([`Kind::TableDynamicMeta`], [`Kind::Dummy`]).

@@ -12,6 +12,7 @@ use super::{corrupt, spill_error, too_short};
 use crate::base::progress::Progress;
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{FileEvent, lsn};
+use crate::prepare::lengths::Growth;
 use crate::prepare::{Datadir, Means};
 
 /// What of the memory is not for records that wait, but for those being applied, for the pieces of the log at hand, and for
@@ -30,6 +31,8 @@ pub(super) struct Gathered {
     events_len: u64,
     kept: Charge,
     pub(super) dynamic: Dynamic,
+    /// Where tablespaces grow.
+    pub(super) growth: Growth,
     /// The end of the last group.
     pub(super) end: Lsn,
     /// Number of records for pages, and how many of them the pages were known to have.
@@ -58,6 +61,7 @@ impl Gathered {
             events_len: 0,
             kept: budget.charged("what redo says of files and counters"),
             dynamic: Dynamic::default(),
+            growth: Growth::default(),
             end: checkpoint,
             records: 0,
             dropped: 0,
@@ -71,7 +75,9 @@ impl Gathered {
         self.records += sheaf.records;
         self.events_len += sheaf.events.iter().map(FileEvent::memory).sum::<usize>() as u64;
         // Its fate, and that of its file, are found out from it.
-        self.kept.set(EVENT_COPIES * self.events_len + self.dynamic.memory() as u64)?;
+        sheaf.put_growth(&mut self.growth);
+        let beside = self.dynamic.memory() + self.growth.memory();
+        self.kept.set(EVENT_COPIES * self.events_len + beside as u64)?;
         self.events.extend_from_slice(&sheaf.events);
         self.dynamic.merge(&sheaf.dynamic);
         self.end = self.end.max(sheaf.end.unwrap_or(self.end));

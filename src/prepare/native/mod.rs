@@ -127,6 +127,7 @@ pub fn apply(
     let mut notes = replay::apply(datadir, &gathered.events)?;
     let removed = replay::removed(&gathered.events);
     let spaces = Spaces::find(datadir, removed)?;
+    spaces.check_lengths(&gathered.growth)?;
     let ends = ends::Ends::new(extended(&gathered.events));
     let job = apply::Job { spaces: &spaces, ends: &ends, end: gathered.end, root: datadir.root, writes };
     let outcome = apply::apply(&job, store.into_merge().map_err(spill_error)?, means)?;

@@ -15,6 +15,7 @@ use crate::base::{Budget, Charge, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{
     Body, FileChange, FileEvent, Group, IndexNumbers, Kind, RawRecord, ScanError, Scanner, file_events, lean,
 };
+use crate::prepare::lengths::Growth;
 
 /// Blocks that are taken in before what they say is asked for.
 const BLOCKS_FED: usize = 64;
@@ -37,6 +38,8 @@ pub(super) struct Sheaf {
     last_end: u64,
     pub(super) events: Vec<FileEvent>,
     pub(super) dynamic: Dynamic,
+    /// Tablespaces whose size is set, and where.
+    grown: Vec<(SpaceId, Lsn)>,
     /// What it takes beyond [`FREE`].
     charge: Charge,
     /// Number of records for pages.
@@ -53,6 +56,7 @@ pub(super) struct Sheaf {
 struct Before {
     bytes: usize,
     runs: usize,
+    grown: usize,
     records: u64,
 }
 
@@ -114,6 +118,7 @@ impl Sheaf {
             last_end: 0,
             events: Vec::new(),
             dynamic: Dynamic::default(),
+            grown: Vec::new(),
             records: 0,
             end: None,
             reached: checkpoint,
@@ -127,7 +132,7 @@ impl Sheaf {
         if self.charge.bytes() > 0 {
             // What an unusual piece took is given back.
             scanner = Scanner::new(self.checkpoint);
-            (self.bytes, self.runs, self.events) = Default::default();
+            (self.bytes, self.runs, self.events, self.grown) = Default::default();
         }
         self.clear();
         scanner.restart(piece.start);
@@ -179,7 +184,8 @@ impl Sheaf {
     fn charge(&mut self, scanner: &Scanner) -> Result<()> {
         let events: usize = self.events.iter().map(FileEvent::memory).sum();
         let taken = scanner.memory() + self.bytes.capacity() + self.runs.capacity() * size_of::<Bound>();
-        let taken = taken + events + self.dynamic.memory();
+        let taken =
+            taken + events + self.dynamic.memory() + self.grown.capacity() * size_of::<(SpaceId, Lsn)>();
         Ok(self.charge.set(taken.saturating_sub(FREE) as u64)?)
     }
 
@@ -187,6 +193,7 @@ impl Sheaf {
         self.bytes.clear();
         self.runs.clear();
         self.events.clear();
+        self.grown.clear();
         self.dynamic = Dynamic::default();
         (self.records, self.end, self.before) = (0, None, Before::default());
     }
@@ -194,7 +201,12 @@ impl Sheaf {
     /// A group is whole; it has what is not for a page.
     fn group(&mut self, group: &Group<'_>) {
         self.runs[self.before.runs..].iter_mut().for_each(|run| run.end = group.end_lsn);
-        self.before = Before { bytes: self.bytes.len(), runs: self.runs.len(), records: self.records };
+        self.before = Before {
+            bytes: self.bytes.len(),
+            runs: self.runs.len(),
+            grown: self.grown.len(),
+            records: self.records,
+        };
         if group.outline().any(|(kind, ..)| kind != Kind::MultiRecEnd) {
             self.beside(group);
         }
@@ -203,9 +215,10 @@ impl Sheaf {
 
     /// Nothing of the group at hand is wanted.
     fn forget_group(&mut self) {
-        let Before { bytes, runs, records } = self.before;
+        let Before { bytes, runs, grown, records } = self.before;
         self.bytes.truncate(bytes);
         self.runs.truncate(runs);
+        self.grown.truncate(grown);
         self.records = records;
     }
 
@@ -217,6 +230,9 @@ impl Sheaf {
             index => self.numbers.get(record.index_key, || self.catalog.number(index)),
         };
         let index = if record.kind.has_index() { Described::By(number) } else { Described::Not };
+        if record.sets_space_size() {
+            self.grown.push((record.space, record.start_lsn()));
+        }
         let before = self.bytes.len();
         lean::put(&mut self.bytes, record, number.is_some());
         let len = (self.bytes.len() - before) as u32;
@@ -247,6 +263,11 @@ impl Sheaf {
                 self.dynamic.note(*table, *version, meta);
             }
         }
+    }
+
+    /// Adds where tablespaces grow.
+    pub(super) fn put_growth(&self, growth: &mut Growth) {
+        self.grown.iter().for_each(|(space, at)| growth.note(*space, *at));
     }
 
     /// The records for pages.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -13,8 +13,9 @@ use super::corrupt;
 use super::log::read_up_to;
 use crate::base::nofollow;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
-use crate::innodb::page::{LOGICAL_MAX, Page0, PageLayout};
-use crate::prepare::{Datadir, options, replay};
+use crate::innodb::page::PageLayout;
+use crate::prepare::lengths::{Growth, Promise};
+use crate::prepare::{Datadir, lengths, options, replay};
 
 /// All tablespaces.
 pub(super) struct Spaces {
@@ -26,6 +27,7 @@ pub(super) struct Spaces {
 pub(super) struct Space {
     pub(super) layout: PageLayout,
     pub(super) encrypted: bool,
+    promise: Promise,
     files: Vec<PathBuf>,
 }
 
@@ -60,7 +62,7 @@ impl Spaces {
         files.insert(SpaceId::SYSTEM, options::system_files(datadir)?);
         for (id, files) in files {
             let first = files.first().ok_or_else(|| corrupt("the system tablespace has no file"))?;
-            let page0 = read_page0(first)?;
+            let (promise, page0) = replay::page0(first)?;
             if page0.space != id {
                 return Err(Error::new(
                     Code::CorruptPage,
@@ -68,9 +70,16 @@ impl Spaces {
                 ));
             }
             let encrypted = page0.flags.is_encrypted() || page0.encryption.is_some();
-            by_id.insert(id, Space { layout: page0.layout, encrypted, files });
+            by_id.insert(id, Space { layout: page0.layout, encrypted, promise, files });
         }
         Ok(Spaces { by_id, removed })
+    }
+
+    /// Refuses a tablespace that was cut: one that is shorter than its header says, which redo does not explain.
+    pub(super) fn check_lengths(&self, growth: &Growth) -> Result<()> {
+        let mut spaces: Vec<_> = self.by_id.values().collect();
+        spaces.sort_by_key(|space| space.promise.space);
+        spaces.iter().try_for_each(|space| lengths::check_one(&space.promise, &space.files, growth))
     }
 
     /// The tablespace with this id.
@@ -100,8 +109,7 @@ impl Spaces {
         for (id, space) in &self.by_id {
             let Some(path) = space.files.last() else { continue };
             let first = &space.files[0];
-            let page_len = space.layout.physical() as u64;
-            let mut wanted = u64::from(read_page0(first)?.size) * page_len;
+            let mut wanted = replay::page0(first)?.0.bytes;
             if *id != SpaceId::SYSTEM {
                 // Extensions of the system tablespace count from the start of its last file; its header knows all.
                 wanted = wanted.max(extended.get(id).copied().unwrap_or_default());
@@ -109,31 +117,16 @@ impl Spaces {
             let failed = |e| Error::io(Code::TargetIo, path.display(), e);
             let mut before = 0;
             for path in &space.files[..space.files.len() - 1] {
-                before += length(path).map_err(failed)?;
+                before += replay::length(path)?;
             }
             let wanted = wanted.saturating_sub(before);
-            if length(path).map_err(failed)? < wanted {
+            if replay::length(path)? < wanted {
                 let file = nofollow::open_rw(path).map_err(failed)?;
                 file.set_len(wanted).map_err(failed)?;
             }
         }
         Ok(())
     }
-}
-
-/// The bytes of a file.
-fn length(path: &Path) -> io::Result<u64> {
-    Ok(u64::try_from(nofollow::stat(path)?.st_size).unwrap_or_default())
-}
-
-/// Page 0 of the tablespace that `path` is the first file of.
-fn read_page0(path: &Path) -> Result<Page0> {
-    let mut bytes = vec![0; LOGICAL_MAX];
-    let filled = nofollow::open(path)
-        .and_then(|file| read_up_to(&file, &mut bytes, 0))
-        .map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
-    Page0::read(&bytes[..filled])
-        .map_err(|e| Error::new(Code::CorruptPage, format!("{} page 0", path.display())).cause(e))
 }
 
 impl Space {

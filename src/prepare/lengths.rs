@@ -1,0 +1,126 @@
+//! Datafiles that are shorter than their tablespace.
+//!
+//! A server makes a file longer before the header of its tablespace (page 0, FSP_SIZE) says so, and it logs that change of the
+//! header (`fsp_try_extend_data_file`). So a file that was opened after the checkpoint is short of what page 0 says only by
+//! extensions that redo has, and that page 0, read later than the length, has as well. Where there are none, the file was cut.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::{Datadir, options, replay};
+use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
+use crate::innodb::page::{FilHeader, Page0};
+use crate::innodb::redo::{Group, Kind};
+
+/// Where redo first sets the size of each tablespace (FSP_SIZE).
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Growth(BTreeMap<SpaceId, Lsn>);
+
+/// What page 0 of a tablespace says of its length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Promise {
+    /// Its id.
+    pub space: SpaceId,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// LSN of page 0.
+    pub lsn: Lsn,
+}
+
+impl Growth {
+    /// Redo sets the size of `space` in a record that begins at `at`.
+    pub fn note(&mut self, space: SpaceId, at: Lsn) {
+        let first = self.0.entry(space).or_insert(at);
+        *first = at.min(*first);
+    }
+
+    /// What a group of records says.
+    pub fn note_group(&mut self, group: &Group<'_>) {
+        if !group.outline().any(|(kind, _, page)| kind == Kind::Write4 && page == PageNo(0)) {
+            return;
+        }
+        group.records().filter(|r| r.sets_space_size()).for_each(|r| self.note(r.space, r.start_lsn));
+    }
+
+    /// What another part of the log says.
+    pub fn merge(&mut self, other: &Growth) {
+        other.0.iter().for_each(|(space, at)| self.note(*space, *at));
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        // Nodes of a tree are half full at worst.
+        2 * self.0.len() * size_of::<(SpaceId, Lsn)>()
+    }
+
+    /// Whether files of `length` bytes in all can have been copied from a sound tablespace whose page 0 says this.
+    pub fn allows(&self, promise: &Promise, length: u64) -> bool {
+        length >= promise.bytes || self.0.get(&promise.space).is_some_and(|first| *first < promise.lsn)
+    }
+}
+
+impl Promise {
+    /// What this page 0 says.
+    pub fn of(bytes: &[u8], page0: &Page0) -> Promise {
+        Promise {
+            space: page0.space,
+            bytes: u64::from(page0.size) * page0.layout.physical() as u64,
+            lsn: FilHeader::of(bytes).map(FilHeader::lsn).unwrap_or_default(),
+        }
+    }
+
+    /// The file `shown`, the last one of the tablespace, has been cut.
+    pub fn broken(&self, shown: impl std::fmt::Display, length: u64) -> Error {
+        Error::new(
+            Code::CorruptPage,
+            format!(
+                "{shown} is cut: its tablespace has {length} bytes, by its own header {}, and no redo makes up for it",
+                self.bytes
+            ),
+        )
+        .hint("look at the file on the source, and take the backup again")
+    }
+}
+
+/// Refuses a copy with a datafile that was cut.
+///
+/// # Errors
+/// [`Code::CorruptPage`], which names it.
+pub fn check(datadir: &Datadir<'_>, growth: &Growth) -> Result<()> {
+    let mut files = replay::tablespaces(datadir)?;
+    files.insert(SpaceId::SYSTEM, options::system_files(datadir)?);
+    for files in files.values() {
+        let Some(first) = files.first() else { continue };
+        check_one(&replay::page0(first)?.0, files, growth)?;
+    }
+    Ok(())
+}
+
+/// The same of one tablespace.
+pub(super) fn check_one(promise: &Promise, files: &[PathBuf], growth: &Growth) -> Result<()> {
+    let length = files.iter().try_fold(0, |sum, file| Ok::<_, Error>(sum + replay::length(file)?))?;
+    let shown = files.last().map(|file| file.display().to_string()).unwrap_or_default();
+    if growth.allows(promise, length) { Ok(()) } else { Err(promise.broken(shown, length)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_file_needs_redo_that_its_header_has() {
+        let mut growth = Growth::default();
+        growth.note(SpaceId(5), Lsn(200));
+        growth.note(SpaceId(5), Lsn(300));
+        growth.note(SpaceId(6), Lsn(100));
+        let allows = |space, lsn, length| {
+            growth.allows(&Promise { space: SpaceId(space), bytes: 1000, lsn: Lsn(lsn) }, length)
+        };
+        assert!(allows(5, 100, 1000));
+        // Its header is as it was before the extension, and the file is shorter than that.
+        assert!(!allows(5, 100, 999) && !allows(5, 200, 999));
+        assert!(allows(5, 201, 999) && allows(5, 400, 0));
+        // Redo of another tablespace counts for nothing.
+        assert!(!allows(7, 400, 999));
+    }
+}
