@@ -174,11 +174,8 @@ fn take_in(
         prepared: options.prepare.as_str(),
         ..ReceiveSummary::default()
     };
-    for member in places.iter().flat_map(|places| places.set_aside()) {
-        summary.notes.push(format!(
-            "{member} was set aside as backup-{}: it would configure your server",
-            member.file_name()
-        ));
+    for (member, name) in places.iter().flat_map(|places| places.set_aside()) {
+        summary.notes.push(format!("{member} was set aside as {name}: it would configure your server"));
     }
     if let Some(staging) = staging {
         let staged = Staged { staging, outside, external, early };

@@ -13,6 +13,7 @@ use super::owner::{DIR_MODE, FILE_MODE};
 use crate::base::nofollow;
 use crate::base::{Code, Error, Result};
 use crate::stream::MemberName;
+use crate::stream::metadata::BACKUP_CNF;
 
 /// The staged datadir, and the members that are to lie elsewhere.
 #[derive(Debug)]
@@ -45,16 +46,15 @@ impl Places {
         match self.elsewhere.get(member) {
             Some(path) => path.clone(),
             None if configures(member) => {
-                let name = format!("{ASIDE}{}", member.file_name());
-                self.root.join(member.parent().unwrap_or_default()).join(name)
+                self.root.join(member.parent().unwrap_or_default()).join(aside_name(member))
             }
             None => self.root.join(member.as_str()),
         }
     }
 
-    /// Members that lie under another name, since a server would take them for its own settings or keys.
-    pub fn set_aside(&self) -> &[MemberName] {
-        &self.set_aside
+    /// Members that lie under another name, since a server would take them for its own settings or keys, and that name.
+    pub fn set_aside(&self) -> impl Iterator<Item = (&MemberName, String)> {
+        self.set_aside.iter().map(|member| (member, aside_name(member)))
     }
 
     /// Makes a member's file, and the folders on the way. A file that is already there is refused.
@@ -119,6 +119,13 @@ impl Places {
 /// What is before the name of a member that is set aside.
 const ASIDE: &str = "backup-";
 
+/// The file name under which a member is set aside; never the one of [`BACKUP_CNF`], which every backup holds.
+fn aside_name(member: &MemberName) -> String {
+    let name = member.file_name();
+    let aside = format!("{ASIDE}{name}");
+    if aside.eq_ignore_ascii_case(BACKUP_CNF) { format!("{ASIDE}of-{name}") } else { aside }
+}
+
 /// Whether a server that starts on the target would take it for its own settings or keys: persisted variables, option files,
 /// its uuid, lists of components, keyrings, certificates.
 fn configures(member: &MemberName) -> bool {
@@ -162,7 +169,8 @@ mod tests {
             ("mysqld-auto.cnf", "backup-mysqld-auto.cnf"),
             ("MYSQLD.MY", "backup-MYSQLD.MY"),
             ("auto.cnf", "backup-auto.cnf"),
-            ("my.cnf", "backup-my.cnf"),
+            ("my.cnf", "backup-of-my.cnf"),
+            ("backup-my.cnf", "backup-my.cnf"),
             ("keyring", "backup-keyring"),
             ("component_keyring_file.cnf", "backup-component_keyring_file.cnf"),
             ("server-key.pem", "backup-server-key.pem"),
@@ -174,7 +182,7 @@ mod tests {
         ] {
             assert_eq!(places.create(&name(member)).unwrap().0, root.path().join(lies));
         }
-        assert_eq!(places.set_aside().len(), 8);
+        assert_eq!(places.set_aside().count(), 8);
     }
 
     #[test]

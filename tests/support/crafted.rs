@@ -57,6 +57,7 @@ const MADE: &[Made] = &[
     crafted_ends::redo_ends_inside,
     crafted_ends::other_tools,
     crafted_ends::checkpoint_is_none,
+    crafted_ends::file_is_short,
     crafted_ends::honest,
 ];
 
@@ -94,7 +95,7 @@ pub fn crafted(random: &mut Random, ground: &Path) -> Crafted {
             let free = match *class {
                 "texts" => Free::Named(vec![what.split(',').next().unwrap_or_default().to_owned()]),
                 "tablespaces" if !is_wrong => Free::Named(vec!["db/holes.ibd".into()]),
-                "names" => Free::Named(vec![format!("backup-{what}")]),
+                "names" => Free::Named(vec![format!("backup-{what}"), format!("backup-of-{what}")]),
                 "paths" | "redo of files" => Free::All,
                 _ => Free::Nothing,
             };
