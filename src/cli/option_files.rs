@@ -9,6 +9,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::secrets;
 use crate::base::{Code, Error, Result};
 
 /// How deep `!include` may go.
@@ -16,6 +17,9 @@ const INCLUDE_DEPTH_MAX: usize = 10;
 
 /// The bit of a mode that lets everybody write.
 const OTHERS_WRITE: u32 = 0o002;
+
+/// The option that nobody else is to read.
+const PASSWORD: &str = "password";
 
 /// Which option files to read.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +88,7 @@ fn read_file(path: &Path, wanted: &[String], options: &mut Options, depth: usize
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(failed)?;
     let dir = path.parent().unwrap_or(Path::new(""));
-    let mut inside = false;
+    let (mut inside, mut has_password) = (false, false);
     for (number, line) in text.lines().enumerate() {
         match parse_line(line) {
             Ok(Line::Nothing) => {}
@@ -97,6 +101,7 @@ fn read_file(path: &Path, wanted: &[String], options: &mut Options, depth: usize
             }
             Ok(Line::Option(key, value)) => {
                 if inside {
+                    has_password |= key == PASSWORD && value.is_some();
                     options.insert(key, value);
                 }
             }
@@ -106,6 +111,9 @@ fn read_file(path: &Path, wanted: &[String], options: &mut Options, depth: usize
                     .hint("mend the option file, or leave it out with --no-defaults"));
             }
         }
+    }
+    if has_password {
+        secrets::warn_of(path, &file);
     }
     Ok(())
 }

@@ -378,6 +378,10 @@ fn connect_options(args: &Args, files: &Options) -> Result<ConnectOptions> {
     let host_typed = args.host.is_some() && args.socket.is_none();
     let seconds = args.connect_timeout.or(number(files, "connect-timeout")?);
     let answer = args.statement_timeout.or(number(files, "statement-timeout")?);
+    let ssl_key = args.ssl_key.clone().or_else(|| path(files, "ssl-key"));
+    if let Some(key) = &ssl_key {
+        secrets::warn_of_path(key);
+    }
     Ok(ConnectOptions {
         socket: args.socket.clone().or_else(|| path(files, "socket").filter(|_| !host_typed)),
         host: args.host.clone().or_else(|| text(files, "host")),
@@ -394,7 +398,7 @@ fn connect_options(args: &Args, files: &Options) -> Result<ConnectOptions> {
         ssl_mode,
         ssl_ca: args.ssl_ca.clone().or_else(|| path(files, "ssl-ca")),
         ssl_cert: args.ssl_cert.clone().or_else(|| path(files, "ssl-cert")),
-        ssl_key: args.ssl_key.clone().or_else(|| path(files, "ssl-key")),
+        ssl_key,
         timeout: seconds.map(Duration::from_secs),
         statement_timeout: answer.map(Duration::from_secs),
     })
