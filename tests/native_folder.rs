@@ -232,6 +232,23 @@ fn what_is_no_backup_is_refused() {
     refused("prepare").says("incremental");
 }
 
+/// What a folder's own words say of it counts, whichever file says it.
+#[test]
+fn a_folder_that_says_it_is_no_full_backup_is_refused() {
+    let left = Backup::take(seed(), 5);
+    let left = left.receive("none");
+    let info = left.join("xtrabackup_info");
+    let text = std::fs::read_to_string(&info).unwrap();
+    for key in ["incremental", "partial"] {
+        let changed = text.replace(&format!("{key} = N"), &format!("{key} = Y"));
+        assert_ne!(changed, text, "{key}");
+        std::fs::write(&info, changed).unwrap();
+        said(prepare(&left).spawn().unwrap()).failed("unsupported-server").says(key);
+    }
+    std::fs::write(&info, text).unwrap();
+    prepared(&left);
+}
+
 #[test]
 fn killed_and_run_again_it_comes_to_the_same_bytes() {
     let seed = seed();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::agreement::Sayings;
 use crate::base::budget::Shares;
 use crate::base::nofollow;
 use crate::base::progress::{Phase, Progress};
@@ -70,11 +71,12 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     let _held = nofollow::hold(&root, &handle).map_err(|e| failed(&root, e))?;
     let cnf = member(&root, BACKUP_CNF)?.map(|c| BackupCnf::parse(&c)).transpose()?.unwrap_or_default();
     let external = external(&root, &options.mappings)?;
-    let version = member(&root, INFO)?.map(|c| Info::parse(&c)).transpose()?.map(|info| info.server_version);
+    let info = member(&root, INFO)?.map(|c| Info::parse(&c)).transpose()?;
+    let version = info.as_ref().map(|info| info.server_version.clone());
     let binlog = member(&root, BINLOG_INFO)?.map(|c| BinlogInfo::parse(&c)).transpose()?;
     let checkpoints = member(&root, CHECKPOINTS)?.map(|c| Checkpoints::parse(&c)).transpose()?;
     let run = prepare::run_folder(&root);
-    let gtid_executed = binlog.and_then(|info| info.gtid_executed);
+    let gtid_executed = binlog.as_ref().and_then(|info| info.gtid_executed.clone());
     let datadir = Datadir {
         root: &root,
         run: &run,
@@ -99,6 +101,15 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
             summary.was_prepared = true;
         }
         Some(place) => {
+            Sayings {
+                manifest: None,
+                cnf: Some(&cnf),
+                checkpoints: checkpoints.as_ref(),
+                info: info.as_ref(),
+                binlog: binlog.as_ref(),
+                redo: None,
+            }
+            .check()?;
             let shares = Shares::of(options.use_memory);
             let (memory, budget) = (shares.redo(0), &Budget::new(shares.kept()));
             let means = Means { memory, budget, threads: options.parallel, progress, stop };
