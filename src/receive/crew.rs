@@ -4,7 +4,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::{Code, Error, Result, Stop};
+use crate::base::{Code, Error, PageBuffer, Result, Stop};
+use crate::target::Work;
 
 use super::Receiver;
 
@@ -71,19 +72,36 @@ impl Crew<'_> {
         let mut buffer = None;
         loop {
             let mut receiver = self.receiver.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(buffer) = buffer.take() {
-                receiver.demux.recycle(buffer);
+            match self.read(&mut receiver, buffer.take()) {
+                Ok(Some(work)) => {
+                    drop(receiver);
+                    buffer = Some(work.land()?);
+                }
+                Ok(None) => return Ok(()),
+                // Before the next thread may read on: what it would meet then only follows from this.
+                Err(e) => {
+                    self.fail(e);
+                    return Ok(());
+                }
             }
+        }
+    }
+
+    /// Reads on until there is something that can be landed while another thread reads; `None` at the end of the stream.
+    fn read(&self, receiver: &mut Receiver<'_>, buffer: Option<PageBuffer>) -> Result<Option<Work>> {
+        if let Some(buffer) = buffer {
+            receiver.demux.recycle(buffer);
+        }
+        loop {
             self.stop.check()?;
             self.quit.check()?;
-            let Some(work) = receiver.next()? else { return Ok(()) };
-            if work.bytes() > self.share {
-                let buffer = work.land()?;
-                receiver.demux.recycle(buffer);
-                continue;
+            match receiver.next()? {
+                Some(work) if work.bytes() > self.share => {
+                    let buffer = work.land()?;
+                    receiver.demux.recycle(buffer);
+                }
+                work => return Ok(work),
             }
-            drop(receiver);
-            buffer = Some(work.land()?);
         }
     }
 
