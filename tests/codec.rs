@@ -5,41 +5,18 @@
 
 mod support;
 
-use std::io::{IoSlice, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
+use support::layered::{RECIPIENT, SECRET, to_recipient, wrap};
 use support::{Random, seed, tool};
 use xbpipe::base::{Code, Error};
 use xbpipe::codec::age::{self, Key, Keys, Recipient, SEALED, SecretString};
 use xbpipe::codec::{CodecError, Compression, Layer, Lock, Opener, Undo};
-use xbpipe::transport::outlet::Sink;
-use xbpipe::transport::{Outlet, Wraps};
+use xbpipe::transport::Wraps;
 
-/// Made by age-keygen, for tests only.
-const RECIPIENT: &str = "age1nyyjgn2j9plgxztywpq6qj9srcmqdrv07jke04tpzgf24nzt7ctqvy08w3";
-const SECRET: &str = "AGE-SECRET-KEY-1H6WCTZG9EDY89493YKQ3LPAJ4578P838Z0890S04NHQFHMU2U2LST0J2FH";
 const OTHER_SECRET: &str = "AGE-SECRET-KEY-1ED382LSFV6FGMU7DGJRNP8V353YUH9KC7C4GNYA3R2Y7F0FWZDAQ6QN4WU";
-
-/// Everything that is written, in memory.
-struct Memory(Arc<Mutex<Vec<u8>>>);
-
-impl Sink for Memory {
-    fn write_some(&mut self, parts: &[IoSlice<'_>]) -> Result<usize, Error> {
-        let mut bytes = self.0.lock().unwrap();
-        parts.iter().for_each(|part| bytes.extend_from_slice(part));
-        Ok(parts.iter().map(|part| part.len()).sum())
-    }
-
-    fn finish(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-fn to_recipient() -> Option<age::Cover> {
-    Some(age::cover(&[Recipient::parse(RECIPIENT).unwrap()]).unwrap())
-}
 
 fn secret(text: &str) -> Keys {
     Keys::new(Key::parse_file(&mut text.as_bytes()).unwrap())
@@ -47,28 +24,6 @@ fn secret(text: &str) -> Keys {
 
 fn passphrase(text: &str) -> Keys {
     Keys::new(vec![Key::passphrase(SecretString::from(text.to_owned()))])
-}
-
-/// `pieces`, written by several threads, each in its turn.
-fn wrap(wraps: Wraps, pieces: &[Vec<u8>]) -> Vec<u8> {
-    let bytes = Arc::new(Mutex::new(Vec::new()));
-    let outlet = Outlet::wrapped(Box::new(Memory(bytes.clone())), wraps).unwrap();
-    const THREADS: usize = 3;
-    std::thread::scope(|scope| {
-        for n in 0..THREADS {
-            let outlet = &outlet;
-            scope.spawn(move || {
-                let mut lane = outlet.lane().unwrap();
-                for (ticket, piece) in pieces.iter().enumerate().skip(n).step_by(THREADS) {
-                    let (head, tail) = piece.split_at(piece.len() / 3);
-                    lane.write_in_turn(ticket as u64, &mut [IoSlice::new(head), IoSlice::new(tail)]).unwrap();
-                }
-            });
-        }
-    });
-    outlet.finish().unwrap();
-    drop(outlet);
-    Arc::into_inner(bytes).unwrap().into_inner().unwrap()
 }
 
 /// What is under one layer; `steps` says how many bytes come at a time.

@@ -22,6 +22,7 @@ pub mod crafted_ends;
 pub mod folders;
 pub mod hostile;
 pub mod innodb;
+pub mod layered;
 pub mod line;
 pub mod listening;
 mod load;
