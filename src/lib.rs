@@ -100,6 +100,23 @@
 //! stream is refused with [`base::Code::TooLarge`]. It has a quarter of `--use-memory`, redo records and their application have the
 //! rest ([`base::budget::Shares`]) and go through a file beyond that; buffers are bounded by the number of threads.
 //!
+//! | What grows with what comes | Bound |
+//! |---|---|
+//! | names and sizes of members, digests | the budget ("the list of members") |
+//! | metadata members | 16 MiB each ([`stream::metadata::METADATA_MAX`]), and the budget |
+//! | the manifest | 256 MiB ([`stream::manifest::MANIFEST_MAX`]), and the budget |
+//! | the payload of one chunk | 128 MiB ([`stream::frame::PAYLOAD_MAX`]), and the budget; of all chunks in hand 64 MiB |
+//! | pieces and holes of one chunk | 65,536 ([`stream::frame::EXTENTS_MAX`]) |
+//! | layers around a stream | 4, whose windows have 137 MiB together; 64 MiB without content |
+//! | hardening of a passphrase | what `--use-memory` leaves, at most work factor 22 |
+//! | one mini-transaction | 64 MiB ([`innodb::redo::GROUP_MAX`]) and 524,288 records, and the budget |
+//! | events of files, counters, growth of tablespaces in redo | the budget; 100,000 files that redo changes |
+//! | redo records of pages | `--use-memory`, then a spill file |
+//! | descriptions of indexes | 4 MiB ([`innodb::redo::IndexList`]); more stay in their records |
+//! | a connection before its proof | 256 bytes of greeting; 384 connections over TCP, 512 over QUIC |
+//! | a session: data that came too early, or waits | 32 MiB, 8 MiB; 65,536 gaps |
+//! | texts that are shown or logged | 160 characters, 4,096 of a path, 8,192 of a message ([`base::show`]) |
+//!
 //! ## Errors
 //!
 //! Pure layers have their own error enums. Towards the user everything becomes one [`base::Error`]: a stable

@@ -11,13 +11,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use support::hostile::credulous;
 use support::line::{connect, listen, options, to, transfer};
 use support::relay::{Relay, Weather};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
 use xbpipe::transport::line::{Incoming, LineOptions};
 
+/// What both sides speak.
+const ALPN: &[&[u8]] = &[b"xbpipe/1"];
 /// New connections a second.
 const A_SECOND: u64 = 1000;
 /// A flood ends by itself after so long.
@@ -26,15 +30,32 @@ const LONGEST: Duration = Duration::from_secs(30);
 const LASTS: Duration = Duration::from_millis(500);
 /// So long the right one may take.
 const IN_TIME: Duration = Duration::from_secs(5);
-/// Half of a round trip of 100 ms.
-const WEATHER: Weather = Weather { delay: Duration::from_millis(50), rate: 20e6, loss: 0, seed: 1 };
+/// A line that takes so long there and back.
+fn weather(round_trip: u64) -> Weather {
+    Weather { delay: Duration::from_millis(round_trip / 2), rate: 20e6, loss: 0, seed: 1 }
+}
 
 /// What the connections of a flood say.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Says {
     Nothing,
+    /// What is no handshake.
+    Garbage,
+    /// Half of the beginning of a handshake.
+    Half,
     /// The beginning of a handshake, whole as far as a stranger can tell.
     Hello,
+    /// All of a handshake, with a name of its own, and then nothing.
+    Handshake,
+}
+
+/// Where they come from.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum From {
+    /// The sender's own address.
+    Same,
+    /// As many addresses.
+    Others(u32),
 }
 
 /// Connections from so many addresses until this is dropped.
@@ -51,7 +72,7 @@ impl Drop for Flood {
 }
 
 impl Flood {
-    fn start(to: SocketAddr, addresses: u32, says: Says) -> Flood {
+    fn start(to: SocketAddr, from: From, says: Says, a_second: u64) -> Flood {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (over, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -60,9 +81,9 @@ impl Flood {
             let begun = Instant::now();
             let mut n = 0;
             while !ends.load(Relaxed) && begun.elapsed() < LONGEST {
-                let due = (begun.elapsed().as_secs_f64() * A_SECOND as f64) as u64;
+                let due = (begun.elapsed().as_secs_f64() * a_second as f64) as u64;
                 for n in n..due {
-                    tokio::spawn(stranger(to, source(n as u32 % addresses), says, count.clone()));
+                    tokio::spawn(stranger(to, source(n as u32, from), says, count.clone()));
                 }
                 n = due;
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -72,8 +93,11 @@ impl Flood {
     }
 }
 
-fn source(n: u32) -> SocketAddr {
-    (Ipv4Addr::from(0x7f01_0001 + n), 0).into()
+fn source(n: u32, from: From) -> SocketAddr {
+    match from {
+        From::Same => (Ipv4Addr::LOCALHOST, 0).into(),
+        From::Others(addresses) => (Ipv4Addr::from(0x7f01_0001 + n % addresses), 0).into(),
+    }
 }
 
 async fn stranger(to: SocketAddr, from: SocketAddr, says: Says, made: Arc<AtomicU64>) {
@@ -85,34 +109,41 @@ async fn stranger(to: SocketAddr, from: SocketAddr, says: Says, made: Arc<Atomic
     let stays = async {
         let Ok(mut stream) = connected.await else { return };
         made.fetch_add(1, Relaxed);
-        if says == Says::Hello && stream.write_all(&client_hello()).await.is_err() {
-            return;
-        }
+        let said = match says {
+            Says::Nothing => Ok(()),
+            Says::Garbage => stream.write_all(&[0x2a; 600]).await,
+            Says::Half => stream.write_all(&client_hello()[..100]).await,
+            Says::Hello => stream.write_all(&client_hello()).await,
+            Says::Handshake => {
+                let tls = TlsConnector::from(Arc::new(credulous(ALPN)));
+                let Ok(mut stream) = tls.connect("xbpipe".try_into().unwrap(), stream).await else { return };
+                let _ = stream.read(&mut [0]).await;
+                return;
+            }
+        };
         // Until it is sent away.
-        let _ = stream.readable().await;
+        let _ = said.is_ok() && stream.readable().await.is_ok();
     };
     let _ = tokio::time::timeout(LASTS, stays).await;
 }
 
 /// The first message of a handshake, of a client that will not go on with it.
 fn client_hello() -> Vec<u8> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"xbpipe/1".to_vec()];
     let name = "xbpipe".try_into().unwrap();
-    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(credulous(ALPN)), name).unwrap();
     let mut hello = Vec::new();
     client.write_tls(&mut hello).unwrap();
     hello
 }
 
 /// The right one comes in while the flood is on, its line is cut, and mended.
-fn the_right_one_is_in_time(incoming: &Incoming, carrier: &str, options: &LineOptions, what: &str) {
-    let relay = Relay::new(carrier, incoming.local, WEATHER);
+fn the_right_one_is_in_time(
+    incoming: &Incoming,
+    (carrier, weather): (&str, Weather),
+    options: &LineOptions,
+    what: &str,
+) {
+    let relay = Relay::new(carrier, incoming.local, weather);
     let begun = Instant::now();
     let outgoing = connect(&to(incoming, relay.address), options).unwrap();
     let entered = begun.elapsed();
@@ -139,36 +170,51 @@ fn the_right_one_is_in_time(incoming: &Incoming, carrier: &str, options: &LineOp
     assert!(facts.reconnects >= 1, "{what}: the line was not cut");
 }
 
-fn flood_over_tcp(addresses: u32, says: Says) {
-    let options = options(if says == Says::Nothing { 1000 } else { 2000 }, 10);
+/// So many a second, and a line whose round trip takes so many milliseconds.
+fn flood_over_tcp(from: From, says: Says, a_second: u64, round_trip: u64) {
+    let options = options(2000, 10);
     let incoming = listen("tcp", &options);
-    let flood = Flood::start(incoming.local, addresses, says);
+    let flood = Flood::start(incoming.local, from, says, a_second);
     sleep(Duration::from_secs(1));
     let before = (flood.made.load(Relaxed), Instant::now());
-    the_right_one_is_in_time(&incoming, "tcp", &options, &format!("{addresses} addresses, {says:?}"));
+    let what = format!("{from:?}, {says:?}, {round_trip} ms");
+    the_right_one_is_in_time(&incoming, ("tcp", weather(round_trip)), &options, &what);
     let rate = (flood.made.load(Relaxed) - before.0) as f64 / before.1.elapsed().as_secs_f64();
-    eprintln!("{rate:.0} connections a second");
-    assert!(rate > A_SECOND as f64 / 4.0, "the flood is none: {rate} a second");
+    eprintln!("{what}: {rate:.0} connections a second");
+    assert!(rate > a_second as f64 / 4.0, "the flood is none: {rate} a second");
 }
 
 #[test]
-fn silent_connections_from_one_address() {
-    // The sender's own address is the flood's.
-    let options = options(1000, 10);
-    let incoming = listen("tcp", &options);
-    let _flood = Flood::start(incoming.local, 1, Says::Nothing);
-    sleep(Duration::from_secs(1));
-    the_right_one_is_in_time(&incoming, "tcp", &options, "one address");
+fn silent_connections_from_the_senders_own_address() {
+    flood_over_tcp(From::Same, Says::Nothing, A_SECOND, 100);
 }
 
 #[test]
 fn silent_connections_from_many_addresses() {
-    flood_over_tcp(50_000, Says::Nothing);
+    flood_over_tcp(From::Others(50_000), Says::Nothing, A_SECOND, 300);
+}
+
+#[test]
+fn connections_from_the_senders_own_address_that_begin_a_handshake() {
+    flood_over_tcp(From::Same, Says::Hello, A_SECOND, 200);
 }
 
 #[test]
 fn connections_from_many_addresses_that_begin_a_handshake() {
-    flood_over_tcp(50_000, Says::Hello);
+    flood_over_tcp(From::Others(50_000), Says::Hello, A_SECOND, 100);
+}
+
+#[test]
+fn connections_that_talk_nonsense_or_stop_in_the_middle() {
+    flood_over_tcp(From::Same, Says::Garbage, A_SECOND, 100);
+    flood_over_tcp(From::Others(200), Says::Half, A_SECOND, 100);
+}
+
+/// Each of these costs this machine two halves of a handshake: fewer a second.
+#[test]
+fn connections_that_end_a_handshake_and_say_nothing_more() {
+    flood_over_tcp(From::Same, Says::Handshake, A_SECOND / 5, 100);
+    flood_over_tcp(From::Others(50_000), Says::Handshake, A_SECOND / 5, 200);
 }
 
 /// First packets of QUIC that come from addresses nobody answers at, and such as are none.
@@ -186,7 +232,9 @@ fn first_packets_of_quic_from_nowhere() {
         while !ends.load(Relaxed) && begun.elapsed() < LONGEST {
             let due = (begun.elapsed().as_secs_f64() * A_SECOND as f64) as u64;
             for n in n..due {
-                let Ok(socket) = UdpSocket::bind(source(n as u32 % 50_000)).await else { continue };
+                let Ok(socket) = UdpSocket::bind(source(n as u32, From::Others(50_000))).await else {
+                    continue;
+                };
                 let mut packet = hello.clone();
                 if n % 4 == 0 {
                     packet[100] ^= n as u8;
@@ -198,21 +246,14 @@ fn first_packets_of_quic_from_nowhere() {
         }
     });
     sleep(Duration::from_secs(1));
-    the_right_one_is_in_time(&incoming, "quic", &options, "no answer");
+    the_right_one_is_in_time(&incoming, ("quic", weather(100)), &options, "no answer");
     over.store(true, Relaxed);
 }
 
 /// The first packet that a client of QUIC sends.
 async fn initial() -> Vec<u8> {
     let listener = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"xbpipe/1".to_vec()];
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(credulous(ALPN)).unwrap();
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
     let to = listener.local_addr().unwrap();
     let _connecting =

@@ -101,8 +101,8 @@ impl Host {
     }
 }
 
-/// Connects as a sender that takes any certificate.
-pub async fn dial(carrier: &str, to: SocketAddr, protocols: &[&[u8]]) -> io::Result<Peer> {
+/// What a client is configured with that takes any certificate.
+pub fn credulous(protocols: &[&[u8]]) -> rustls::ClientConfig {
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
@@ -110,6 +110,12 @@ pub async fn dial(carrier: &str, to: SocketAddr, protocols: &[&[u8]]) -> io::Res
         .with_custom_certificate_verifier(Arc::new(Credulous))
         .with_no_client_auth();
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+    config
+}
+
+/// Connects as a sender that takes any certificate.
+pub async fn dial(carrier: &str, to: SocketAddr, protocols: &[&[u8]]) -> io::Result<Peer> {
+    let config = credulous(protocols);
     if carrier == "tcp" {
         let socket = TcpStream::connect(to).await?;
         socket.set_nodelay(true)?;

@@ -122,10 +122,10 @@ async fn tcp(to: SocketAddr, state: Arc<State>) -> SocketAddr {
             if state.swallows() {
                 continue;
             }
-            let Ok(receiver) = TcpStream::connect(to).await else { continue };
             let both = {
                 let state = state.clone();
                 async move {
+                    let Some((sender, receiver)) = open(sender, to, &state).await else { return };
                     let (from, back) = sender.into_split();
                     let (answers, onwards) = receiver.into_split();
                     let forth = pump(from, onwards, state.clone(), true);
@@ -138,6 +138,23 @@ async fn tcp(to: SocketAddr, state: Arc<State>) -> SocketAddr {
         }
     });
     address
+}
+
+/// The beginning of a connection as on a long way: the sender speaks one round trip after it has called, and the receiver
+/// sees it come when the first that it says is there too.
+async fn open(mut sender: TcpStream, to: SocketAddr, state: &State) -> Option<(TcpStream, TcpStream)> {
+    sleep(2 * state.weather.delay).await;
+    let mut first = vec![0; 16 << 10];
+    let n = sender.read(&mut first).await.ok().filter(|n| *n > 0)?;
+    state.count(n);
+    state.note(&first[..n]);
+    sleep(state.weather.delay).await;
+    while state.swallows() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let mut receiver = TcpStream::connect(to).await.ok()?;
+    receiver.write_all(&first[..n]).await.ok()?;
+    Some((sender, receiver))
 }
 
 async fn pump(
