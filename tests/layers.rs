@@ -1,6 +1,10 @@
 //! The layers of the manual hold: no module names one that lies above it or beside it.
 
-use std::path::{Path, PathBuf};
+mod support;
+
+use std::path::Path;
+
+use support::imports::{Edges, Imports, rings, rust_files};
 
 /// From the ground up; modules in one row don't import each other.
 const LAYERS: &[&[&str]] = &[
@@ -15,60 +19,16 @@ fn layer_of(module: &str) -> Option<usize> {
     LAYERS.iter().position(|row| row.contains(&module))
 }
 
-fn rust_files(dir: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            rust_files(&path, into);
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            into.push(path);
-        }
-    }
-}
-
-/// Modules named after `crate::` (also in `use crate::{a, b}`), comments left out.
-fn imports(source: &str) -> Vec<String> {
-    let code: String =
-        source.lines().map(|l| l.split("//").next().unwrap_or("")).collect::<Vec<_>>().join(" ");
-    let word = |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+/// The upward or sideways imports of modules that name these others.
+fn violations(edges: &Edges) -> Vec<String> {
+    let top = |module: &str| module.split("::").next().unwrap_or_default().to_owned();
     let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        match rest.strip_prefix('{') {
-            None => found.push(word(rest)),
-            Some(group) => {
-                let mut depth = 0;
-                let mut start = true;
-                for (i, c) in group.char_indices() {
-                    match c {
-                        '{' => depth += 1,
-                        '}' if depth == 0 => break,
-                        '}' => depth -= 1,
-                        ',' if depth == 0 => start = true,
-                        c if start && !c.is_whitespace() => {
-                            found.push(word(&group[i..]));
-                            start = false;
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
+    for (from, others) in edges {
+        let (own, own_layer) = (top(from), layer_of(&top(from)));
+        let upward = others.iter().filter(|to| top(to) != own && layer_of(&top(to)) >= own_layer);
+        found.extend(upward.filter(|_| own_layer.is_some()).map(|to| format!("{from} imports {to}")));
     }
     found
-}
-
-/// The upward or sideways imports of a file at `relative` (to `src`).
-fn violations(relative: &Path, source: &str) -> Vec<String> {
-    let first = relative.iter().next().unwrap().to_string_lossy();
-    let module = first.strip_suffix(".rs").unwrap_or(&first);
-    let Some(own) = layer_of(module) else { return Vec::new() };
-    imports(source)
-        .into_iter()
-        .filter(|other| other != module)
-        .filter(|other| layer_of(other).is_some_and(|layer| layer >= own))
-        .map(|other| format!("{} imports {other}", relative.display()))
-        .collect()
 }
 
 /// Words that take a path to the kernel as a whole.
@@ -120,9 +80,7 @@ fn by_path(relative: &str, source: &str) -> Vec<String> {
 fn receivers_reach_no_file_by_its_whole_path() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = vec![src.join("receive.rs")];
-    for module in ["target", "prepare", "receive"] {
-        rust_files(&src.join(module), &mut files);
-    }
+    files.extend(["target", "prepare", "receive"].iter().flat_map(|module| rust_files(&src.join(module))));
     let mut bad = Vec::new();
     for file in files {
         let relative = file.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
@@ -136,15 +94,15 @@ fn receivers_reach_no_file_by_its_whole_path() {
 
 #[test]
 fn imports_go_downwards() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    rust_files(&src, &mut files);
-    assert!(files.len() > 10, "the source tree was not found");
-    let bad: Vec<_> = files
-        .iter()
-        .flat_map(|f| violations(f.strip_prefix(&src).unwrap(), &std::fs::read_to_string(f).unwrap()))
-        .collect();
+    let bad = violations(&Imports::of_library().edges());
     assert!(bad.is_empty(), "{bad:#?}");
+}
+
+/// Files are layered inside their folders, too. A `mod.rs` that passes names on does not depend on them.
+#[test]
+fn no_files_import_each_other_in_a_ring() {
+    let rings = rings(&Imports::of_library().edges());
+    assert!(rings.is_empty(), "{rings:#?}");
 }
 
 #[test]
@@ -158,8 +116,25 @@ fn every_module_has_a_layer() {
 
 #[test]
 fn the_test_can_fail() {
-    assert!(!violations(Path::new("stream/x.rs"), "use crate::{base::Lsn, target::Staging};").is_empty());
-    assert!(!violations(Path::new("innodb/x.rs"), "fn f(x: crate::stream::Frame) {}").is_empty());
-    assert!(!violations(Path::new("send.rs"), "use crate::receive;").is_empty());
-    assert!(violations(Path::new("send.rs"), "use crate::{base::{a, b}, source, stream};").is_empty());
+    let edges = |path: &str, source: &str| {
+        let sources = [
+            (path, source),
+            ("base/mod.rs", "mod ids; pub use ids::Lsn;"),
+            ("base/ids.rs", "pub struct Lsn;"),
+            ("target/mod.rs", ""),
+            ("stream/mod.rs", "pub use frame::Frame;"),
+            ("stream/frame.rs", "use super::x::Y; use crate::base::Lsn;"),
+            ("receive.rs", ""),
+        ];
+        Imports::read(sources).edges()
+    };
+    assert!(!violations(&edges("stream/x.rs", "use crate::{base::Lsn, target::Staging};")).is_empty());
+    assert!(!violations(&edges("innodb/x.rs", "fn f(x: crate::stream::Frame) {}")).is_empty());
+    assert!(!violations(&edges("send.rs", "use crate::receive;")).is_empty());
+    assert!(violations(&edges("send.rs", "use crate::{base::{a, b}, source, stream};")).is_empty());
+    // Through a name that the folder passes on, and back.
+    let ring = edges("stream/x.rs", "use super::Frame; pub struct Y;");
+    assert_eq!(rings(&ring), [["stream::frame", "stream::x"]]);
+    assert!(rings(&edges("stream/x.rs", "#[cfg(test)] mod tests { use crate::stream::Frame; }")).is_empty());
+    assert_eq!(ring["stream::frame"].iter().collect::<Vec<_>>(), ["base::ids", "stream::x"]);
 }

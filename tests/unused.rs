@@ -1,7 +1,11 @@
 //! No function of the library is public for nobody: the compiler can't say so of a library.
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use support::imports::rust_files;
 
 /// Functions that only tests, fuzz targets and benchmarks call, and why they are in the library.
 const FOR_TESTS: &[(&str, &str)] = &[
@@ -10,17 +14,6 @@ const FOR_TESTS: &[(&str, &str)] = &[
     ("payload_frame", "streams made by hand"),
     ("write_space", "datafiles made by hand"),
 ];
-
-fn rust_files(dir: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => rust_files(&path, into),
-            false if path.extension().is_some_and(|e| e == "rs") => into.push(path),
-            false => {}
-        }
-    }
-}
 
 /// The code of a file: without comments, and without its tests, which stand at its end.
 fn code(source: &str) -> String {
@@ -68,8 +61,7 @@ fn unused(sources: &[String]) -> Vec<String> {
 
 #[test]
 fn every_public_function_has_a_caller() {
-    let mut files = Vec::new();
-    rust_files(Path::new("src"), &mut files);
+    let mut files = rust_files(Path::new("src"));
     files.retain(|path| !path.to_string_lossy().ends_with("tests.rs"));
     assert!(files.len() > 100);
     let sources: Vec<_> = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();

@@ -1,5 +1,5 @@
 //! What every layer shares: typed ids, the user-facing error, the server format in hand, progress counters, the stop
-//! request, threads, the memory that a stream may make us take, buffers to read files into, the text of others as it is shown and
+//! request, threads and locks, the memory that a stream may make us take, buffers to read files into, the text of others as it is shown and
 //! as it is pasted.
 
 pub mod budget;
@@ -12,8 +12,10 @@ pub mod ids;
 pub mod nofollow;
 pub mod progress;
 pub mod quote;
+pub mod read;
 pub mod show;
 pub mod stop;
+pub mod sync;
 pub mod threads;
 
 pub use budget::{Budget, Charge, OverBudget};

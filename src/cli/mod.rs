@@ -1,6 +1,7 @@
 //! Command lines, option files, words and progress.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod arguments;
 mod keys;
 mod line;
 mod next;

@@ -9,7 +9,7 @@ use crate::receive::folder::{self, FolderOptions, FolderSummary};
 use crate::target::Mapping;
 
 use super::progress::{Display, Mode};
-use super::{next, report, signals, xbrecv};
+use super::{arguments, next, report, signals};
 
 /// What was typed behind `prepare`.
 #[derive(clap::Args, Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
     /// Memory for redo records, as 512M or 4G [default: a quarter of what is free, at most 512M]
-    #[arg(long, value_name = "BYTES", value_parser = xbrecv::bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
     use_memory: Option<u64>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE")]
@@ -39,13 +39,13 @@ pub(super) fn run(args: Args) -> Result<()> {
     let options = FolderOptions {
         dir: args.dir,
         mappings: args.map,
-        parallel: xbrecv::threads(args.parallel)?,
-        use_memory: xbrecv::native_memory(args.use_memory),
+        parallel: arguments::threads(args.parallel)?,
+        use_memory: arguments::native_memory(args.use_memory),
     };
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
     let progress = Arc::new(Progress::new());
-    let display = Display::start(xbrecv::PROGRAM, args.progress, progress.clone());
+    let display = Display::start(arguments::XBRECV, args.progress, progress.clone());
     let summary = folder::run(&options, &progress, &stop)?;
     display.finish();
     eprint!("{}", render(&summary));
@@ -66,5 +66,5 @@ fn render(s: &FolderSummary) -> String {
         ("notes", s.notes.join("; ")),
         ("next", next::server(&s.dir, s.log_bin.as_deref(), &[])),
     ];
-    report::summary(xbrecv::PROGRAM, &headline, &lines)
+    report::summary(arguments::XBRECV, &headline, &lines)
 }

@@ -122,7 +122,7 @@ struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Backup")]
     tmpdir: Option<PathBuf>,
     /// How much redo may wait there, as 512M or 64G; the backup fails when more has to
-    #[arg(long, value_name = "BYTES", value_parser = super::xbrecv::bytes, default_value = "64G", help_heading = "Backup")]
+    #[arg(long, value_name = "BYTES", value_parser = super::arguments::bytes, default_value = "64G", help_heading = "Backup")]
     spool_limit: u64,
     /// Where the stream goes: -, standard output, or what a waiting xbrecv prints, tcp://… or quic://…; its ticket is wiped
     /// from the process list at once [default: $XBSEND_TO, then -]

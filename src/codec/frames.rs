@@ -7,7 +7,7 @@
 use crate::base::{Budget, Charge, PageBuffer};
 
 use super::feed::Feed;
-use super::{CodecError, Layer, PIECE_MAX, Piece, SKIPPABLE_HEAD, may_be_skippable, skippable};
+use super::{CodecError, Layer, PIECE_MAX, SKIPPABLE_HEAD, may_be_skippable, skippable};
 
 /// Content, and bytes, of the frames that are given out together, if there are that many at hand.
 const BATCH: usize = 1 << 20;
@@ -35,8 +35,6 @@ pub(super) trait Format {
     fn memory(head: &Self::Head) -> u64;
     /// Begins to decompress from the first byte of the frame.
     fn stream(head: &Self::Head) -> Result<Self::Stream, Fault>;
-    /// A piece of whole frames.
-    fn piece(batch: Batch) -> Piece;
 }
 
 /// The head of a frame.
@@ -53,6 +51,14 @@ pub(super) enum Block {
     Next(usize),
     /// So far away the end of the frame.
     End(usize),
+}
+
+/// What was found in a layer.
+pub(super) enum Found {
+    /// Content, of a frame that is too long to be kept whole.
+    Plain(PageBuffer),
+    /// Whole frames.
+    Frames(Batch),
 }
 
 /// Looks for the end of a frame, from its first byte on.
@@ -171,7 +177,7 @@ impl<F: Format> Frames<F> {
         &mut self,
         feed: &mut Feed,
         spare: &mut Option<PageBuffer>,
-    ) -> Result<Option<Piece>, CodecError> {
+    ) -> Result<Option<Found>, CodecError> {
         loop {
             self.check_barren()?;
             let step = match &mut self.state {
@@ -192,7 +198,7 @@ impl<F: Format> Frames<F> {
             match step {
                 Step::Go => {}
                 Step::Wait => return Ok(None),
-                Step::Give(piece) => return Ok(Some(piece)),
+                Step::Give(found) => return Ok(Some(found)),
             }
         }
     }
@@ -275,7 +281,7 @@ impl<F: Format> Frames<F> {
         let at = feed.at();
         self.taken += whole as u64;
         self.given += content as u64;
-        Step::Give(F::piece(Batch { at, bytes: feed.take(whole).to_vec(), content }))
+        Step::Give(Found::Frames(Batch { at, bytes: feed.take(whole).to_vec(), content }))
     }
 
     /// Decompresses on.
@@ -295,12 +301,12 @@ impl<F: Format> Frames<F> {
             return Ok(step);
         }
         out.resize(ran.written);
-        Ok(Step::Give(Piece::Plain(out)))
+        Ok(Step::Give(Found::Plain(out)))
     }
 }
 
 enum Step {
     Go,
     Wait,
-    Give(Piece),
+    Give(Found),
 }

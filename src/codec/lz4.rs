@@ -16,7 +16,7 @@ use twox_hash::XxHash32;
 use crate::base::PageBuffer;
 
 use super::frames::{Batch, Block, Fault, Ran, Stream};
-use super::{CodecError, Layer, Piece, frames};
+use super::{CodecError, Layer, frames};
 
 /// First four bytes of a frame, little endian.
 pub const MAGIC: u32 = 0x184D_2204;
@@ -142,10 +142,6 @@ impl frames::Format for Lz4 {
 
     fn stream(_: &Head) -> Result<Streamed, Fault> {
         Ok(Streamed::default())
-    }
-
-    fn piece(batch: Batch) -> Piece {
-        Piece::Lz4(batch)
     }
 }
 

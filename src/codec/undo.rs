@@ -4,7 +4,7 @@ use crate::base::{Budget, PageBuffer};
 
 use super::age::{AgeUndo, Keys, Sealed};
 use super::feed::Feed;
-use super::frames::{Batch, Frames};
+use super::frames::{Batch, Found, Frames};
 use super::{CodecError, Layer, lz4, zstd};
 
 /// A layer on its way off. Ask for [`space`](Undo::space), read into it, say how much came ([`filled`](Undo::filled)),
@@ -80,8 +80,12 @@ impl Undo {
     pub fn poll(&mut self, spare: &mut Option<PageBuffer>) -> Result<Option<Piece>, CodecError> {
         match &mut self.inner {
             Inner::Age(age) => Ok(age.poll(&mut self.feed, spare)?.map(Piece::Sealed)),
-            Inner::Zstd(frames) => frames.poll(&mut self.feed, spare),
-            Inner::Lz4(frames) => frames.poll(&mut self.feed, spare),
+            Inner::Zstd(frames) => {
+                Ok(frames.poll(&mut self.feed, spare)?.map(|found| Piece::of(found, Piece::Zstd)))
+            }
+            Inner::Lz4(frames) => {
+                Ok(frames.poll(&mut self.feed, spare)?.map(|found| Piece::of(found, Piece::Lz4)))
+            }
         }
     }
 
@@ -99,6 +103,13 @@ impl Undo {
 }
 
 impl Piece {
+    fn of(found: Found, whole: fn(Batch) -> Piece) -> Piece {
+        match found {
+            Found::Plain(content) => Piece::Plain(content),
+            Found::Frames(batch) => whole(batch),
+        }
+    }
+
     /// Bytes of memory that it takes until it was opened, and then.
     pub fn memory(&self) -> usize {
         match self {

@@ -12,7 +12,7 @@ use ::zstd::zstd_safe::DParameter;
 use crate::base::PageBuffer;
 
 use super::frames::{Batch, Block, Fault, Ran, Stream};
-use super::{CodecError, Layer, Piece, frames};
+use super::{CodecError, Layer, frames};
 
 /// First four bytes of a frame, little endian.
 pub const MAGIC: u32 = 0xFD2F_B528;
@@ -136,10 +136,6 @@ impl frames::Format for Zstd {
         let mut decoder = Decoder::new().map_err(Fault::corrupt)?;
         decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(Fault::corrupt)?;
         Ok(Streamed(decoder))
-    }
-
-    fn piece(batch: Batch) -> Piece {
-        Piece::Zstd(batch)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Datadir, replay};
+use super::{Datadir, datafiles};
 use crate::base::{Code, Error, Result, SpaceId};
 use crate::innodb::redo::{FileChange, FileEvent, RedoHead};
 
@@ -68,7 +68,7 @@ pub fn check_events(events: &[FileEvent]) -> Result<()> {
 /// # Errors
 /// [`Code::Prepare`].
 pub fn check_required(datadir: &Datadir<'_>) -> Result<()> {
-    let files = replay::tablespaces(datadir)?;
+    let files = datafiles::tablespaces(datadir)?;
     let undo: BTreeSet<u32> = files.keys().filter_map(|space| space.undo_number()).collect();
     check_spaces(files.contains_key(&SpaceId::DICTIONARY), &undo)
 }

@@ -7,25 +7,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{Datadir, options, replay};
-use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
-use crate::innodb::page::{FilHeader, Page0};
+use super::datafiles::Promise;
+use super::{Datadir, datafiles, options};
+use crate::base::{Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{Group, Kind};
 
 /// Where redo first sets the size of each tablespace (FSP_SIZE).
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Growth(BTreeMap<SpaceId, Lsn>);
-
-/// What page 0 of a tablespace says of its length.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Promise {
-    /// Its id.
-    pub space: SpaceId,
-    /// Bytes of all its files.
-    pub bytes: u64,
-    /// LSN of page 0.
-    pub lsn: Lsn,
-}
 
 impl Growth {
     /// Redo sets the size of `space` in a record that begins at `at`.
@@ -59,46 +48,23 @@ impl Growth {
     }
 }
 
-impl Promise {
-    /// What this page 0 says.
-    pub fn of(bytes: &[u8], page0: &Page0) -> Promise {
-        Promise {
-            space: page0.space,
-            bytes: u64::from(page0.size) * page0.layout.physical() as u64,
-            lsn: FilHeader::of(bytes).map(FilHeader::lsn).unwrap_or_default(),
-        }
-    }
-
-    /// The file `shown`, the last one of the tablespace, has been cut.
-    pub fn broken(&self, shown: impl std::fmt::Display, length: u64) -> Error {
-        Error::new(
-            Code::CorruptPage,
-            format!(
-                "{shown} is cut: its tablespace has {length} bytes, by its own header {}, and no redo makes up for it",
-                self.bytes
-            ),
-        )
-        .hint("look at the file on the source, and take the backup again")
-    }
-}
-
 /// Refuses a copy with a datafile that was cut.
 ///
 /// # Errors
 /// [`Code::CorruptPage`], which names it.
 pub fn check(datadir: &Datadir<'_>, growth: &Growth) -> Result<()> {
-    let mut files = replay::tablespaces(datadir)?;
+    let mut files = datafiles::tablespaces(datadir)?;
     files.insert(SpaceId::SYSTEM, options::system_files(datadir)?);
     for files in files.values() {
         let Some(first) = files.first() else { continue };
-        check_one(&replay::page0(first)?.0, files, growth)?;
+        check_one(&datafiles::page0(first)?.0, files, growth)?;
     }
     Ok(())
 }
 
 /// The same of one tablespace.
 pub(super) fn check_one(promise: &Promise, files: &[PathBuf], growth: &Growth) -> Result<()> {
-    let length = files.iter().try_fold(0, |sum, file| Ok::<_, Error>(sum + replay::length(file)?))?;
+    let length = files.iter().try_fold(0, |sum, file| Ok::<_, Error>(sum + datafiles::length(file)?))?;
     let shown = files.last().map(|file| file.display().to_string()).unwrap_or_default();
     if growth.allows(promise, length) { Ok(()) } else { Err(promise.broken(shown, length)) }
 }

@@ -107,7 +107,7 @@ impl RedoStream {
         if log.end.is_none() && !self.rest.is_empty() {
             return Err(corrupt("it ends inside a block"));
         }
-        let (checkpoint, scanned) = (log.checkpoint, reached(log.end.unwrap_or(log.next)));
+        let (checkpoint, scanned) = (log.checkpoint, lsn::next_payload(log.end.unwrap_or(log.next)));
         if scanned < checkpoint {
             return Err(corrupt(&format!("it ends at LSN {scanned}, before its checkpoint {checkpoint}")));
         }
@@ -128,7 +128,7 @@ impl Blocks {
         // Of the checkpoints that lie in the log, of whose length nothing is known yet.
         let redo_file = RedoFile { head: head.clone(), len: u64::MAX };
         let checkpoint = redo_file.checkpoint().ok_or_else(|| corrupt("it has no valid checkpoint"))?;
-        let walk = Walk::new(checkpoint, budget).ending_at(end.map(reached));
+        let walk = Walk::new(checkpoint, budget).ending_at(end.map(lsn::next_payload));
         Ok(Blocks { next: head.start_lsn, checkpoint, walk, head, end: None })
     }
 
@@ -164,7 +164,8 @@ impl RedoRead {
     /// # Errors
     /// [`Code::CorruptRedo`].
     pub fn ends_at(&self, promised: Option<Lsn>) -> Result<()> {
-        match promised.map(reached).filter(|promised| self.events.is_some() && self.end > *promised) {
+        match promised.map(lsn::next_payload).filter(|promised| self.events.is_some() && self.end > *promised)
+        {
             Some(_) => Err(corrupt(&format!("it goes on to LSN {}, beyond the backup's end", self.end))),
             None => Ok(()),
         }
@@ -175,7 +176,7 @@ impl RedoRead {
     /// # Errors
     /// [`Code::CorruptRedo`].
     pub fn reaches(&self, promised: Option<Lsn>) -> Result<()> {
-        let Some(promised) = promised.map(reached) else { return Ok(()) };
+        let Some(promised) = promised.map(lsn::next_payload) else { return Ok(()) };
         if promised > self.scanned {
             let end = self.scanned;
             return Err(corrupt(&format!("it ends at LSN {end}, before the backup's end {promised}")));
@@ -195,11 +196,6 @@ impl RedoRead {
             None => Ok(()),
         }
     }
-}
-
-/// The LSN of the next payload byte: servers never give one that is the border of a block.
-pub(super) fn reached(end: Lsn) -> Lsn {
-    if end == end.block_start() { lsn::first_payload(end) } else { end }
 }
 
 fn corrupt(what: &str) -> Error {
@@ -241,7 +237,7 @@ mod tests {
         let budget = Budget::new(1 << 20);
         for at in checkpoint.0..end.0 + 600 {
             let promised = Lsn(at);
-            let whole = ends.contains(&reached(promised));
+            let whole = ends.contains(&lsn::next_payload(promised));
             // Known before, as where a folder is prepared, and at the end only, as where a stream is verified.
             for known in [None, Some(promised)] {
                 let mut stream = RedoStream::new(&budget);

@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod checks;
+pub mod datafiles;
 pub mod launch;
 pub mod lengths;
 pub mod logfile;

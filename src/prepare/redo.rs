@@ -11,20 +11,21 @@
 //! are not in the backup.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::Datadir;
 use super::lengths::Growth;
-use super::logfile::{RedoRead, RedoStream, reached};
+use super::logfile::{RedoRead, RedoStream};
 use crate::base::format::Format;
 use crate::base::nofollow;
+use crate::base::read::read_full;
 use crate::base::{Budget, Code, Error, Lsn, Result};
 use crate::innodb::redo::file::{DIRECTORY, FILE_MAX, FILE_MIN};
 use crate::innodb::redo::{
     BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, BlockState, BlockWriter, FileEvent, FileName, HEAD_LEN,
-    RedoFlags, RedoHead,
+    RedoFlags, RedoHead, lsn,
 };
 use crate::stream::metadata::LOGFILE;
 
@@ -81,7 +82,7 @@ impl Redo {
         let read = stream.finish()?;
         read.reaches(promised)?;
         let RedoRead { head, checkpoint, end, events, growth, .. } = read;
-        Ok(Redo { path, head, checkpoint, end: promised.map_or(end, reached), events, growth })
+        Ok(Redo { path, head, checkpoint, end: promised.map_or(end, lsn::next_payload), events, growth })
     }
 
     /// Makes the redo log of `datadir` out of it.
@@ -189,19 +190,6 @@ fn shorten(block: &mut [u8; BLOCK_LEN], used: usize) {
     block[used..crc_at].fill(0);
     let crc = crc32c::crc32c(&block[..crc_at]);
     block[crc_at..].copy_from_slice(&crc.to_be_bytes());
-}
-
-fn read_full(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(filled)
 }
 
 fn copy(from: &File, from_at: u64, to: &File, to_at: u64, len: u64) -> io::Result<()> {

@@ -9,25 +9,18 @@
 //! and the checks of `Fil_system::check_missing_tablespaces`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FileType;
-
 use super::Datadir;
-use super::lengths::Promise;
+use super::datafiles::{ASIDE, io_error, space_of, tablespaces};
 use crate::base::confined::lexical;
 use crate::base::nofollow;
 use crate::base::{Code, Error, Result, SpaceId};
-use crate::innodb::page::{MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, SpaceFlags, build_page0};
+use crate::innodb::page::{MIN_UNDO_BYTES, MIN_USER_PAGES, SpaceFlags, build_page0};
 use crate::innodb::redo::{FileChange, FileEvent};
 use crate::stream::MemberName;
 
-/// Enough of a file to have page 0 whatever the page size.
-const PAGE0_MAX: u64 = 64 << 10;
-/// Names of files on their way from one name to another begin so; a killed run may leave some.
-const ASIDE: &str = "#xbrecv-aside-";
 /// Most files that redo may create, rename and delete. A sender's lock keeps DDL out but for the moments before it.
 const FILES_MAX: usize = 100_000;
 /// Temporary tablespaces of sessions: made anew at every start.
@@ -122,65 +115,6 @@ pub fn apply(datadir: &Datadir<'_>, events: &[FileEvent]) -> Result<Vec<String>>
 /// Tablespaces that are gone at the end of the log.
 pub(super) fn removed(events: &[FileEvent]) -> BTreeSet<SpaceId> {
     fold(events).into_iter().filter(|(_, fate)| *fate == Fate::Gone).map(|(space, _)| space).collect()
-}
-
-/// Files of tablespaces by the id in their page 0.
-pub(super) fn tablespaces(datadir: &Datadir<'_>) -> Result<BTreeMap<SpaceId, Vec<PathBuf>>> {
-    let mut found: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
-    let mut paths = Vec::new();
-    walk(datadir.root, &mut paths).map_err(|e| io_error(datadir.root, e))?;
-    let outside = datadir.external.iter().map(|(_, now)| now).filter(|now| !now.starts_with(datadir.root));
-    paths.extend(outside.cloned());
-    for path in paths {
-        if let Some(space) = space_of(&path).map_err(|e| io_error(&path, e))? {
-            found.entry(space).or_default().push(path);
-        }
-    }
-    Ok(found)
-}
-
-/// Files that a server takes for tablespaces by their names (`Tablespace_dirs::scan`).
-fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
-    for (entry, kind) in nofollow::entries(dir)? {
-        let name = entry.to_string_lossy();
-        if kind == FileType::Directory {
-            walk(&dir.join(&entry), into)?;
-        } else if name.ends_with(".ibd")
-            || name.ends_with(".ibu")
-            || name.starts_with("undo_")
-            || name.starts_with(ASIDE)
-        {
-            if kind != FileType::RegularFile {
-                return Err(io::Error::other(format!("{} is no regular file", dir.join(&entry).display())));
-            }
-            into.push(dir.join(&entry));
-        }
-    }
-    Ok(())
-}
-
-/// The space id in page 0; `None` for a file without one.
-fn space_of(path: &Path) -> io::Result<Option<SpaceId>> {
-    let mut bytes = Vec::new();
-    nofollow::open(path)?.take(PAGE0_MAX).read_to_end(&mut bytes)?;
-    Ok(Page0::read(&bytes).ok().map(|page| page.space))
-}
-
-/// Page 0 of the tablespace that `path` is the first file of.
-pub(super) fn page0(path: &Path) -> Result<(Promise, Page0)> {
-    let mut bytes = Vec::new();
-    nofollow::open(path)
-        .and_then(|file| file.take(PAGE0_MAX).read_to_end(&mut bytes))
-        .map_err(|e| io_error(path, e))?;
-    let page0 = Page0::read(&bytes)
-        .map_err(|e| Error::new(Code::CorruptPage, format!("{} page 0", path.display())).cause(e))?;
-    Ok((Promise::of(&bytes, &page0), page0))
-}
-
-/// The bytes of a file.
-pub(super) fn length(path: &Path) -> Result<u64> {
-    let stat = nofollow::stat(path).map_err(|e| io_error(path, e))?;
-    Ok(u64::try_from(stat.st_size).unwrap_or_default())
 }
 
 /// Where a path of the source's redo is in the copy.
@@ -288,10 +222,6 @@ fn strange(path: &[u8]) -> Error {
 fn shown_path(path: &[u8]) -> String {
     const SHOWN_MAX: usize = 200;
     path[..path.len().min(SHOWN_MAX)].escape_ascii().to_string()
-}
-
-fn io_error(path: &Path, e: io::Error) -> Error {
-    Error::io(Code::TargetIo, path.display(), e)
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 
 use super::lengths::Growth;
-use super::logfile::reached;
 use crate::base::{Budget, Charge, Lsn};
-use crate::innodb::redo::{BLOCK_LEN, FileEvent, ScanError, Scanner, file_events};
+use crate::innodb::redo::{BLOCK_LEN, FileEvent, ScanError, Scanner, file_events, lsn};
 
 /// Ends of groups that are kept: logs that go on beyond the end of their backup do so by little.
 const ENDS_MAX: usize = 1 << 16;
@@ -38,8 +37,8 @@ impl Walk {
             encrypted: false,
             end: None,
             crossing: None,
-            ends: [reached(checkpoint)].into(),
-            checkpoint: reached(checkpoint),
+            ends: [lsn::next_payload(checkpoint)].into(),
+            checkpoint: lsn::next_payload(checkpoint),
             growth: Growth::default(),
             growth_len: 0,
         }
@@ -72,17 +71,17 @@ impl Walk {
             match self.end {
                 // What happened behind the end is not in the backup.
                 Some(end) if end < group.end_lsn => {
-                    if reached(group.start_lsn) < end {
+                    if lsn::next_payload(group.start_lsn) < end {
                         self.crossing = Some((group.start_lsn, group.end_lsn));
                     }
                     continue;
                 }
                 Some(_) => {}
                 // Groups before the checkpoint come along with the block that it is in.
-                None if reached(group.end_lsn) <= self.checkpoint => {}
+                None if lsn::next_payload(group.end_lsn) <= self.checkpoint => {}
                 None => {
                     self.ends.truncate(ENDS_MAX - 1);
-                    self.ends.push_front(reached(group.end_lsn));
+                    self.ends.push_front(lsn::next_payload(group.end_lsn));
                 }
             }
             self.growth.note_group(&group);

@@ -6,7 +6,7 @@ use crate::base::format::{Format, ServerVersion};
 use crate::base::{Budget, Charge, Code, Error, Lsn, Result};
 use crate::innodb::redo::{BLOCK_LEN, FileChange, HEAD_LEN, RedoHead};
 use crate::prepare::checks;
-use crate::prepare::lengths::Promise;
+use crate::prepare::datafiles::Promise;
 use crate::prepare::logfile::RedoStream;
 use crate::prepare::options::system_members;
 use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::page::{Expected, LOGICAL_MAX, Page0, PageLayout, Scratch, Verdict, verify};
 use crate::prepare::checks;
-use crate::prepare::lengths::Promise;
+use crate::prepare::datafiles::Promise;
 use crate::prepare::options::SystemFile;
 use crate::stream::{Chunk, MemberName};
 use crate::target::Received;

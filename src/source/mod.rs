@@ -3,6 +3,7 @@
 
 pub mod binlog;
 pub mod consumer;
+mod corrupt;
 pub mod discovery;
 pub mod facts;
 mod file_names;

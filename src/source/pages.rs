@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::innodb::page::{
 use crate::stream::Extent;
 use crate::stream::digest::BLOCK;
 
+use super::corrupt::{CORRUPT_HINT, too_short};
 use super::discovery::Datafile;
 use super::files;
 use super::gives_way::GivesWay;
@@ -332,18 +333,6 @@ impl OpenDatafile {
         })
     }
 }
-
-/// A datafile that lacks pages which its tablespace has.
-pub(super) fn too_short(path: &Path, bytes: u64, needed: u64) -> Error {
-    Error::new(
-        Code::SourceIncomplete,
-        format!("{} has {bytes} bytes, and its tablespace at least {needed}", path.display()),
-    )
-    .hint("the file was cut or emptied: restore it, or drop its tablespace, since a backup of it would not be whole either")
-}
-
-pub(super) const CORRUPT_HINT: &str = "a backup of it would be corrupt too: CHECK TABLE finds the table, \
-                            then restore it from an older backup or rebuild it from its readable rows";
 
 fn pause(read: u32) {
     std::thread::sleep(PAUSE_MAX.min(Duration::from_millis(1 << read.min(10))));

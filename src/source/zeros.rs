@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::page;
 
+use super::corrupt::CORRUPT_HINT;
 use super::facts::ServerFacts;
 use super::files;
 use super::mentions;
-use super::pages::CORRUPT_HINT;
 
 /// More are not kept: one is enough to refuse.
 const SUSPECTS_MAX: usize = 4096;

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 use super::chunk::{Chunk, Event};
 use super::error::{DemuxError, Fault};
-use super::frame::{EXTENT_LEN, Extent};
+use super::frame::{EMPTY_MAX, EXTENT_LEN, Extent};
 use super::header::{self, Body, HEADER_MAX, PayloadFields};
 use super::name::MemberName;
 use crate::base::{Budget, Charge, PageBuffer};
@@ -39,8 +39,6 @@ const MEMBER_LEN: u64 = 480 + MANIFEST_SHARE;
 pub const MANIFEST_SHARE: u64 = 320;
 /// How often its name is kept: here, in the path of its file, in the manifest.
 const NAMES: u64 = 3;
-/// Most chunks without content. Nothing needs them, and a compressed stream has any number of them at no cost.
-pub(super) const EMPTY_MAX: u64 = 1 << 20;
 
 /// Bounds of a stream, against one that never ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

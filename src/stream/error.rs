@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::demux::EMPTY_MAX;
+use super::frame::EMPTY_MAX;
 use super::frame::{EXTENTS_MAX, PAYLOAD_MAX};
 use super::name::{MemberName, NameError};
 use crate::base::{self, Code, OverBudget, budget};

@@ -31,6 +31,8 @@ pub const EXTENT_LEN: usize = 8;
 pub const PAYLOAD_MAX: usize = 128 << 20;
 /// Most entries of a map that are taken: a hole on every page of [`PAYLOAD_MAX`] bytes in pages of 2 KiB.
 pub const EXTENTS_MAX: usize = 65_536;
+/// Most chunks without content. Nothing needs them, and a compressed stream has any number of them at no cost.
+pub(super) const EMPTY_MAX: u64 = 1 << 20;
 
 /// Magic, flags, type and path_len.
 pub(super) const PREFIX_LEN: usize = 8 + 1 + 1 + 4;

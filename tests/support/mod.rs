@@ -21,6 +21,7 @@ pub mod crafted;
 pub mod crafted_ends;
 pub mod folders;
 pub mod hostile;
+pub mod imports;
 pub mod innodb;
 pub mod layered;
 pub mod line;

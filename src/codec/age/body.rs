@@ -6,7 +6,7 @@
 use crate::base::PageBuffer;
 
 use super::super::CodecError;
-use super::{CHUNK, Run, Sealer};
+use super::{CHUNK, Run, Sealer, TAG};
 
 /// Bytes of one piece of a stream, with room for a chunk before them.
 pub struct Body {
@@ -60,6 +60,20 @@ impl Body {
     pub fn extend(&mut self, bytes: &[u8]) {
         self.space(bytes.len()).copy_from_slice(bytes);
         self.filled(bytes.len());
+    }
+}
+
+impl Sealer {
+    /// Seals the chunks that `body` holds; their tags, which follow them on the line, are put into `tags`.
+    ///
+    /// # Errors
+    /// [`CodecError::Internal`]: the cipher refused.
+    pub fn seal(&self, run: Run, body: &mut Body, tags: &mut Vec<[u8; TAG]>) -> Result<(), CodecError> {
+        tags.clear();
+        for (number, chunk) in (run.first..).zip(body.bytes_mut().chunks_exact_mut(CHUNK)) {
+            tags.push(self.seal_chunk(number, false, chunk)?);
+        }
+        Ok(())
     }
 }
 

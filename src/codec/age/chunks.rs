@@ -11,7 +11,6 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 
 use super::super::CodecError;
-use super::Body;
 
 /// Plain bytes of a full chunk.
 pub const CHUNK: usize = 64 << 10;
@@ -44,18 +43,6 @@ impl Sealer {
         let secret = Salt::new(HKDF_SHA256, nonce).extract(file_key);
         let key = secret.expand(&[b"payload"], &CHACHA20_POLY1305).map(UnboundKey::from).map_err(failed)?;
         Ok(Sealer { key: Arc::new(LessSafeKey::new(key)) })
-    }
-
-    /// Seals the chunks that `body` holds; their tags, which follow them on the line, are put into `tags`.
-    ///
-    /// # Errors
-    /// [`CodecError::Internal`]: the cipher refused.
-    pub fn seal(&self, run: Run, body: &mut Body, tags: &mut Vec<[u8; TAG]>) -> Result<(), CodecError> {
-        tags.clear();
-        for (number, chunk) in (run.first..).zip(body.bytes_mut().chunks_exact_mut(CHUNK)) {
-            tags.push(self.seal_chunk(number, false, chunk)?);
-        }
-        Ok(())
     }
 
     /// Seals one chunk.

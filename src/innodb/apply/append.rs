@@ -5,14 +5,42 @@
 //! away, to a new slot before it.
 
 use super::directory::{OWNED_MAX, OWNED_MIN};
-use super::index_page::{FREE, HEAP_TOP, IndexPage, N_HEAP, N_RECS, N_SLOTS};
-use super::insert::{HEAP_NO_MAX, MIN_SLOTS, assemble};
+use super::index_page::IndexPage;
+use super::insert::{self, HEAP_NO_MAX, MIN_SLOTS, assemble};
 use super::offsets::{self, Extent};
+use super::page_header::{
+    DIRECTION, FREE, HEAP_TOP, LAST_INSERT, N_DIRECTION, N_HEAP, N_RECS, N_SLOTS, NO_DIRECTION,
+};
 use super::shape::Shape;
-use super::{Applied, Damage};
-use crate::innodb::redo::record::{Insert, RowFormat};
+use super::{Applied, Damage, Room};
+use crate::innodb::redo::record::{Insert, Inserts, RowFormat};
 
 const NO_ROOM: Damage = Damage("no room on the page for an inserted record");
+
+/// Appends the records of the list to an empty page.
+pub(super) fn list_end_copy_created(
+    page: &mut IndexPage<'_>,
+    shape: &Shape,
+    inserts: &Inserts<'_>,
+    room: &mut Room,
+    ahead: &mut bool,
+) -> Applied {
+    let mut rest = inserts.iter().map(|insert| insert.map_err(Damage));
+    if let Some(mut appending) = Appending::to(page)? {
+        appending.all(page, shape, &mut rest, &mut room.record)?;
+        appending.finish(page)?;
+    }
+    let mut last = page.previous(page.supremum())?;
+    for insert in rest {
+        last = insert::apply(page, shape, last, &insert?, room, ahead)?;
+    }
+    page.set(LAST_INSERT, 0);
+    if !page.is_rtree() {
+        page.set(DIRECTION, usize::from(NO_DIRECTION));
+        page.set(N_DIRECTION, 0);
+    }
+    Ok(())
+}
 
 /// An empty COMPACT page that is being filled.
 pub(super) struct Appending {

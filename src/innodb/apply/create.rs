@@ -1,6 +1,6 @@
 //! Making an index page empty (`page_create_low`).
 
-use super::index_page::{
+use super::page_header::{
     DIRECTION, DIRECTORY_END, HEADER, HEAP_TOP, LEVEL, N_HEAP, N_HEAP_COMPACT, N_SLOTS, NO_DIRECTION,
     PAGE_DATA,
 };
@@ -40,7 +40,7 @@ pub(super) fn clear(page: &mut [u8], format: RowFormat) {
         RowFormat::Compact => (&COMPACT_RECORDS, N_HEAP_COMPACT),
         RowFormat::Redundant => (&REDUNDANT_RECORDS, 0),
     };
-    let (infimum, supremum) = super::index_page::ends(format);
+    let (infimum, supremum) = super::page_header::ends(format);
     // Up to PAGE_MAX_TRX_ID, which is cleared too.
     page[HEADER..LEVEL].fill(0);
     put16(page, N_SLOTS, 2);

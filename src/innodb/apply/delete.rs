@@ -4,7 +4,8 @@
 //! of a page's last record as the page made empty, so no such case is made here.
 
 use super::directory::OWNED_MIN;
-use super::index_page::{FREE, GARBAGE, IndexPage, LAST_INSERT, N_RECS, N_SLOTS};
+use super::index_page::IndexPage;
+use super::page_header::{FREE, GARBAGE, LAST_INSERT, N_RECS, N_SLOTS};
 use super::shape::Shape;
 use super::{Applied, Damage, create, offsets, zip};
 

@@ -1,7 +1,8 @@
 //! The page directory: every slot points to a record that owns itself and those between it and the slot before
 //! (`page_dir_find_owner_slot`, `page_dir_split_slot`, `page_dir_balance_slot`).
 
-use super::index_page::{HEAP_TOP, IndexPage, N_SLOTS};
+use super::index_page::IndexPage;
+use super::page_header::{HEAP_TOP, N_SLOTS};
 use super::{Applied, Damage};
 
 /// Most records that a slot owns, but for supremum's (`PAGE_DIR_SLOT_MAX_N_OWNED`).

@@ -1,4 +1,4 @@
-//! The layout of an index page (page0types.h, page0page.ic) and of record headers (rem/rec.h).
+//! An index page and the records on it: [`IndexPage`] reads and changes them in place (page0page.ic, rem/rec.h).
 //!
 //! From 38: directory slots (2), heap top (2 at 40), records in the heap (2 at 42; bit 15: COMPACT), head of the free
 //! list (2 at 44), bytes of garbage (2 at 46), last insert (2 at 48), direction of inserts (2 at 50) and how many
@@ -12,57 +12,20 @@
 
 use std::ops::Range;
 
+use super::offsets::COMPACT_HEADER;
+use super::page_header::{DIRECTORY_END, LEVEL, N_HEAP, N_HEAP_COMPACT, N_SLOTS, PAGE_DATA, ends};
 use super::shape::Shape;
 use super::zip::Zip;
 use super::{Applied, Damage};
 use crate::innodb::bytes::{be16, put16};
-use crate::innodb::page::{FIL_TRAILER, FilHeader, LOGICAL_MIN, PageType};
+use crate::innodb::page::{FilHeader, LOGICAL_MIN, PageType};
 use crate::innodb::redo::record::RowFormat;
-
-pub(super) const HEADER: usize = 38;
-pub(super) const N_SLOTS: usize = 38;
-pub(super) const HEAP_TOP: usize = 40;
-pub(super) const N_HEAP: usize = 42;
-pub(super) const FREE: usize = 44;
-pub(super) const GARBAGE: usize = 46;
-pub(super) const LAST_INSERT: usize = 48;
-pub(super) const DIRECTION: usize = 50;
-pub(super) const N_DIRECTION: usize = 52;
-pub(super) const N_RECS: usize = 54;
-pub(super) const MAX_TRX_ID: usize = 56;
-pub(super) const LEVEL: usize = 64;
-pub(super) const PAGE_DATA: usize = 94;
-/// The directory ends where the trailer starts.
-pub(super) const DIRECTORY_END: usize = FIL_TRAILER;
-
-/// In [`N_HEAP`]: the page is COMPACT.
-pub(super) const N_HEAP_COMPACT: u16 = 0x8000;
-
-/// Values of [`DIRECTION`].
-pub(super) const LEFT: u16 = 1;
-pub(super) const RIGHT: u16 = 2;
-pub(super) const NO_DIRECTION: u16 = 5;
 
 /// Info bits of a record.
 pub(super) const INFO_MIN_REC: u8 = 0x10;
 pub(super) const INFO_DELETED: u8 = 0x20;
-pub(super) const INFO_VERSION: u8 = 0x40;
-pub(super) const INFO_INSTANT: u8 = 0x80;
 const INFO_BITS: u8 = 0xF0;
 const N_OWNED_BITS: u8 = 0x0F;
-
-/// Bytes of a COMPACT record's fixed header (`REC_N_NEW_EXTRA_BYTES`).
-pub(super) const COMPACT_HEADER: usize = 5;
-/// Bytes of a REDUNDANT record's fixed header (`REC_N_OLD_EXTRA_BYTES`).
-pub(super) const REDUNDANT_HEADER: usize = 6;
-
-/// Infimum and supremum.
-pub(super) fn ends(format: RowFormat) -> (usize, usize) {
-    match format {
-        RowFormat::Compact => (99, 112),
-        RowFormat::Redundant => (101, 116),
-    }
-}
 
 /// An index page, read and changed in place.
 pub(super) struct IndexPage<'p> {

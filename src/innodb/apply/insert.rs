@@ -5,17 +5,16 @@
 //! The heap place of the new record is the head of the free list, if that is large enough (only the head is ever
 //! looked at), else the heap's top.
 
-use super::append::Appending;
 use super::directory::{OWNED_MAX, OWNED_MIN};
-use super::index_page::{
-    DIRECTION, FREE, GARBAGE, HEAP_TOP, IndexPage, LAST_INSERT, LEFT, N_DIRECTION, N_HEAP, N_RECS,
-    NO_DIRECTION, RIGHT,
-};
+use super::index_page::IndexPage;
 use super::offsets::{self, Extent};
+use super::page_header::{
+    DIRECTION, FREE, GARBAGE, HEAP_TOP, LAST_INSERT, LEFT, N_DIRECTION, N_HEAP, N_RECS, NO_DIRECTION, RIGHT,
+};
 use super::shape::Shape;
 use super::{Applied, Damage, Room, zip};
 use crate::innodb::page::FIL_TRAILER;
-use crate::innodb::redo::record::{Insert, Inserts, RowFormat};
+use crate::innodb::redo::record::{Insert, RowFormat};
 
 const STATUS_BITS: u8 = 7;
 const INFO_BITS: u8 = 0xF0;
@@ -47,31 +46,6 @@ pub(super) fn apply(
     } else {
         self::insert(page, shape, after, &room.record, origin)
     }
-}
-
-/// Appends the records of the list to an empty page.
-pub(super) fn list_end_copy_created(
-    page: &mut IndexPage<'_>,
-    shape: &Shape,
-    inserts: &Inserts<'_>,
-    room: &mut Room,
-    ahead: &mut bool,
-) -> Applied {
-    let mut rest = inserts.iter().map(|insert| insert.map_err(Damage));
-    if let Some(mut appending) = Appending::to(page)? {
-        appending.all(page, shape, &mut rest, &mut room.record)?;
-        appending.finish(page)?;
-    }
-    let mut last = page.previous(page.supremum())?;
-    for insert in rest {
-        last = apply(page, shape, last, &insert?, room, ahead)?;
-    }
-    page.set(LAST_INSERT, 0);
-    if !page.is_rtree() {
-        page.set(DIRECTION, usize::from(NO_DIRECTION));
-        page.set(N_DIRECTION, 0);
-    }
-    Ok(())
 }
 
 /// Puts the new record together in `record`; its origin in there. `before` is the record before it and its extent, if that is

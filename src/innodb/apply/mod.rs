@@ -23,6 +23,7 @@ mod index_page;
 mod insert;
 mod offsets;
 mod page;
+mod page_header;
 mod plain;
 mod reorganize;
 mod shape;
@@ -201,7 +202,7 @@ impl Applier {
                 insert::apply(page, shape, usize::from(after), insert, room, ahead).map(|_| ())
             }
             Body::ListEndCopyCreated { ref inserts, .. } => {
-                insert::list_end_copy_created(page, shape, inserts, room, ahead)
+                append::list_end_copy_created(page, shape, inserts, room, ahead)
             }
             Body::RecDelete { rec, .. } => delete::delete(page, shape, usize::from(rec)),
             Body::ListEndDelete { rec, .. } => delete::list_end(page, shape, usize::from(rec)),

@@ -8,12 +8,19 @@
 //! REDUNDANT, from the fixed header down: row version (1 byte, if it has one), end offset of each field in one byte
 //! (bit 7: NULL) or two (bit 15: NULL, bit 14: goes on elsewhere).
 
-use super::index_page::{COMPACT_HEADER, INFO_INSTANT, INFO_VERSION, REDUNDANT_HEADER};
 use super::shape::{Plain, Shape};
 use super::{Applied, Damage};
 use crate::innodb::bytes::be16;
 use crate::innodb::redo::index_info::FIELDS_MAX;
 use crate::innodb::redo::record::RowFormat;
+
+/// Info bits of a record that has a version, and of one of before `ALGORITHM=INSTANT` had versions.
+pub(super) const INFO_VERSION: u8 = 0x40;
+pub(super) const INFO_INSTANT: u8 = 0x80;
+/// Bytes of a COMPACT record's fixed header (`REC_N_NEW_EXTRA_BYTES`).
+pub(super) const COMPACT_HEADER: usize = 5;
+/// Bytes of a REDUNDANT record's fixed header (`REC_N_OLD_EXTRA_BYTES`).
+pub(super) const REDUNDANT_HEADER: usize = 6;
 
 const STATUS_ORDINARY: u8 = 0;
 const STATUS_NODE_POINTER: u8 = 1;

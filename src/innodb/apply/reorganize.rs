@@ -1,6 +1,7 @@
 //! Rebuilding a page without its garbage (`btr_page_reorganize_low`).
 
-use super::index_page::{IndexPage, MAX_TRX_ID};
+use super::index_page::IndexPage;
+use super::page_header::MAX_TRX_ID;
 use super::shape::Shape;
 use super::{Applied, Damage, Room, create, insert, offsets};
 use crate::innodb::bytes::{be64, put64};

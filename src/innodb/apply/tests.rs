@@ -1,8 +1,8 @@
 //! Index pages under records made by hand, against a model; and damaged pages under damaged records.
 
-use super::index_page::{
-    DIRECTION, FREE, GARBAGE, HEAP_TOP, IndexPage, LAST_INSERT, N_DIRECTION, N_RECS, N_SLOTS, NO_DIRECTION,
-    PAGE_DATA,
+use super::index_page::IndexPage;
+use super::page_header::{
+    DIRECTION, FREE, GARBAGE, HEAP_TOP, LAST_INSERT, N_DIRECTION, N_RECS, N_SLOTS, NO_DIRECTION, PAGE_DATA,
 };
 use super::*;
 use crate::innodb::bytes::be16;

@@ -1,10 +1,8 @@
 //! Changes of a record where it lies (`btr_cur_parse_update_in_place`, `btr_cur_parse_del_mark_set_clust_rec`,
 //! `btr_cur_parse_del_mark_set_sec_rec`, `btr_parse_set_min_rec_mark`).
 
-use super::index_page::{
-    INFO_DELETED, INFO_INSTANT, INFO_MIN_REC, INFO_VERSION, IndexPage, REDUNDANT_HEADER,
-};
-use super::offsets::{self, FieldAt};
+use super::index_page::{INFO_DELETED, INFO_MIN_REC, IndexPage};
+use super::offsets::{self, FieldAt, INFO_INSTANT, INFO_VERSION, REDUNDANT_HEADER};
 use super::shape::Shape;
 use super::{Applied, Damage, zip};
 use crate::innodb::bytes::{be16, put16};

@@ -106,14 +106,28 @@ impl Default for Inflater {
     }
 }
 
+/// Room to decompress a page in. Empty until the first transparently compressed page.
+#[derive(Default)]
+pub struct Scratch {
+    pub(super) page: Vec<u8>,
+    pub(super) inflater: Inflater,
+}
+
+impl Scratch {
+    /// Empty room.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
 /// Restores the page of type 14 in `page` into `into`, which has the logical page size; `scratch` lends its
 /// decompressor.
 pub(crate) fn restore_compressed(
     page: &[u8],
     into: &mut [u8],
-    scratch: &mut super::Scratch,
+    scratch: &mut Scratch,
 ) -> Result<(), PayloadError> {
-    restore(page, into, scratch.inflater())
+    restore(page, into, &mut scratch.inflater)
 }
 
 /// Restores the page of type 14 in `page` into `into`, which has the logical page size.

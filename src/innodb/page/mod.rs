@@ -14,12 +14,13 @@ mod unused;
 mod verify;
 mod xdes;
 
+pub use compressed::Scratch;
 pub(crate) use compressed::restore_compressed;
 pub use flags::{FlagsError, PageLayout, SpaceFlags};
 pub use header::{FilHeader, PageType};
 pub use page0::{FSP_SIZE, MIN_UNDO_BYTES, MIN_USER_PAGES, Page0, Page0Error, build_page0};
 pub use unused::{UNUSED_MIN, unused};
-pub use verify::{Expected, PageDefect, Scratch, Verdict, verify};
+pub use verify::{Expected, PageDefect, Verdict, verify};
 pub use xdes::{descriptor_page, is_used};
 
 /// Smallest page on disk: KEY_BLOCK_SIZE=1 (`UNIV_ZIP_SIZE_MIN`).

@@ -8,7 +8,7 @@
 //! the checksum covers the plaintext and the trailer is encrypted, so a torn read can't be told. The caller
 //! reads such a page until two reads agree.
 
-use super::compressed::{Inflater, PayloadError, restore};
+use super::compressed::{PayloadError, Scratch, restore};
 use super::header::{FLUSH_LSN, LSN, SPACE_ID, TYPE};
 use super::{FIL_TRAILER, FilHeader, PageLayout, PageType, checksum, is_all_zero};
 use crate::base::{PageNo, SpaceId};
@@ -83,24 +83,6 @@ pub enum PageDefect {
     /// Page 0 says of itself that it is encrypted or compressed, which it never is.
     #[error("the tablespace header is of type {0}")]
     HeaderType(PageType),
-}
-
-/// Room to decompress a page in. Empty until the first transparently compressed page.
-#[derive(Default)]
-pub struct Scratch {
-    page: Vec<u8>,
-    inflater: Inflater,
-}
-
-impl Scratch {
-    /// Empty room.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    pub(super) fn inflater(&mut self) -> &mut Inflater {
-        &mut self.inflater
-    }
 }
 
 /// Whether `page` is sound and the one `expected`.

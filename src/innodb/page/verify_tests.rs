@@ -2,7 +2,7 @@ use std::io::Write;
 
 use super::*;
 use crate::innodb::bytes::{put16, put32};
-use crate::innodb::page::compressed::stored_len;
+use crate::innodb::page::compressed::{Inflater, stored_len};
 
 const HERE: Expected = Expected { space: SpaceId(9), page: PageNo(4) };
 

@@ -34,6 +34,12 @@ pub fn advance(lsn: Lsn, bytes: u64) -> Lsn {
     from_payload(to_payload(lsn).saturating_add(bytes))
 }
 
+/// The LSN at which the next record starts where the one before ends at `end`: servers never give one that is the border of a
+/// block.
+pub fn next_payload(end: Lsn) -> Lsn {
+    if end == end.block_start() { first_payload(end) } else { end }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::log::read_up_to;
-use super::records::STRETCH_PAGES;
-use super::spaces::{OpenSpace, Spaces};
+use super::records::run::STRETCH_PAGES;
+use super::tablespaces::{OpenSpace, Spaces};
 use crate::base::nofollow;
+use crate::base::read::read_up_to;
 use crate::base::{Code, Error, PageBuffer, PageNo, Result, SpaceId};
 use crate::innodb::page::{Expected, LOGICAL_MAX, PageLayout, Scratch, Verdict, verify};
 use crate::prepare::Datadir;
@@ -42,8 +42,17 @@ const ROUND_MAX: u64 = 64 << 20;
 /// Each round costs two syncs. They may take so much of its time; if they take more, the next is twice as long.
 const SYNCS_SHARE: u32 = 8;
 
+/// Whether pages are written so that a kill in the middle of a page can be mended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writes {
+    /// The folder is thrown away if we are killed.
+    Disposable,
+    /// The folder is the user's own: pages go through a journal first.
+    InPlace,
+}
+
 /// The journal of one thread. Its file goes away with it.
-pub(super) struct Journal {
+pub(crate) struct Journal {
     path: PathBuf,
     file: File,
     /// Bytes of images of this round, how many it has at least, and when it began.
@@ -66,7 +75,7 @@ struct Entry {
 
 impl Journal {
     /// A new one for the thread with this number.
-    pub(super) fn create(root: &Path, thread: usize) -> Result<Journal> {
+    pub(crate) fn create(root: &Path, thread: usize) -> Result<Journal> {
         let path = root.join(format!("{NAME}{thread}"));
         let file = nofollow::create_new(&path, PRIVATE_MODE);
         let file = file.and_then(|file| nofollow::sync_dir(root).map(|()| file));
@@ -83,7 +92,7 @@ impl Journal {
     }
 
     /// Takes pages that follow each other.
-    pub(super) fn write(&mut self, space: &Arc<OpenSpace>, first: PageNo, images: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, space: &Arc<OpenSpace>, first: PageNo, images: &[u8]) -> Result<()> {
         let page_len = space.layout.physical();
         let entry = Entry { space: space.id, page_len, first, count: images.len() / page_len };
         let at = HEAD_LEN as u64 + self.len;
@@ -94,7 +103,7 @@ impl Journal {
     }
 
     /// Brings to their places what waits.
-    pub(super) fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
@@ -139,7 +148,7 @@ impl Drop for Journal {
 }
 
 /// Puts back pages that a killed run left half-written, and removes its journals.
-pub(super) fn recover(datadir: &Datadir<'_>) -> Result<()> {
+pub(crate) fn recover(datadir: &Datadir<'_>) -> Result<()> {
     let unreadable = |e| failed(datadir.root, e);
     let mut journals = Vec::new();
     for (entry, _) in nofollow::entries(datadir.root).map_err(unreadable)? {
@@ -256,9 +265,9 @@ fn failed(path: &Path, e: io::Error) -> Error {
 mod tests {
     use std::fs::OpenOptions;
 
-    use super::super::testing::{Around, PAGE_LEN, SYSTEM, TABLE, write_space};
     use super::*;
     use crate::innodb::page::checksum;
+    use crate::prepare::native::testing::{Around, PAGE_LEN, SYSTEM, TABLE, write_space};
 
     /// What a power cut may leave behind: the journal has two pages, which were on their way to their places.
     #[test]

@@ -54,53 +54,32 @@
 //! Everything here may be killed and run again: pages that have their records are left as they are, and the old log stays
 //! until all else is durable. In a folder of the user's, pages go through a [`journal`].
 
-mod apply;
-mod catalog;
-mod dynamic;
-mod ends;
+mod error;
 mod finish;
-mod gather;
-mod hand;
-mod index;
 mod journal;
-mod live;
 mod log;
-mod merge;
-mod peek;
-mod pieces;
+mod memory;
+mod pages;
 mod records;
-mod row;
-mod sheaf;
-mod spaces;
-mod spill;
-mod store;
-mod supply;
-mod table;
-mod undecided;
+mod streaming;
+mod tablespaces;
 
 use std::collections::BTreeMap;
 
 use super::{Datadir, Means, Prepared, options, replay};
 use crate::base::progress::Progress;
-use crate::base::{Code, Error, Lsn, Result, SpaceId};
+use crate::base::{Result, SpaceId};
 use crate::innodb::redo::{FileChange, FileEvent};
-use spaces::Spaces;
+use error::spill_error;
+use finish::prepared_transactions;
+use log::scan;
+use pages::{bounds, cached_lsn};
+use tablespaces::Spaces;
 
 pub use finish::{Finish, mark_prepared};
-pub use live::{Arriving, ArrivingSpace, Live};
+pub use journal::Writes;
 pub use log::{Place, find as find_log};
-
-/// Whether pages are written so that a kill in the middle of a page can be mended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Writes {
-    /// The folder is thrown away if we are killed.
-    Disposable,
-    /// The folder is the user's own: pages go through a journal first.
-    InPlace,
-}
-
-/// What is charged for redo that is understood: groups (mini-transactions) without end, or of very many records.
-const GROUPS: &str = "a mini-transaction in the redo";
+pub use streaming::{Arriving, ArrivingSpace, Live};
 
 /// Applies the redo in `place` to the pages of `datadir`. What is returned makes the copy startable, once everything
 /// that was written is durable.
@@ -121,16 +100,17 @@ pub fn apply(
     let received = live.map(|live| live.finish(datadir)).transpose()?.flatten();
     let (early, (gathered, store)) = match received {
         Some(r) => (Some((r.applied, r.pages)), (r.gathered, r.store)),
-        None => (None, gather::gather(datadir, &log, peek::asker(datadir), means)?),
+        None => (None, scan::gather(datadir, &log, cached_lsn::asker(datadir), means)?),
     };
     Progress::set(&means.progress.records_total, gathered.records - gathered.dropped);
     let mut notes = replay::apply(datadir, &gathered.events)?;
     let removed = replay::removed(&gathered.events);
     let spaces = Spaces::find(datadir, removed)?;
     spaces.check_lengths(&gathered.growth)?;
-    let ends = ends::Ends::new(extended(&gathered.events));
-    let job = apply::Job { spaces: &spaces, ends: &ends, end: gathered.end, root: datadir.root, writes };
-    let outcome = apply::apply(&job, store.into_merge().map_err(spill_error)?, means)?;
+    let ends = bounds::Ends::new(extended(&gathered.events));
+    let job =
+        pages::apply::Job { spaces: &spaces, ends: &ends, end: gathered.end, root: datadir.root, writes };
+    let outcome = pages::apply::apply(&job, store.into_merge().map_err(spill_error)?, means)?;
     notes.push(format!(
         "{} of {} records applied to {} pages; {} pages had theirs already",
         outcome.records_applied, gathered.records, outcome.pages_changed, outcome.pages_unchanged
@@ -144,7 +124,7 @@ pub fn apply(
     }
     steps.push(("pages", outcome.time));
     spaces.lengthen(ends.extended())?;
-    notes.extend(undecided(datadir, undecided::count(&spaces)?)?);
+    notes.extend(undecided(datadir, prepared_transactions::count(&spaces)?)?);
     let finish = Finish {
         place: place.clone(),
         end: gathered.end,
@@ -181,32 +161,6 @@ fn extended(events: &[FileEvent]) -> BTreeMap<SpaceId, u64> {
         }
     }
     lengths
-}
-
-/// Redo, or a page, that only a server with the keys can read.
-fn encrypted(what: impl std::fmt::Display) -> Error {
-    Error::new(Code::Encrypted, format!("{what} is encrypted, which only a server with its keys can recover"))
-        .hint("receive with --prepare=none and start your own server, which has the keys, on the copy")
-}
-
-fn corrupt(what: impl std::fmt::Display) -> Error {
-    Error::new(Code::CorruptRedo, format!("the backup's redo can't be used: {what}"))
-        .hint("take the backup again; if it happens again, report it")
-}
-
-/// Redo records that find no room, in memory or in their file.
-fn spill_error(e: std::io::Error) -> Error {
-    if e.kind() == std::io::ErrorKind::OutOfMemory {
-        return Error::new(Code::Prepare, "there is no memory for redo records")
-            .cause(e)
-            .hint("make --use-memory smaller");
-    }
-    Error::io(Code::TargetIo, "a file for redo records", e)
-}
-
-/// Redo that ends too early.
-fn too_short(end: Lsn, wanted: Lsn, what: &str) -> Error {
-    corrupt(format!("it ends at LSN {end}, before {what} {wanted}"))
 }
 
 #[cfg(test)]

@@ -9,16 +9,16 @@ use crate::innodb::redo::{BLOCK_LEN, BlockWriter, RedoFlags, RedoHead};
 use crate::prepare::Datadir;
 use crate::stream::metadata::{BackupCnf, LOGFILE};
 
-pub(super) const PAGE_LEN: usize = 16 << 10;
-pub(super) const PAGES: u32 = 70;
+pub(crate) const PAGE_LEN: usize = 16 << 10;
+pub(crate) const PAGES: u32 = 70;
 /// Where the log begins.
-pub(super) const START: Lsn = Lsn(40 * 512);
+pub(crate) const START: Lsn = Lsn(40 * 512);
 /// Name, id and flags of tablespaces.
-pub(super) const TABLE: (&str, SpaceId, u32) = ("t.ibd", SpaceId(5), 0x21);
-pub(super) const SYSTEM: (&str, SpaceId, u32) = ("ibdata1", SpaceId(0), 0);
+pub(crate) const TABLE: (&str, SpaceId, u32) = ("t.ibd", SpaceId(5), 0x21);
+pub(crate) const SYSTEM: (&str, SpaceId, u32) = ("ibdata1", SpaceId(0), 0);
 
 /// Makes a logfile of these groups; gives its blocks.
-pub(super) fn write_log(root: &Path, groups: &[Vec<u8>], checkpoint: Lsn) -> Vec<[u8; BLOCK_LEN]> {
+pub(crate) fn write_log(root: &Path, groups: &[Vec<u8>], checkpoint: Lsn) -> Vec<[u8; BLOCK_LEN]> {
     let mut writer = BlockWriter::new(START);
     groups.iter().for_each(|group| writer.push_group(group));
     let (blocks, _) = writer.finish();
@@ -37,7 +37,7 @@ pub(super) fn write_log(root: &Path, groups: &[Vec<u8>], checkpoint: Lsn) -> Vec
 
 /// A tablespace whose pages are these bytes again and again, with the header and checksum of sound pages but for every
 /// seventh.
-pub(super) fn write_space(root: &Path, (name, space, flags): (&str, SpaceId, u32), noise: &[u8]) {
+pub(crate) fn write_space(root: &Path, (name, space, flags): (&str, SpaceId, u32), noise: &[u8]) {
     let mut bytes = build_page0(space, SpaceFlags(flags), PAGES).unwrap();
     for number in 1..PAGES {
         let mut page: Vec<u8> = noise.iter().copied().cycle().take(PAGE_LEN).collect();
@@ -54,18 +54,18 @@ pub(super) fn write_space(root: &Path, (name, space, flags): (&str, SpaceId, u32
 }
 
 /// What a [`Datadir`] borrows.
-pub(super) struct Around {
+pub(crate) struct Around {
     run: PathBuf,
     cnf: BackupCnf,
 }
 
 impl Around {
-    pub(super) fn of(root: &Path) -> Around {
+    pub(crate) fn of(root: &Path) -> Around {
         let cnf = BackupCnf::parse(b"[mysqld]\ninnodb_data_file_path=ibdata1:12M:autoextend\n").unwrap();
         Around { run: root.join("run"), cnf }
     }
 
-    pub(super) fn datadir<'a>(&'a self, root: &'a Path) -> Datadir<'a> {
+    pub(crate) fn datadir<'a>(&'a self, root: &'a Path) -> Datadir<'a> {
         Datadir {
             root,
             run: &self.run,

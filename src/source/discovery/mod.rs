@@ -17,9 +17,9 @@ use std::path::PathBuf;
 
 use crate::base::{Code, Error, Result, SpaceId};
 
+use super::corrupt::too_short;
 use super::facts::ServerFacts;
 use super::other_engines::{OtherEngines, Unlocked};
-use super::pages::too_short;
 use super::privileges::Privileges;
 use super::session::Session;
 

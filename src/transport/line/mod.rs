@@ -8,6 +8,7 @@
 mod arrivals;
 mod changes;
 mod connection;
+mod crypto;
 mod door;
 mod ending;
 pub mod incoming;
@@ -82,5 +83,5 @@ fn random(into: &mut [u8]) -> Result<()> {
 }
 
 fn random_source() -> &'static dyn SecureRandom {
-    tls::provider().secure_random
+    crypto::provider().secure_random
 }

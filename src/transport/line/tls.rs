@@ -2,20 +2,19 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use sha2::{Digest, Sha256};
 
 use crate::base::{Code, Error, Result};
 use crate::session::ticket::Fingerprint;
 
+use super::crypto::{fingerprint, provider};
 use super::verifiers::{NamedReceiver, NamedSender, Pinned};
 
 /// What is spoken inside.
@@ -35,13 +34,6 @@ pub struct Certificates {
     /// The name that the other side's certificate must hold (DNS name or IP address). Without one a sender asks for the host
     /// that it connects to, and a receiver takes any sender of the authority.
     pub peer_name: Option<String>,
-}
-
-/// What all of this is computed with.
-pub(super) fn provider() -> &'static Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-        LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
-    &PROVIDER
 }
 
 /// A listening end with a certificate of its own making, and how that is recognised.
@@ -110,10 +102,6 @@ fn peer_name(name: &str) -> Result<ServerName<'static>> {
     ServerName::try_from(name.to_owned()).map_err(|e| {
         Error::new(Code::Usage, format!("{name} is no name that a certificate can have")).cause(e)
     })
-}
-
-pub(super) fn fingerprint(cert: &CertificateDer<'_>) -> Fingerprint {
-    Sha256::digest(cert).into()
 }
 
 fn server_builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier>> {

@@ -11,7 +11,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Signatu
 
 use crate::session::ticket::Fingerprint;
 
-use super::tls::{fingerprint, provider};
+use super::crypto::{fingerprint, provider};
 
 /// Takes the one certificate whose SHA-256 the ticket holds: neither its name nor its dates matter then.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! From a frame to its compressed page (`page_zip_compress`): what a record that says only that the page was
 //! compressed calls for.
 
-use super::super::index_page::{FREE, HEAP_TOP, IndexPage, N_RECS, PAGE_DATA};
+use super::super::index_page::IndexPage;
 use super::super::offsets::{self, NODE_POINTER};
+use super::super::page_header::{FREE, HEAP_TOP, N_RECS, PAGE_DATA};
 use super::super::reorganize::reorganize;
 use super::super::shape::Shape;
 use super::super::{Applied, Damage, Room};

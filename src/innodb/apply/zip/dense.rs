@@ -2,7 +2,7 @@
 //!
 //! Entry `n` lies `2 * (n + 1)` bytes before the end of the page.
 
-use super::super::index_page::{N_RECS, PAGE_DATA};
+use super::super::page_header::{N_RECS, PAGE_DATA};
 use super::super::{Applied, Damage};
 use super::{BLOB_REF, SLOT, SYSTEM_FIELDS, Zip, dense_len, is_leaf};
 use crate::innodb::apply::offsets::NODE_POINTER;

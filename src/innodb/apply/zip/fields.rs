@@ -14,7 +14,7 @@ use crate::innodb::redo::index_info::FIELDS_MAX;
 const FIXED_MAX: u16 = 768;
 
 /// What the list says.
-pub(super) struct ZipFields {
+pub(in super::super) struct ZipFields {
     pub(super) shape: Shape,
     /// The field that starts with DB_TRX_ID, on leaf pages of a clustered index.
     pub(super) trx_id: Option<usize>,

@@ -26,13 +26,14 @@ mod stream;
 mod unzip;
 mod zlib;
 
+use fields::ZipFields;
 pub(super) use image::{page_compress, write_blob_ptr, write_header, write_node_ptr};
 pub(super) use record::{clear_free, delete, write, write_system};
 pub(super) use stream::Inflaters;
 pub(super) use unzip::unzip;
 
-use super::index_page::{LEVEL, N_HEAP, N_HEAP_COMPACT, PAGE_DATA};
 use super::offsets::NODE_POINTER;
+use super::page_header::{LEVEL, N_HEAP, N_HEAP_COMPACT, PAGE_DATA};
 use crate::innodb::bytes::be16;
 
 pub(super) use compress::{compress, compress_and_reorganize};
@@ -63,6 +64,17 @@ pub(super) struct Meta {
 pub(super) struct Zip<'p> {
     pub(super) z: &'p mut [u8],
     pub(super) meta: &'p mut Meta,
+}
+
+/// A frame being filled.
+pub(super) struct Unzip<'z> {
+    pub(super) z: &'z [u8],
+    pub(super) frame: Vec<u8>,
+    /// The records of the heap by address, which is by heap number.
+    pub(super) recs: Vec<usize>,
+    pub(super) fields: ZipFields,
+    /// Heap number of the next record that comes from the heap.
+    pub(super) heap_no: usize,
 }
 
 /// A frame, its compressed page's meta data, and whether the frame is ahead of it: an insert that did not fit went

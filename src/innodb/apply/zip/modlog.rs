@@ -4,11 +4,9 @@
 //! bits of two. Bit 0 set: the record's data were cleared. Else follow the bytes of the record: those before its
 //! fixed header in reverse order, then its data without the fields that are stored apart. A zero byte ends the log.
 
-use super::super::index_page::COMPACT_HEADER;
-use super::super::offsets::{self, Extent, FieldAt};
+use super::super::offsets::{self, COMPACT_HEADER, Extent, FieldAt};
 use super::super::{Applied, Damage};
-use super::unzip::Unzip;
-use super::{HEAP_START, is_leaf, slot_size};
+use super::{HEAP_START, Unzip, is_leaf, slot_size};
 use crate::innodb::bytes::put16;
 
 const BROKEN: Damage = Damage("the modification log of a compressed page can't be read");

@@ -1,8 +1,9 @@
 //! Writing records of the frame to the compressed page (`page_zip_write_rec`, `page_zip_dir_delete`,
 //! `page_zip_clear_rec`, `page_zip_write_trx_id_and_roll_ptr`).
 
-use super::super::index_page::{COMPACT_HEADER, IndexPage, N_RECS};
-use super::super::offsets::{Extent, FieldAt, NODE_POINTER};
+use super::super::index_page::IndexPage;
+use super::super::offsets::{COMPACT_HEADER, Extent, FieldAt, NODE_POINTER};
+use super::super::page_header::N_RECS;
 use super::super::shape::Shape;
 use super::super::{Applied, Damage, offsets};
 use super::dense::{OFFSET, entry};

@@ -3,8 +3,9 @@
 
 use proptest::prelude::*;
 
-use super::super::index_page::{IndexPage, N_RECS};
+use super::super::index_page::IndexPage;
 use super::super::page::Page;
+use super::super::page_header::N_RECS;
 use super::super::shape::Shape;
 use super::super::{Applier, ApplyError};
 use super::{Inflaters, Meta, Zip, compress, unzip};

@@ -1,15 +1,15 @@
 //! From a compressed page to its frame (zipdecompress.cc, `page_zip_decompress_low`).
 
 use super::super::create;
-use super::super::index_page::{COMPACT_HEADER, HEAP_TOP, IndexPage, N_RECS, N_SLOTS, PAGE_DATA};
-use super::super::offsets::{self, FieldAt, NODE_POINTER};
+use super::super::index_page::IndexPage;
+use super::super::offsets::{self, COMPACT_HEADER, FieldAt, NODE_POINTER};
+use super::super::page_header::{self, HEAP_TOP, N_RECS, N_SLOTS, PAGE_DATA};
 use super::super::{Applied, Damage};
 use super::dense::{DELETED, OFFSET, OWNED, entry};
-use super::fields::ZipFields;
 use super::stream::{Inflaters, inflate};
 use super::{
-    BLOB_REF, HEAP_OWN, HEAP_START, Meta, SLOT, SYSTEM_FIELDS, Unzipped, dense_len, fields, is_leaf, modlog,
-    slot_size,
+    BLOB_REF, HEAP_OWN, HEAP_START, Meta, SLOT, SYSTEM_FIELDS, Unzip, Unzipped, dense_len, fields, is_leaf,
+    modlog, slot_size,
 };
 use crate::innodb::bytes::{be16, be32, put16};
 use crate::innodb::page::{FIL_TRAILER, FilHeader, PageType, header};
@@ -23,17 +23,6 @@ const MIN_REC: u8 = 0x10;
 const DELETED_REC: u8 = 0x20;
 /// Status of a record of a node page.
 const NODE: usize = 1;
-
-/// A frame being filled.
-pub(super) struct Unzip<'z> {
-    pub(super) z: &'z [u8],
-    pub(super) frame: Vec<u8>,
-    /// The records of the heap by address, which is by heap number.
-    pub(super) recs: Vec<usize>,
-    pub(super) fields: ZipFields,
-    /// Heap number of the next record that comes from the heap.
-    pub(super) heap_no: usize,
-}
 
 /// The frame of `logical` bytes.
 pub(in super::super) fn unzip(z: &[u8], logical: usize, inflaters: &mut Inflaters) -> Applied<Unzipped> {
@@ -66,7 +55,7 @@ impl Unzip<'_> {
     fn directory(&mut self) -> Applied {
         let (dense, recs) = (dense_len(self.z), usize::from(be16(self.z, N_RECS)));
         let end = self.frame.len() - FIL_TRAILER;
-        let (infimum, supremum) = super::super::index_page::ends(RowFormat::Compact);
+        let (infimum, supremum) = page_header::ends(RowFormat::Compact);
         self.frame[PAGE_DATA..HEAP_START].copy_from_slice(&create::COMPACT_RECORDS);
         let mut slots = vec![infimum];
         for n in 0..dense {

@@ -1,61 +1,45 @@
 //! One pass over the log: records into the store, and what does not belong to a page beside it.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::dynamic::Dynamic;
-use super::log::Log;
-use super::pieces::{Piece, Pieces};
-use super::sheaf::Sheaf;
-use super::store::{Ask, Store};
-use super::{corrupt, spill_error, too_short};
+use super::parsed_segment::Sheaf;
+use super::segments::{Piece, Pieces};
+use super::table_metadata::Dynamic;
 use crate::base::progress::Progress;
+use crate::base::sync::lock;
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{FileEvent, lsn};
 use crate::prepare::lengths::Growth;
+use crate::prepare::native::error::{corrupt, spill_error, too_short};
+use crate::prepare::native::log::Log;
+use crate::prepare::native::memory::store_memory;
+use crate::prepare::native::records::store::{Ask, Store};
 use crate::prepare::{Datadir, Means};
 
-/// What of the memory is not for records that wait, but for those being applied, for the pieces of the log at hand, and for
-/// the program: a share, but not less than so many bytes if that leaves half. That is enough for two threads; each has a piece of
-/// the log, and what it says, some MiB in all.
-const HANDS_SHARE: u64 = 8;
-const HANDS_MIN: u64 = 20 << 20;
-/// A thread's index over the records that it applies, and the records, take so much more than their length at most.
-const INDEX_SHARE: u64 = 8;
 /// An event, with its path, is there so often.
 const EVENT_COPIES: u64 = 3;
 
 /// What the log says.
-pub(super) struct Gathered {
-    pub(super) events: Vec<FileEvent>,
+pub(crate) struct Gathered {
+    pub(crate) events: Vec<FileEvent>,
     events_len: u64,
     kept: Charge,
-    pub(super) dynamic: Dynamic,
+    pub(crate) dynamic: Dynamic,
     /// Where tablespaces grow.
-    pub(super) growth: Growth,
+    pub(crate) growth: Growth,
     /// The end of the last group.
-    pub(super) end: Lsn,
+    pub(crate) end: Lsn,
     /// Number of records for pages, and how many of them the pages were known to have.
-    pub(super) records: u64,
-    pub(super) dropped: u64,
+    pub(crate) records: u64,
+    pub(crate) dropped: u64,
     /// How long it took.
-    pub(super) time: Duration,
-}
-
-/// Memory for records that wait.
-pub(super) fn store_memory(memory: u64) -> u64 {
-    memory - (memory / HANDS_SHARE).max(HANDS_MIN.min(memory / 2))
-}
-
-/// How long a batch of records may be that a thread applies.
-pub(super) fn batch_len(means: &Means<'_>) -> usize {
-    let each = (means.memory - store_memory(means.memory)) / means.threads.max(1) as u64;
-    usize::try_from(each / INDEX_SHARE).unwrap_or(usize::MAX)
+    pub(crate) time: Duration,
 }
 
 impl Gathered {
     /// Nothing yet of a log that begins at this checkpoint.
-    pub(super) fn from(checkpoint: Lsn, budget: &Budget) -> Gathered {
+    pub(crate) fn from(checkpoint: Lsn, budget: &Budget) -> Gathered {
         Gathered {
             events: Vec::new(),
             events_len: 0,
@@ -70,7 +54,7 @@ impl Gathered {
     }
 
     /// Takes in what the next piece of the log says.
-    pub(super) fn take(&mut self, sheaf: &Sheaf, store: &mut Store, progress: &Progress) -> Result<()> {
+    pub(crate) fn take(&mut self, sheaf: &Sheaf, store: &mut Store, progress: &Progress) -> Result<()> {
         self.dropped += sheaf.put(store).map_err(spill_error)?;
         self.records += sheaf.records;
         self.events_len += sheaf.events.iter().map(FileEvent::memory).sum::<usize>() as u64;
@@ -89,7 +73,7 @@ impl Gathered {
     ///
     /// # Errors
     /// Where that is not far enough.
-    pub(super) fn ends_at(&mut self, reached: Lsn, promised: Option<Lsn>) -> Result<()> {
+    pub(crate) fn ends_at(&mut self, reached: Lsn, promised: Option<Lsn>) -> Result<()> {
         match promised {
             Some(promised) if reached < promised => Err(too_short(reached, promised, "the backup's end")),
             promised => {
@@ -102,12 +86,12 @@ impl Gathered {
 
 /// Where the backup ends, if that is said. A log whose checkpoint lies behind that is not the backup's: a server has gone on
 /// from there.
-pub(super) fn promised(datadir: &Datadir<'_>, checkpoint: Lsn) -> Option<Lsn> {
-    datadir.end_lsn.map(reached).filter(|promised| *promised >= checkpoint)
+pub(crate) fn promised(datadir: &Datadir<'_>, checkpoint: Lsn) -> Option<Lsn> {
+    datadir.end_lsn.map(lsn::next_payload).filter(|promised| *promised >= checkpoint)
 }
 
 /// Reads all the log that belongs to the backup. `ask` tells what pages have.
-pub(super) fn gather(
+pub(crate) fn gather(
     datadir: &Datadir<'_>,
     log: &Log,
     ask: Ask,
@@ -147,7 +131,7 @@ pub(super) fn gather(
 }
 
 /// A page that is newer than the redo goes.
-pub(super) fn beyond(space: SpaceId, page: PageNo, lsn: Lsn, end: Lsn) -> Error {
+pub(crate) fn beyond(space: SpaceId, page: PageNo, lsn: Lsn, end: Lsn) -> Error {
     corrupt(format!("page {page} of tablespace {space} has LSN {lsn}, beyond its end {end}"))
 }
 
@@ -215,13 +199,4 @@ impl Drop for GiveUp<'_, '_> {
             self.0.turn.notify_all();
         }
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The LSN of the next payload byte: servers never give one that is the border of a block.
-pub(super) fn reached(end: Lsn) -> Lsn {
-    if end == end.block_start() { lsn::first_payload(end) } else { end }
 }

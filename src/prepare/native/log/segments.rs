@@ -4,10 +4,13 @@
 //! piece's first one, which both have: the groups up to that start are this piece's, the others the next one's. Whether the
 //! blocks are right is not looked at here: who understands a piece checks them all.
 
-use super::corrupt;
-use super::log::{Log, read_up_to};
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageBuffer, Result};
 use crate::innodb::redo::{BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, GROUP_MAX};
+use crate::prepare::native::error::corrupt;
+use crate::prepare::native::log::{Log, read_up_to};
+
+/// What is charged for redo that is understood: groups (mini-transactions) without end, or of very many records.
+pub(crate) const GROUPS: &str = "a mini-transaction in the redo";
 
 /// Bytes read at a time; a piece has about so many.
 const PIECE_LEN: usize = 1 << 20;
@@ -19,28 +22,28 @@ const PIECE_MAX: usize = GROUP_MAX + GROUP_MAX / 16;
 
 /// Some blocks of the log.
 #[derive(Default)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// Which one it is.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     bytes: PageBuffer,
     /// Where the blocks begin in `bytes`.
     begin: usize,
     /// What it takes beyond [`FREE`].
     charge: Option<Charge>,
     /// LSN of the first block.
-    pub(super) start: Lsn,
+    pub(crate) start: Lsn,
     /// Where the next piece's first group starts, in the last block; `None`: the log ends with this piece.
-    pub(super) next: Option<Lsn>,
+    pub(crate) next: Option<Lsn>,
 }
 
 impl Piece {
-    pub(super) fn blocks(&self) -> &[[u8; BLOCK_LEN]] {
+    pub(crate) fn blocks(&self) -> &[[u8; BLOCK_LEN]] {
         self.bytes[self.begin..].as_chunks().0
     }
 }
 
 /// Reads a log in pieces.
-pub(super) struct Pieces<'a> {
+pub(crate) struct Pieces<'a> {
     log: &'a Log,
     budget: Budget,
     /// For `rest`.
@@ -59,11 +62,11 @@ pub(super) struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     /// From the checkpoint on.
-    pub(super) fn of(log: &'a Log, budget: &Budget) -> Pieces<'a> {
+    pub(crate) fn of(log: &'a Log, budget: &Budget) -> Pieces<'a> {
         Pieces {
             log,
             budget: budget.clone(),
-            charge: budget.charged(super::GROUPS),
+            charge: budget.charged(super::segments::GROUPS),
             piece_len: PIECE_LEN,
             file: 0,
             read: log.start(),
@@ -74,7 +77,7 @@ impl<'a> Pieces<'a> {
     }
 
     /// The next one; false if there is none.
-    pub(super) fn next(&mut self, piece: &mut Piece) -> Result<bool> {
+    pub(crate) fn next(&mut self, piece: &mut Piece) -> Result<bool> {
         if std::mem::replace(&mut self.over, true) {
             return Ok(false);
         }
@@ -93,7 +96,7 @@ impl<'a> Pieces<'a> {
         while len <= PIECE_MAX {
             let longer = len + self.piece_len.max(len);
             if longer > FREE {
-                let charge = piece.charge.get_or_insert_with(|| self.budget.charged(super::GROUPS));
+                let charge = piece.charge.get_or_insert_with(|| self.budget.charged(super::segments::GROUPS));
                 charge.set((longer - FREE) as u64)?;
             }
             piece.bytes.resize(longer);
@@ -184,5 +187,5 @@ fn cut(bytes: &[u8], from: usize, start: Lsn) -> Cut {
 }
 
 #[cfg(test)]
-#[path = "pieces_tests.rs"]
+#[path = "segments_tests.rs"]
 mod tests;

@@ -2,35 +2,35 @@
 
 use std::sync::Arc;
 
-use super::corrupt;
-use super::records::Run;
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::{Applier, Page};
 use crate::innodb::page::Scratch;
 use crate::innodb::redo::index_info::KnownIndexes;
 use crate::innodb::redo::{Body, IndexList, LeanRun};
+use crate::prepare::native::error::corrupt;
+use crate::prepare::native::records::run::Run;
 
 /// What a thread that applies records has: what it knows of indexes, and room.
 #[derive(Default)]
-pub(super) struct Hand {
+pub(crate) struct Hand {
     applier: Applier,
     known: KnownIndexes,
     /// What records are kept without.
-    pub(super) indexes: Arc<IndexList>,
-    pub(super) scratch: Scratch,
+    pub(crate) indexes: Arc<IndexList>,
+    pub(crate) scratch: Scratch,
 }
 
 /// What became of a page.
-pub(super) struct Brought {
+pub(crate) struct Brought {
     /// The end of the last group with a record that was applied; `None`: the page had all.
-    pub(super) to: Option<Lsn>,
+    pub(crate) to: Option<Lsn>,
     /// How many records were applied.
-    pub(super) records: u64,
+    pub(crate) records: u64,
 }
 
 impl Hand {
     /// Applies those records of `runs` that start at `from` or later. `shown` names the page.
-    pub(super) fn bring_up<'a>(
+    pub(crate) fn bring_up<'a>(
         &mut self,
         page: &mut Page<'_>,
         from: Lsn,
@@ -62,7 +62,7 @@ impl Hand {
     }
 
     /// The LSN of the last record that makes what was in its page before irrelevant.
-    pub(super) fn last_init<'a>(
+    pub(crate) fn last_init<'a>(
         &mut self,
         page: (SpaceId, PageNo),
         runs: impl Iterator<Item = Run<'a>>,

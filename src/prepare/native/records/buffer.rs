@@ -9,7 +9,7 @@ use std::io;
 
 use memmap2::{Advice, MmapMut};
 
-use super::records::Head;
+use super::run::Head;
 
 /// The shortest piece. All positions in an arena are multiples of it.
 const PIECE_MIN: usize = 64;
@@ -20,7 +20,7 @@ const REGION_LEN: usize = 4 << 20;
 
 /// The memory of rows.
 #[derive(Default)]
-pub(super) struct Arena {
+pub(crate) struct Arena {
     regions: Vec<MmapMut>,
     /// How much of all the regions was given out.
     taken: usize,
@@ -39,7 +39,7 @@ struct Piece {
 
 /// Bytes, in an arena.
 #[derive(Default)]
-pub(super) struct Row {
+pub(crate) struct Row {
     pieces: Vec<Piece>,
     len: usize,
     /// Bytes that are free in the last piece.
@@ -88,13 +88,13 @@ impl Arena {
     }
 
     /// Forgets all rows, whose memory is used again.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.taken = 0;
         self.free.iter_mut().for_each(Vec::clear);
     }
 
     /// Takes back the memory of a row.
-    pub(super) fn recycle(&mut self, row: Row) {
+    pub(crate) fn recycle(&mut self, row: Row) {
         row.pieces.iter().for_each(|piece| self.free[usize::from(piece.class)].push(*piece));
     }
 
@@ -110,17 +110,17 @@ impl Arena {
 }
 
 impl Row {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Appends a run; gives how much more memory the row takes.
     #[inline]
-    pub(super) fn push(&mut self, head: &Head, bytes: &[u8], arena: &mut Arena) -> io::Result<usize> {
+    pub(crate) fn push(&mut self, head: &Head, bytes: &[u8], arena: &mut Arena) -> io::Result<usize> {
         let head = head.bytes();
         if let Some(piece) = self.pieces.last()
             && head.len() + bytes.len() <= self.room
@@ -161,12 +161,12 @@ impl Row {
     }
 
     /// The memory that it takes.
-    pub(super) fn cost(&self) -> usize {
+    pub(crate) fn cost(&self) -> usize {
         self.pieces.iter().map(|piece| piece.len() + Piece::COST).sum()
     }
 
     /// Its bytes, one part after the other; a run may lie in several of them.
-    pub(super) fn parts<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn parts<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = &'a [u8]> {
         let last = self.pieces.len().wrapping_sub(1);
         self.pieces.iter().enumerate().map(move |(n, piece)| {
             let unused = if n == last { self.room } else { 0 };
@@ -177,9 +177,9 @@ impl Row {
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::Run;
     use super::*;
     use crate::base::Lsn;
+    use crate::prepare::native::records::run::Run;
 
     #[test]
     fn rows_keep_what_they_are_given() {

@@ -12,8 +12,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 
-use super::dynamic::Dynamic;
-use super::log::{APPLIED, Place};
 use crate::base::format::Format;
 use crate::base::nofollow;
 use crate::base::{Code, Error, Lsn, Result};
@@ -21,12 +19,14 @@ use crate::innodb::page::header::FLUSH_LSN;
 use crate::innodb::redo::file::DIRECTORY;
 use crate::innodb::redo::{BLOCK_LEN, BlockWriter, FileName, HEAD_LEN, RedoFlags, RedoHead, lsn};
 use crate::prepare::Datadir;
+use crate::prepare::native::log::table_metadata::Dynamic;
+use crate::prepare::native::log::{APPLIED, OUR_UUID, Place, remove_dir};
 use crate::stream::metadata::{BackupType, CHECKPOINTS, Checkpoints, METADATA_MAX};
+
+pub(crate) mod prepared_transactions;
 
 /// The new log while it is made.
 const NEW: &str = "#innodb_redo.new";
-/// The id of every redo log made here, by which it is known again.
-const OUR_UUID: u32 = 0x7862_7031;
 /// Its size, unless the counters of very many tables need more.
 const LOG_LEN: u64 = 1 << 20;
 /// A multiple of every page size.
@@ -40,10 +40,10 @@ const PERMISSIONS: u32 = 0o777;
 /// What is left to do when all pages are up to date and durable.
 #[derive(Debug)]
 pub struct Finish {
-    pub(super) place: Place,
-    pub(super) end: Lsn,
-    pub(super) system: PathBuf,
-    pub(super) dynamic: Dynamic,
+    pub(crate) place: Place,
+    pub(crate) end: Lsn,
+    pub(crate) system: PathBuf,
+    pub(crate) dynamic: Dynamic,
 }
 
 impl Finish {
@@ -107,15 +107,6 @@ impl Finish {
     }
 }
 
-/// Whether the redo log in the folder `dir` is one that [`Finish`] made.
-pub(super) fn is_ours(dir: &Path) -> bool {
-    let mut head = [0; HEAD_LEN];
-    let name = dir.join(FileName { id: 0, spare: false }.to_string());
-    let read = nofollow::open(&name).and_then(|file| super::log::read_up_to(&file, &mut head, 0));
-    let head = read.ok().and_then(|n| RedoHead::read(&head[..n], Format::MySql8).ok());
-    head.is_some_and(|head| head.uuid == OUR_UUID)
-}
-
 /// The LSN of a clean shutdown. The page's checksum does not cover it.
 fn stamp(system: &Path, at: Lsn) -> io::Result<()> {
     let file = nofollow::open_rw(system)?;
@@ -154,11 +145,4 @@ pub fn mark_prepared(root: &Path) -> Result<()> {
 
 fn own(owner: Option<(u32, u32)>, dir: &Path) -> io::Result<()> {
     owner.map_or(Ok(()), |owner| nofollow::give_tree(nofollow::open_dir(dir)?, owner))
-}
-
-pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
-    match nofollow::remove_all(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
 }

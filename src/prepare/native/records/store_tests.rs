@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::index::Index;
-use super::super::merge::Batch;
 use super::*;
+use crate::prepare::native::records::batch_index::Index;
+use crate::prepare::native::records::merge::Batch;
 
 const BASE: Lsn = Lsn(1 << 20);
 

@@ -3,19 +3,19 @@
 use std::io;
 use std::sync::Arc;
 
-use super::catalog::Catalog;
-use super::corrupt;
-use super::dynamic::Dynamic;
-use super::gather::reached;
-use super::log::{scan_error, take};
-use super::pieces::Piece;
-use super::records::Run;
-use super::store::Store;
+use super::segments::Piece;
+use super::table_metadata::Dynamic;
 use crate::base::{Budget, Charge, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{
     Body, FileChange, FileEvent, Group, IndexNumbers, Kind, RawRecord, ScanError, Scanner, file_events, lean,
+    lsn,
 };
 use crate::prepare::lengths::Growth;
+use crate::prepare::native::error::corrupt;
+use crate::prepare::native::log::{scan_error, take};
+use crate::prepare::native::records::index_dictionary::Catalog;
+use crate::prepare::native::records::run::Run;
+use crate::prepare::native::records::store::Store;
 
 /// Blocks that are taken in before what they say is asked for.
 const BLOCKS_FED: usize = 64;
@@ -23,7 +23,7 @@ const BLOCKS_FED: usize = 64;
 const FREE: usize = 6 << 20;
 
 /// Whole groups, understood. Its memory is used for one piece after the other.
-pub(super) struct Sheaf {
+pub(crate) struct Sheaf {
     scanner: Scanner,
     checkpoint: Lsn,
     /// Groups that end behind this are not wanted.
@@ -36,20 +36,20 @@ pub(super) struct Sheaf {
     before: Before,
     /// Where the last record ends in the payload of the log.
     last_end: u64,
-    pub(super) events: Vec<FileEvent>,
-    pub(super) dynamic: Dynamic,
+    pub(crate) events: Vec<FileEvent>,
+    pub(crate) dynamic: Dynamic,
     /// Tablespaces whose size is set, and where.
     grown: Vec<(SpaceId, Lsn)>,
     /// What it takes beyond [`FREE`].
     charge: Charge,
     /// Number of records for pages.
-    pub(super) records: u64,
+    pub(crate) records: u64,
     /// The end of the last group that was taken in, if there is one.
-    pub(super) end: Option<Lsn>,
+    pub(crate) end: Option<Lsn>,
     /// How far the log was read.
-    pub(super) reached: Lsn,
+    pub(crate) reached: Lsn,
     /// The log ends here, or nothing more of it is wanted.
-    pub(super) over: bool,
+    pub(crate) over: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -99,14 +99,14 @@ impl Described {
 
 impl Sheaf {
     /// Of a log with this checkpoint.
-    pub(super) fn new(
+    pub(crate) fn new(
         checkpoint: Lsn,
         promised: Option<Lsn>,
         catalog: Arc<Catalog>,
         budget: &Budget,
     ) -> Sheaf {
         Sheaf {
-            charge: budget.charged(super::GROUPS),
+            charge: budget.charged(super::segments::GROUPS),
             scanner: Scanner::new(checkpoint),
             checkpoint,
             promised,
@@ -127,7 +127,7 @@ impl Sheaf {
     }
 
     /// Understands a piece.
-    pub(super) fn fill(&mut self, piece: &Piece) -> Result<()> {
+    pub(crate) fn fill(&mut self, piece: &Piece) -> Result<()> {
         let mut scanner = std::mem::replace(&mut self.scanner, Scanner::new(self.checkpoint));
         if self.charge.bytes() > 0 {
             // What an unusual piece took is given back.
@@ -151,7 +151,7 @@ impl Sheaf {
                 let polled = scanner.poll_changes(|record| self.record(record));
                 let Some(group) = polled.map_err(scan_error)? else { break };
                 if let Some(promised) = self.promised.filter(|promised| group.end_lsn > *promised) {
-                    if reached(group.start_lsn) < promised {
+                    if lsn::next_payload(group.start_lsn) < promised {
                         let (from, to) = (group.start_lsn, group.end_lsn);
                         return Err(corrupt(format!(
                             "a group of records from LSN {from} to {to} lies on both sides of the backup's end {promised}"
@@ -266,12 +266,12 @@ impl Sheaf {
     }
 
     /// Adds where tablespaces grow.
-    pub(super) fn put_growth(&self, growth: &mut Growth) {
+    pub(crate) fn put_growth(&self, growth: &mut Growth) {
         self.grown.iter().for_each(|(space, at)| growth.note(*space, *at));
     }
 
     /// The records for pages.
-    pub(super) fn runs(&self) -> impl Iterator<Item = (SpaceId, PageNo, Run<'_>)> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (SpaceId, PageNo, Run<'_>)> {
         let mut rest = &self.bytes[..];
         self.runs.iter().map(move |run| {
             let (bytes, left) = rest.split_at(run.len as usize);
@@ -282,7 +282,7 @@ impl Sheaf {
     }
 
     /// Gives all records to the store; how many of them their pages have.
-    pub(super) fn put(&self, store: &mut Store) -> io::Result<u64> {
+    pub(crate) fn put(&self, store: &mut Store) -> io::Result<u64> {
         let mut dropped = 0;
         for (space, page, run) in self.runs() {
             if !store.push(space, page, &run)? {

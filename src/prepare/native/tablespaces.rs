@@ -9,32 +9,33 @@ use std::path::PathBuf;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::corrupt;
-use super::log::read_up_to;
 use crate::base::nofollow;
+use crate::base::read::read_up_to;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
 use crate::innodb::page::PageLayout;
-use crate::prepare::lengths::{Growth, Promise};
-use crate::prepare::{Datadir, lengths, options, replay};
+use crate::prepare::datafiles::{self, Promise};
+use crate::prepare::lengths::Growth;
+use crate::prepare::native::error::corrupt;
+use crate::prepare::{Datadir, lengths, options};
 
 /// All tablespaces.
-pub(super) struct Spaces {
+pub(crate) struct Spaces {
     by_id: HashMap<SpaceId, Space>,
     removed: BTreeSet<SpaceId>,
 }
 
 /// One tablespace. Only the system's has more than one file.
-pub(super) struct Space {
-    pub(super) layout: PageLayout,
-    pub(super) encrypted: bool,
+pub(crate) struct Space {
+    pub(crate) layout: PageLayout,
+    pub(crate) encrypted: bool,
     promise: Promise,
     files: Vec<PathBuf>,
 }
 
 /// A tablespace whose files are open.
-pub(super) struct OpenSpace {
-    pub(super) id: SpaceId,
-    pub(super) layout: PageLayout,
+pub(crate) struct OpenSpace {
+    pub(crate) id: SpaceId,
+    pub(crate) layout: PageLayout,
     files: Vec<OpenFile>,
     pages: u64,
 }
@@ -48,10 +49,10 @@ struct OpenFile {
 
 impl Spaces {
     /// Looks into page 0 of every file that is one of a tablespace; `removed` are those that redo deletes.
-    pub(super) fn find(datadir: &Datadir<'_>, removed: BTreeSet<SpaceId>) -> Result<Spaces> {
+    pub(crate) fn find(datadir: &Datadir<'_>, removed: BTreeSet<SpaceId>) -> Result<Spaces> {
         let mut by_id = HashMap::new();
         let mut files: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
-        for (id, found) in replay::tablespaces(datadir)? {
+        for (id, found) in datafiles::tablespaces(datadir)? {
             if let [first, second, ..] = &found[..] {
                 let both = format!("{} and {}", first.display(), second.display());
                 return Err(Error::new(Code::Prepare, format!("{both} both stand for tablespace {id}"))
@@ -62,7 +63,7 @@ impl Spaces {
         files.insert(SpaceId::SYSTEM, options::system_files(datadir)?);
         for (id, files) in files {
             let first = files.first().ok_or_else(|| corrupt("the system tablespace has no file"))?;
-            let (promise, page0) = replay::page0(first)?;
+            let (promise, page0) = datafiles::page0(first)?;
             if page0.space != id {
                 return Err(Error::new(
                     Code::CorruptPage,
@@ -76,40 +77,40 @@ impl Spaces {
     }
 
     /// Refuses a tablespace that was cut: one that is shorter than its header says, which redo does not explain.
-    pub(super) fn check_lengths(&self, growth: &Growth) -> Result<()> {
+    pub(crate) fn check_lengths(&self, growth: &Growth) -> Result<()> {
         let mut spaces: Vec<_> = self.by_id.values().collect();
         spaces.sort_by_key(|space| space.promise.space);
         spaces.iter().try_for_each(|space| lengths::check_one(&space.promise, &space.files, growth))
     }
 
     /// The tablespace with this id.
-    pub(super) fn get(&self, id: SpaceId) -> Option<&Space> {
+    pub(crate) fn get(&self, id: SpaceId) -> Option<&Space> {
         self.by_id.get(&id)
     }
 
     /// Whether records for this tablespace, which has no file, are of no interest: redo removes it later, or it is an undo
     /// tablespace whose truncation lies before the checkpoint in part (`recv_recover` leaves both out).
-    pub(super) fn is_removed(&self, id: SpaceId) -> bool {
+    pub(crate) fn is_removed(&self, id: SpaceId) -> bool {
         self.removed.contains(&id) || id.is_undo() || id == SpaceId::TEMPORARY
     }
 
     /// The undo tablespaces.
-    pub(super) fn undo(&self) -> impl Iterator<Item = (SpaceId, &Space)> {
+    pub(crate) fn undo(&self) -> impl Iterator<Item = (SpaceId, &Space)> {
         self.by_id.iter().filter(|(id, _)| id.is_undo()).map(|(id, space)| (*id, space))
     }
 
     /// The first file of the system tablespace.
-    pub(super) fn system_file(&self) -> Result<PathBuf> {
+    pub(crate) fn system_file(&self) -> Result<PathBuf> {
         let file = self.by_id.get(&SpaceId::SYSTEM).and_then(|space| space.files.first());
         file.cloned().ok_or_else(|| corrupt("the system tablespace has no file"))
     }
 
     /// Makes each file as long as its tablespace header and the extensions in redo (`extended`) say; no file is cut.
-    pub(super) fn lengthen(&self, extended: &BTreeMap<SpaceId, u64>) -> Result<()> {
+    pub(crate) fn lengthen(&self, extended: &BTreeMap<SpaceId, u64>) -> Result<()> {
         for (id, space) in &self.by_id {
             let Some(path) = space.files.last() else { continue };
             let first = &space.files[0];
-            let mut wanted = replay::page0(first)?.0.bytes;
+            let mut wanted = datafiles::page0(first)?.0.bytes;
             if *id != SpaceId::SYSTEM {
                 // Extensions of the system tablespace count from the start of its last file; its header knows all.
                 wanted = wanted.max(extended.get(id).copied().unwrap_or_default());
@@ -117,10 +118,10 @@ impl Spaces {
             let failed = |e| Error::io(Code::TargetIo, path.display(), e);
             let mut before = 0;
             for path in &space.files[..space.files.len() - 1] {
-                before += replay::length(path)?;
+                before += datafiles::length(path)?;
             }
             let wanted = wanted.saturating_sub(before);
-            if replay::length(path)? < wanted {
+            if datafiles::length(path)? < wanted {
                 let file = nofollow::open_rw(path).map_err(failed)?;
                 file.set_len(wanted).map_err(failed)?;
             }
@@ -131,7 +132,7 @@ impl Spaces {
 
 impl Space {
     /// Opens its files for reading and writing.
-    pub(super) fn open(&self, id: SpaceId) -> Result<OpenSpace> {
+    pub(crate) fn open(&self, id: SpaceId) -> Result<OpenSpace> {
         let page_len = self.layout.physical() as u64;
         let mut first = 0;
         let mut files = Vec::new();
@@ -148,12 +149,12 @@ impl Space {
 
 impl OpenSpace {
     /// How many whole pages its files had when it was opened.
-    pub(super) fn pages(&self) -> u32 {
+    pub(crate) fn pages(&self) -> u32 {
         u32::try_from(self.pages).unwrap_or(u32::MAX)
     }
 
     /// Reads pages from `first` on; gives how many of their bytes the files have.
-    pub(super) fn read(&self, first: PageNo, into: &mut [u8]) -> Result<usize> {
+    pub(crate) fn read(&self, first: PageNo, into: &mut [u8]) -> Result<usize> {
         let page_len = self.layout.physical();
         let mut done = 0;
         while done < into.len() {
@@ -172,7 +173,7 @@ impl OpenSpace {
     }
 
     /// Writes pages that follow each other.
-    pub(super) fn write(&self, first: PageNo, pages: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, first: PageNo, pages: &[u8]) -> Result<()> {
         let page_len = self.layout.physical();
         let mut done = 0;
         while done < pages.len() {
@@ -185,7 +186,7 @@ impl OpenSpace {
     }
 
     /// The first page from `page` on that is not in a hole; behind the last if there is none.
-    pub(super) fn next_data(&self, page: PageNo) -> Result<PageNo> {
+    pub(crate) fn next_data(&self, page: PageNo) -> Result<PageNo> {
         let end = PageNo(self.pages());
         if page >= end {
             return Ok(end);
@@ -207,19 +208,19 @@ impl OpenSpace {
     }
 
     /// Makes durable what was written.
-    pub(super) fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         let failed = |file: &OpenFile, e| Error::io(Code::TargetIo, file.path.display(), e);
         self.files.iter().try_for_each(|file| file.file.sync_data().map_err(|e| failed(file, e)))
     }
 
     /// The file that a page is in, and where.
-    pub(super) fn at(&self, page: PageNo) -> (&File, u64) {
+    pub(crate) fn at(&self, page: PageNo) -> (&File, u64) {
         let (file, at, _) = self.place(page, 0);
         (&file.file, at)
     }
 
     /// The file that a page is in, for words.
-    pub(super) fn shown(&self, page: PageNo) -> String {
+    pub(crate) fn shown(&self, page: PageNo) -> String {
         format!("{} page {page}", self.place(page, 0).0.path.display())
     }
 

@@ -11,9 +11,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::log::read_up_to;
-use super::records::Stretch;
-use super::row::{Arena, Row};
+use super::buffer::{Arena, Row};
+use super::run::Stretch;
+use crate::base::read::read_up_to;
 use crate::base::{PageBuffer, nofollow};
 
 /// The name that the file has for a moment.
@@ -26,7 +26,7 @@ const HEAD_LEN: usize = 16;
 const MEMORY_PAGE: u64 = 4096;
 
 /// The file.
-pub(super) struct Spill {
+pub(crate) struct Spill {
     file: Arc<File>,
     /// What was written, and what waits to be.
     len: u64,
@@ -36,7 +36,7 @@ pub(super) struct Spill {
 }
 
 impl Spill {
-    pub(super) fn create(dir: &Path) -> io::Result<Spill> {
+    pub(crate) fn create(dir: &Path) -> io::Result<Spill> {
         let path = dir.join(NAME);
         match nofollow::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -48,19 +48,19 @@ impl Spill {
         Ok(Spill { file: Arc::new(file), len: 0, buffer, buffered: 0, runs: Vec::new() })
     }
 
-    pub(super) fn begin_run(&mut self) {
+    pub(crate) fn begin_run(&mut self) {
         self.len = self.len.next_multiple_of(MEMORY_PAGE);
         self.runs.push(self.len..self.len);
     }
 
     /// The records of a stretch, which lies behind the one before it.
-    pub(super) fn put(&mut self, stretch: Stretch, records: &Row, arena: &Arena) -> io::Result<()> {
+    pub(crate) fn put(&mut self, stretch: Stretch, records: &Row, arena: &Arena) -> io::Result<()> {
         self.append(&stretch.key().to_le_bytes())?;
         self.append(&(records.len() as u64).to_le_bytes())?;
         records.parts(arena).try_for_each(|part| self.append(part))
     }
 
-    pub(super) fn end_run(&mut self) -> io::Result<()> {
+    pub(crate) fn end_run(&mut self) -> io::Result<()> {
         self.flush()?;
         if let Some(run) = self.runs.last_mut() {
             run.end = self.len;
@@ -90,7 +90,7 @@ impl Spill {
     }
 
     /// The runs, oldest first; all their buffers together take so many bytes, unless there are very many runs.
-    pub(super) fn into_runs(self, memory: u64) -> Vec<RunReader> {
+    pub(crate) fn into_runs(self, memory: u64) -> Vec<RunReader> {
         const BUFFER_MIN: u64 = MEMORY_PAGE;
         const BUFFER_MAX: u64 = 256 << 10;
         let buffer = (memory / self.runs.len().max(1) as u64).clamp(BUFFER_MIN, BUFFER_MAX);
@@ -107,7 +107,7 @@ impl Spill {
 }
 
 /// One run, read from its beginning.
-pub(super) struct RunReader {
+pub(crate) struct RunReader {
     file: Arc<File>,
     /// What is not in the buffer yet.
     run: Range<u64>,
@@ -119,7 +119,7 @@ pub(super) struct RunReader {
 
 impl RunReader {
     /// The next stretch, and how long its records are; `None` at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<(Stretch, usize)>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<(Stretch, usize)>> {
         if self.given == self.filled && self.run.is_empty() {
             return Ok(None);
         }
@@ -132,7 +132,7 @@ impl RunReader {
     }
 
     /// Appends the records of the stretch at hand.
-    pub(super) fn take(&mut self, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
+    pub(crate) fn take(&mut self, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
         let mut wanted = len;
         while wanted > 0 {
             if self.given == self.filled {
@@ -164,19 +164,19 @@ fn broken() -> io::Error {
 
 /// Which stretches may have records in the file.
 #[derive(Default)]
-pub(super) struct Filter(Vec<u64>);
+pub(crate) struct Filter(Vec<u64>);
 
 impl Filter {
     /// A mebibit: with a hundred thousand stretches spilled, one in ten is taken for spilled wrongly.
     const WORDS: usize = 1 << 14;
 
-    pub(super) fn add(&mut self, stretch: Stretch) {
+    pub(crate) fn add(&mut self, stretch: Stretch) {
         self.0.resize(Self::WORDS, 0);
         let (word, bit) = Self::place(stretch);
         self.0[word] |= 1 << bit;
     }
 
-    pub(super) fn may_have(&self, stretch: Stretch) -> bool {
+    pub(crate) fn may_have(&self, stretch: Stretch) -> bool {
         let (word, bit) = Self::place(stretch);
         self.0.get(word).is_some_and(|bits| bits >> bit & 1 == 1)
     }

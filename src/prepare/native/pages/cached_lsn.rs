@@ -13,11 +13,11 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::fstatfs;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::spaces::{OpenSpace, Spaces};
-use super::store::Ask;
 use crate::base::{Lsn, PageBuffer, PageNo, SpaceId};
 use crate::innodb::page::{Expected, FilHeader, LOGICAL_MAX, Scratch, Verdict, verify};
 use crate::prepare::Datadir;
+use crate::prepare::native::records::store::Ask;
+use crate::prepare::native::tablespaces::{OpenSpace, Spaces};
 
 /// Tablespaces that are open at a time.
 const OPEN_MAX: usize = 64;
@@ -25,7 +25,7 @@ const OPEN_MAX: usize = 64;
 const TMPFS: i64 = 0x0102_1994;
 
 /// Asks the tablespaces of `datadir` as they are now. Where they can't be told from each other, nothing is known.
-pub(super) fn asker(datadir: &Datadir<'_>) -> Ask {
+pub(crate) fn asker(datadir: &Datadir<'_>) -> Ask {
     let spaces = Spaces::find(datadir, Default::default()).ok();
     let mut open: HashMap<SpaceId, Option<OpenSpace>> = HashMap::new();
     let (mut bytes, mut scratch) = (PageBuffer::new(LOGICAL_MAX), Scratch::new());

@@ -1,12 +1,12 @@
 //! Where the records of each page are in a batch.
 
 use super::merge::Batch;
-use super::records::{self, Run, STRETCH_PAGES};
+use super::run::{self, Run, STRETCH_PAGES};
 use crate::base::{Code, Error, Lsn, Result};
 
 /// The records of some neighbouring pages, by page.
 #[derive(Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     found: Vec<Entry>,
     /// Positions in `found`, by page and in the order of the log.
     order: Vec<u32>,
@@ -28,7 +28,7 @@ struct Entry {
 
 impl Index {
     /// Looks through the runs of `batch`. Gives how many records its pages are known to have.
-    pub(super) fn build(&mut self, batch: &mut Batch, base: Lsn) -> Result<u64> {
+    pub(crate) fn build(&mut self, batch: &mut Batch, base: Lsn) -> Result<u64> {
         self.found.clear();
         let (mut counts, mut dropped) = ([0; STRETCH_PAGES], 0);
         let mut at = 0;
@@ -36,7 +36,7 @@ impl Index {
             let mut last = base;
             let mut rest = batch.bytes.get(at..*end).ok_or_else(broken)?;
             while !rest.is_empty() {
-                let (run, slot) = records::take(&mut rest, last).ok_or_else(broken)?;
+                let (run, slot) = run::take(&mut rest, last).ok_or_else(broken)?;
                 last = run.start_lsn;
                 if batch.landed.as_mut().is_some_and(|landed| landed.has(slot, last)) {
                     dropped += u64::from(run.records);
@@ -61,7 +61,7 @@ impl Index {
     }
 
     /// Gives back what it took for records of more than `len` bytes.
-    pub(super) fn shrink(&mut self, len: usize) {
+    pub(crate) fn shrink(&mut self, len: usize) {
         if self.found.capacity() * size_of::<Entry>() > 16 * len {
             *self = Index::default();
         }
@@ -87,17 +87,17 @@ impl Index {
     }
 
     /// Whether a page has records.
-    pub(super) fn has(&self, slot: usize) -> bool {
+    pub(crate) fn has(&self, slot: usize) -> bool {
         !self.range(slot).is_empty()
     }
 
     /// How many records there are.
-    pub(super) fn records(&self) -> u64 {
+    pub(crate) fn records(&self) -> u64 {
         self.found.iter().map(|run| u64::from(run.records)).sum()
     }
 
     /// The runs of a page, in the order of the log.
-    pub(super) fn runs<'a>(&'a self, bytes: &'a [u8], slot: usize) -> impl Iterator<Item = Run<'a>> {
+    pub(crate) fn runs<'a>(&'a self, bytes: &'a [u8], slot: usize) -> impl Iterator<Item = Run<'a>> {
         self.order[self.range(slot)].iter().map(move |number| {
             let Entry { start, end, at, len, records, index, .. } = self.found[*number as usize];
             let bytes = &bytes[at as usize..][..len as usize];

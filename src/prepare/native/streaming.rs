@@ -1,6 +1,6 @@
 //! Redo and pages while they arrive.
 //!
-//! A thread reads the redo behind those who write it, and fills the [`store`](super::store) from the first block on. Pages
+//! A thread reads the redo behind those who write it, and fills the [`store`](super::records::store) from the first block on. Pages
 //! pass by on the way to their files. Each then has, in memory, all records that came in before it, and its LSN, which
 //! says what of the redo it will never need. So when the last byte has come, what is left is the redo of pages that had
 //! landed before it.
@@ -15,18 +15,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
-use super::gather::{Gathered, beyond, lock, promised, store_memory};
-use super::hand::Hand;
-use super::index::Index;
+use super::error::{corrupt, encrypted};
 use super::log::Log;
-use super::merge::Batch;
-use super::pieces::{Piece, Pieces};
-use super::records::{STRETCH_PAGES, Stretch};
-use super::sheaf::Sheaf;
-use super::store::Store;
-use super::supply::Supply;
-use super::{corrupt, encrypted};
+use super::log::parsed_segment::Sheaf;
+use super::log::scan::{Gathered, beyond, promised};
+use super::log::segments::{Piece, Pieces};
+use super::log::watermark::Supply;
+use super::memory::store_memory;
+use super::pages::applier::Hand;
+use super::records::batch_index::Index;
+use super::records::merge::Batch;
+use super::records::run::{STRETCH_PAGES, Stretch};
+use super::records::store::Store;
 use crate::base::progress::Progress;
+use crate::base::sync::lock;
 use crate::base::{Budget, Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
 use crate::innodb::page::{Expected, FIL_HEADER, FilHeader, Page0, PageLayout, PageType, Verdict, verify};
@@ -70,20 +72,20 @@ pub struct ArrivingSpace {
 }
 
 /// What is known when the stream has ended.
-pub(super) struct Found {
-    pub(super) gathered: Gathered,
+pub(crate) struct Found {
+    pub(crate) gathered: Gathered,
     /// The end of the last whole group.
     scanned: Lsn,
     checkpoint: Lsn,
 }
 
 /// All that was done while receiving.
-pub(super) struct Received {
-    pub(super) gathered: Gathered,
-    pub(super) store: Store,
+pub(crate) struct Received {
+    pub(crate) gathered: Gathered,
+    pub(crate) store: Store,
     /// Records applied, and pages that they were applied to.
-    pub(super) applied: u64,
-    pub(super) pages: u64,
+    pub(crate) applied: u64,
+    pub(crate) pages: u64,
 }
 
 #[derive(Default)]
@@ -127,7 +129,7 @@ impl Live {
     }
 
     /// The stream has ended and all of it has landed. `None`: the redo must be read from its file again.
-    pub(super) fn finish(mut self, datadir: &Datadir<'_>) -> Result<Option<Received>> {
+    pub(crate) fn finish(mut self, datadir: &Datadir<'_>) -> Result<Option<Received>> {
         let Some(thread) = self.thread.take() else { return Ok(None) };
         let found =
             thread.join().map_err(|_| Error::new(Code::Internal, "the thread that reads redo panicked"))?;

@@ -14,7 +14,7 @@ const INDEX_LEN: usize = 12;
 
 /// Dynamic metadata by table id.
 #[derive(Default, Debug)]
-pub(super) struct Dynamic {
+pub(crate) struct Dynamic {
     tables: BTreeMap<u64, Table>,
     /// Corrupted indexes that were noted, whichever were forgotten since.
     indexes: usize,
@@ -29,7 +29,7 @@ struct Table {
 
 impl Dynamic {
     /// Takes a record in.
-    pub(super) fn note(&mut self, table: u64, version: u64, meta: &DynamicMeta<'_>) {
+    pub(crate) fn note(&mut self, table: u64, version: u64, meta: &DynamicMeta<'_>) {
         let known = self.tables.entry(table).or_default();
         if version < known.version {
             return;
@@ -48,7 +48,7 @@ impl Dynamic {
     }
 
     /// Bytes of memory that it takes.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         /// What a tree takes for each: some of its places are free.
         const NODE: usize = 2;
         let table = NODE * (size_of::<Table>() + size_of::<u64>());
@@ -56,7 +56,7 @@ impl Dynamic {
     }
 
     /// Takes in what was found in a later part of the log.
-    pub(super) fn merge(&mut self, later: &Dynamic) {
+    pub(crate) fn merge(&mut self, later: &Dynamic) {
         for (table, found) in &later.tables {
             if let Some(counter) = found.counter {
                 self.note(*table, found.version, &DynamicMeta::AutoIncrement(counter));
@@ -68,7 +68,7 @@ impl Dynamic {
     }
 
     /// The groups that say the same in a log of their own.
-    pub(super) fn groups(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.tables.iter().flat_map(|(table, known)| {
             let counter = known.counter.map(|c| auto_increment_group(*table, known.version, c));
             let corrupted: Vec<_> = known.corrupted.iter().copied().collect();

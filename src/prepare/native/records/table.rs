@@ -3,24 +3,24 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::records::{self, Run, STRETCH_PAGES, Stretch};
-use super::row::{Arena, Row};
+use super::buffer::{Arena, Row};
+use super::run::{self, Run, STRETCH_PAGES, Stretch};
 use crate::base::Lsn;
 
 /// What one stretch waits for.
-pub(super) struct Pending {
-    pub(super) stretch: Stretch,
-    pub(super) row: Row,
+pub(crate) struct Pending {
+    pub(crate) stretch: Stretch,
+    pub(crate) row: Row,
     /// The first LSN of the last run of the row; the start of the log if there is none.
-    pub(super) last: Lsn,
-    pub(super) landed: Option<Box<Landed>>,
+    pub(crate) last: Lsn,
+    pub(crate) landed: Option<Box<Landed>>,
 }
 
 /// The pages of a stretch whose LSN is known, from the time they passed by on their way to their file, or from there: each has
 /// what starts before its LSN.
 #[derive(Clone)]
-pub(super) struct Landed {
-    pub(super) lsns: [Lsn; STRETCH_PAGES],
+pub(crate) struct Landed {
+    pub(crate) lsns: [Lsn; STRETCH_PAGES],
     /// Pages that were asked for, whatever came of that.
     asked: u64,
     /// Pages of which records were dropped.
@@ -28,23 +28,23 @@ pub(super) struct Landed {
 }
 
 impl Landed {
-    pub(super) fn unknown() -> Box<Landed> {
+    pub(crate) fn unknown() -> Box<Landed> {
         Box::new(Landed { lsns: [Lsn(0); STRETCH_PAGES], asked: 0, dropped: 0 })
     }
 
     /// Whether the page has what starts there.
-    pub(super) fn has(&mut self, slot: usize, start: Lsn) -> bool {
+    pub(crate) fn has(&mut self, slot: usize, start: Lsn) -> bool {
         let has = start < self.lsns[slot];
         self.dropped |= u64::from(has) << slot;
         has
     }
 
-    pub(super) fn note(&mut self, slot: usize, lsn: Lsn) {
+    pub(crate) fn note(&mut self, slot: usize, lsn: Lsn) {
         self.lsns[slot] = self.lsns[slot].max(lsn);
     }
 
     /// Asks for the LSN of a page that was not asked for before.
-    pub(super) fn ask(&mut self, slot: usize, lsn: impl FnOnce() -> Option<Lsn>) {
+    pub(crate) fn ask(&mut self, slot: usize, lsn: impl FnOnce() -> Option<Lsn>) {
         if self.asked >> slot & 1 == 0 {
             self.asked |= 1 << slot;
             self.note(slot, lsn().unwrap_or_default());
@@ -52,38 +52,38 @@ impl Landed {
     }
 
     /// The first page of which records were dropped, though its LSN lies behind `end`.
-    pub(super) fn beyond(&self, end: Lsn) -> Option<usize> {
+    pub(crate) fn beyond(&self, end: Lsn) -> Option<usize> {
         (0..STRETCH_PAGES).find(|slot| self.dropped >> slot & 1 == 1 && self.lsns[*slot] > end)
     }
 }
 
 /// The stretches.
-pub(super) struct Table {
+pub(crate) struct Table {
     all: Vec<Pending>,
     places: HashMap<Stretch, usize, foldhash::fast::RandomState>,
     /// Where those met lately are, by their last bits: groups come back to the same few.
     recent: Vec<(Stretch, usize)>,
-    pub(super) arena: Arena,
+    pub(crate) arena: Arena,
 }
 
 impl Table {
     const RECENT: usize = 1 << 10;
 
-    pub(super) fn new() -> Table {
+    pub(crate) fn new() -> Table {
         Table { all: Vec::new(), places: HashMap::default(), recent: Vec::new(), arena: Arena::default() }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.all.len()
     }
 
-    pub(super) fn get(&self, stretch: Stretch) -> Option<&Pending> {
+    pub(crate) fn get(&self, stretch: Stretch) -> Option<&Pending> {
         self.places.get(&stretch).map(|place| &self.all[*place])
     }
 
     /// The one for `stretch`, made if there is none; a row's first LSN is counted from `base`. With it comes what its row may
     /// grow by.
-    pub(super) fn entry(&mut self, stretch: Stretch, base: Lsn) -> (&mut Pending, &mut Arena) {
+    pub(crate) fn entry(&mut self, stretch: Stretch, base: Lsn) -> (&mut Pending, &mut Arena) {
         let recent = Self::recent(stretch);
         let place = match self.recent.get(recent) {
             Some((known, place)) if *known == stretch && *place < self.all.len() => *place,
@@ -106,17 +106,17 @@ impl Table {
         (stretch.key() ^ stretch.key() >> 32 << 4) as usize % Self::RECENT
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
         self.all.iter()
     }
 
     /// All, and where their rows are.
-    pub(super) fn all_mut(&mut self) -> (&mut [Pending], &mut Arena) {
+    pub(crate) fn all_mut(&mut self) -> (&mut [Pending], &mut Arena) {
         (&mut self.all, &mut self.arena)
     }
 
     /// Takes all, in the order of the files.
-    pub(super) fn take(&mut self) -> Vec<Pending> {
+    pub(crate) fn take(&mut self) -> Vec<Pending> {
         self.places.clear();
         self.recent.clear();
         let mut all = std::mem::take(&mut self.all);
@@ -127,8 +127,8 @@ impl Table {
 
 impl Pending {
     /// Appends a run for one of its pages; gives how much more memory it takes.
-    pub(super) fn push(&mut self, slot: usize, run: &Run<'_>, arena: &mut Arena) -> io::Result<usize> {
-        let head = records::Head::of(run, slot, self.last);
+    pub(crate) fn push(&mut self, slot: usize, run: &Run<'_>, arena: &mut Arena) -> io::Result<usize> {
+        let head = run::Head::of(run, slot, self.last);
         self.last = run.start_lsn;
         self.row.push(&head, run.bytes, arena)
     }

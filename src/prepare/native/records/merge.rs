@@ -5,8 +5,8 @@ use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::sync::Arc;
 
-use super::records::Stretch;
-use super::row::{Arena, Row};
+use super::buffer::{Arena, Row};
+use super::run::Stretch;
 use super::spill::{RunReader, Spill};
 use super::table::Landed;
 use crate::base::Lsn;
@@ -16,10 +16,10 @@ use crate::innodb::redo::IndexList;
 const BUFFERS_SHARE: u64 = 4;
 
 /// What is left of a store.
-pub(super) struct Merge {
-    pub(super) base: Lsn,
+pub(crate) struct Merge {
+    pub(crate) base: Lsn,
     /// What records are kept without.
-    pub(super) indexes: Arc<IndexList>,
+    pub(crate) indexes: Arc<IndexList>,
     runs: Vec<RunReader>,
     memory: std::vec::IntoIter<(Stretch, Row)>,
     arena: Arena,
@@ -30,19 +30,19 @@ pub(super) struct Merge {
 
 /// The records of one stretch: all of them, or the older ones.
 #[derive(Default)]
-pub(super) struct Batch {
-    pub(super) stretch: Option<Stretch>,
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Batch {
+    pub(crate) stretch: Option<Stretch>,
+    pub(crate) bytes: Vec<u8>,
     /// Where the parts of `bytes` end. In each the LSN is counted from the start of the log anew.
-    pub(super) ends: Vec<usize>,
-    pub(super) landed: Option<Box<Landed>>,
+    pub(crate) ends: Vec<usize>,
+    pub(crate) landed: Option<Box<Landed>>,
     /// The next batch has younger records for the same pages.
-    pub(super) more: bool,
+    pub(crate) more: bool,
 }
 
 impl Batch {
     /// Gives back what it took for records of more than `len` bytes.
-    pub(super) fn shrink(&mut self, len: usize) {
+    pub(crate) fn shrink(&mut self, len: usize) {
         if self.bytes.capacity() > 2 * len {
             self.bytes = Vec::new();
         }
@@ -50,7 +50,7 @@ impl Batch {
 }
 
 impl Merge {
-    pub(super) fn new(
+    pub(crate) fn new(
         base: Lsn,
         indexes: Arc<IndexList>,
         spill: Option<Spill>,
@@ -63,12 +63,12 @@ impl Merge {
     }
 
     /// Looks at the first stretch of every source.
-    pub(super) fn start(&mut self) -> io::Result<()> {
+    pub(crate) fn start(&mut self) -> io::Result<()> {
         (0..=self.runs.len()).try_for_each(|source| self.advance(source))
     }
 
     /// The next stretch, with not more than `len_max` bytes unless one part alone has; false at the end.
-    pub(super) fn next(&mut self, len_max: usize, into: &mut Batch) -> io::Result<bool> {
+    pub(crate) fn next(&mut self, len_max: usize, into: &mut Batch) -> io::Result<bool> {
         into.bytes.clear();
         into.ends.clear();
         into.more = false;

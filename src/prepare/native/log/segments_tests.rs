@@ -3,15 +3,15 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::catalog::Catalog;
-use super::super::log::Place;
-use super::super::sheaf::Sheaf;
-use super::super::store::Store;
-use super::super::table::Landed;
-use super::super::testing::{START, write_log};
 use super::*;
 use crate::innodb::redo::index_info::KnownIndexes;
 use crate::innodb::redo::{LeanRun, Scanner, lsn};
+use crate::prepare::native::log::Place;
+use crate::prepare::native::log::parsed_segment::Sheaf;
+use crate::prepare::native::records::index_dictionary::Catalog;
+use crate::prepare::native::records::store::Store;
+use crate::prepare::native::records::table::Landed;
+use crate::prepare::native::testing::{START, write_log};
 use crate::stream::metadata::LOGFILE;
 
 const END: u8 = 31;

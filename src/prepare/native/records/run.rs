@@ -17,55 +17,55 @@
 use crate::base::{Lsn, PageNo, SpaceId};
 
 /// Pages of a stretch: a block of a stream with pages of 16 KiB.
-pub(super) const STRETCH_PAGES: usize = 1 << STRETCH_SHIFT;
+pub(crate) const STRETCH_PAGES: usize = 1 << STRETCH_SHIFT;
 const STRETCH_SHIFT: u32 = 6;
 
 /// Some neighbouring pages of a tablespace. Their order is that of the files.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
-pub(super) struct Stretch(u64);
+pub(crate) struct Stretch(u64);
 
 impl Stretch {
     /// The one that a page is in, and which of its pages that is.
-    pub(super) fn of(space: SpaceId, page: PageNo) -> (Stretch, usize) {
+    pub(crate) fn of(space: SpaceId, page: PageNo) -> (Stretch, usize) {
         let key = u64::from(space.0) << 32 | u64::from(page.0 >> STRETCH_SHIFT);
         (Stretch(key), page.0 as usize % STRETCH_PAGES)
     }
 
-    pub(super) fn from_key(key: u64) -> Stretch {
+    pub(crate) fn from_key(key: u64) -> Stretch {
         Stretch(key)
     }
 
-    pub(super) fn key(self) -> u64 {
+    pub(crate) fn key(self) -> u64 {
         self.0
     }
 
-    pub(super) fn space(self) -> SpaceId {
+    pub(crate) fn space(self) -> SpaceId {
         SpaceId((self.0 >> 32) as u32)
     }
 
     /// Its page number `slot`.
-    pub(super) fn page(self, slot: usize) -> PageNo {
+    pub(crate) fn page(self, slot: usize) -> PageNo {
         PageNo((self.0 as u32) << STRETCH_SHIFT | slot as u32)
     }
 }
 
 /// A run of records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Run<'a> {
+pub(crate) struct Run<'a> {
     /// LSN of its first byte.
-    pub(super) start_lsn: Lsn,
+    pub(crate) start_lsn: Lsn,
     /// LSN of the end of its group.
-    pub(super) end_lsn: Lsn,
+    pub(crate) end_lsn: Lsn,
     /// How many records.
-    pub(super) records: u32,
+    pub(crate) records: u32,
     /// What they are kept without.
-    pub(super) index: Option<u32>,
+    pub(crate) index: Option<u32>,
     /// The records.
-    pub(super) bytes: &'a [u8],
+    pub(crate) bytes: &'a [u8],
 }
 
 /// What stands before a run.
-pub(super) struct Head {
+pub(crate) struct Head {
     bytes: [u8; Head::LEN_MAX],
     len: usize,
 }
@@ -75,7 +75,7 @@ impl Head {
 
     /// Of a run for the page `slot` of a stretch; `last` is the first LSN of the run before it in the row, or that of the start
     /// of the log.
-    pub(super) fn of(run: &Run<'_>, slot: usize, last: Lsn) -> Head {
+    pub(crate) fn of(run: &Run<'_>, slot: usize, last: Lsn) -> Head {
         let mut head = Head { bytes: [0; Head::LEN_MAX], len: 1 };
         head.bytes[0] = slot as u8;
         head.number(run.start_lsn.since(last));
@@ -86,7 +86,7 @@ impl Head {
         head
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
@@ -106,7 +106,7 @@ impl Head {
 
 /// Takes the first run off `rest`, and which page it is for; `last` as for [`Head::of`]. `None` where the bytes are not what
 /// was put there, or end.
-pub(super) fn take<'a>(rest: &mut &'a [u8], last: Lsn) -> Option<(Run<'a>, usize)> {
+pub(crate) fn take<'a>(rest: &mut &'a [u8], last: Lsn) -> Option<(Run<'a>, usize)> {
     let (slot, left) = rest.split_first()?;
     *rest = left;
     let slot = usize::from(*slot);

@@ -6,15 +6,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::finish::{is_ours, remove_dir};
-use super::supply::Supply;
-use super::{corrupt, encrypted};
+use self::watermark::Supply;
 use crate::base::format::Format;
 use crate::base::nofollow;
+use crate::base::read::read_up_to;
 use crate::base::{Code, Error, Lsn, Result};
 use crate::innodb::redo::file::DIRECTORY;
 use crate::innodb::redo::{
@@ -22,10 +20,20 @@ use crate::innodb::redo::{
     newest_checkpoint,
 };
 use crate::prepare::checks;
+use crate::prepare::native::error::{corrupt, encrypted};
 use crate::stream::metadata::LOGFILE;
 
+pub(crate) mod parsed_segment;
+pub(crate) mod scan;
+pub(crate) mod segments;
+pub(crate) mod table_metadata;
+pub(crate) mod watermark;
+
 /// Where the old log waits for its removal while the new one takes its place.
-pub(super) const APPLIED: &str = "#innodb_redo.applied";
+pub(crate) const APPLIED: &str = "#innodb_redo.applied";
+
+/// The id of every redo log that native prepare makes, by which it is known again.
+pub(crate) const OUR_UUID: u32 = 0x7862_7031;
 
 /// Where the redo of a copy is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -70,8 +78,8 @@ pub fn find(root: &Path) -> Result<Option<Place>> {
 }
 
 /// The redo log, its header read.
-pub(super) struct Log {
-    pub(super) files: Vec<(PathBuf, File, RedoFile)>,
+pub(crate) struct Log {
+    pub(crate) files: Vec<(PathBuf, File, RedoFile)>,
     checkpoint: Lsn,
     /// Where it still grows.
     supply: Option<Arc<Supply>>,
@@ -79,7 +87,7 @@ pub(super) struct Log {
 
 impl Log {
     /// Reads the headers.
-    pub(super) fn open(place: &Place) -> Result<Log> {
+    pub(crate) fn open(place: &Place) -> Result<Log> {
         let files = match place {
             Place::Logfile(path) => {
                 let (path, file, mut redo) = open_file(path, RedoHead::read_logfile)?;
@@ -93,7 +101,7 @@ impl Log {
     }
 
     /// Reads the header of a logfile that is being written. `None` if it never gets one.
-    pub(super) fn follow(path: &Path, supply: Arc<Supply>) -> Result<Option<Log>> {
+    pub(crate) fn follow(path: &Path, supply: Arc<Supply>) -> Result<Option<Log>> {
         if supply.wait(HEAD_LEN as u64)?.until < HEAD_LEN as u64 {
             return Ok(None);
         }
@@ -109,22 +117,22 @@ impl Log {
     }
 
     /// Recovery begins here.
-    pub(super) fn checkpoint(&self) -> Lsn {
+    pub(crate) fn checkpoint(&self) -> Lsn {
         self.checkpoint
     }
 
     /// No record starts before this.
-    pub(super) fn start(&self) -> Lsn {
+    pub(crate) fn start(&self) -> Lsn {
         self.checkpoint.block_start()
     }
 
     /// Whether it is being written.
-    pub(super) fn grows(&self) -> bool {
+    pub(crate) fn grows(&self) -> bool {
         self.supply.is_some()
     }
 
     /// Waits for a block at `at`; how much may be read there, not more than `wanted`.
-    pub(super) fn readable(&self, at: u64, wanted: usize) -> Result<usize> {
+    pub(crate) fn readable(&self, at: u64, wanted: usize) -> Result<usize> {
         let Some(supply) = &self.supply else { return Ok(wanted) };
         let supplied = supply.wait(at + BLOCK_LEN as u64)?;
         Ok(supplied.until.saturating_sub(at).min(wanted as u64) as usize)
@@ -132,7 +140,7 @@ impl Log {
 }
 
 /// Feeds a block; false where the log ends with it.
-pub(super) fn take(scanner: &mut Scanner, block: &[u8; BLOCK_LEN]) -> Result<bool> {
+pub(crate) fn take(scanner: &mut Scanner, block: &[u8; BLOCK_LEN]) -> Result<bool> {
     let lsn = scanner.next_block();
     match scanner.feed(block).map_err(scan_error)? {
         Fed::Full => Ok(true),
@@ -141,7 +149,7 @@ pub(super) fn take(scanner: &mut Scanner, block: &[u8; BLOCK_LEN]) -> Result<boo
     }
 }
 
-pub(super) fn scan_error(e: ScanError) -> Error {
+pub(crate) fn scan_error(e: ScanError) -> Error {
     match e {
         ScanError::Encrypted { .. } => encrypted("the redo of the backup"),
         ScanError::TooLarge(over) => over.into(),
@@ -182,16 +190,18 @@ fn open_file(
     Ok((path.to_owned(), file, RedoFile { head, len }))
 }
 
-/// Fills `buffer` from `at` on, as far as the file goes.
-pub(super) fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], at + filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
+/// Whether the redo log in the folder `dir` is one that native prepare made.
+pub(crate) fn is_ours(dir: &Path) -> bool {
+    let mut head = [0; HEAD_LEN];
+    let name = dir.join(FileName { id: 0, spare: false }.to_string());
+    let read = nofollow::open(&name).and_then(|file| crate::base::read::read_up_to(&file, &mut head, 0));
+    let head = read.ok().and_then(|n| RedoHead::read(&head[..n], Format::MySql8).ok());
+    head.is_some_and(|head| head.uuid == OUR_UUID)
+}
+
+pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
+    match nofollow::remove_all(dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
-    Ok(filled)
 }

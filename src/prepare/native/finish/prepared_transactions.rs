@@ -8,9 +8,9 @@
 
 use std::collections::BTreeSet;
 
-use super::spaces::Spaces;
 use crate::base::{PageNo, Result};
 use crate::innodb::page::{FIL_HEADER, FilHeader, PageType};
+use crate::prepare::native::tablespaces::Spaces;
 
 const STATE: usize = 56;
 const LAST_LOG: usize = 58;
@@ -21,7 +21,7 @@ const XID_TEXT: usize = 46 + 12;
 const INTERNAL: &[u8] = b"MySQLXid";
 
 /// How many there are.
-pub(super) fn count(spaces: &Spaces) -> Result<usize> {
+pub(crate) fn count(spaces: &Spaces) -> Result<usize> {
     let mut found = BTreeSet::new();
     for (id, space) in spaces.undo() {
         let open = space.open(id)?;

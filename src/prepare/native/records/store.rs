@@ -1,6 +1,6 @@
 //! All records of the log that pages may lack, those of neighbouring pages together, within bounds of memory.
 //!
-//! In memory the records of each stretch of pages are a run of bytes ([`super::records`]). When all of them together exceed
+//! In memory the records of each stretch of pages are a run of bytes ([`super::run`]). When all of them together exceed
 //! the memory, what pages are known to have is dropped; if that does not help, the whole goes to a file without a name, one
 //! stretch behind the other in their order ([`super::spill`]). At the end these files and what is left in memory are
 //! merged, so each record is written and read back at most once however small the memory is, and each page is read and
@@ -15,10 +15,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::catalog::Catalog;
+use super::buffer::{Arena, Row};
+use super::index_dictionary::Catalog;
 use super::merge::Merge;
-use super::records::{self, Run, STRETCH_PAGES, Stretch};
-use super::row::{Arena, Row};
+use super::run::{self, Run, STRETCH_PAGES, Stretch};
 use super::spill::{Filter, Spill};
 use super::table::{Landed, Pending, Table};
 use crate::base::{Lsn, PageNo, SpaceId};
@@ -41,10 +41,10 @@ const STRETCH_MIN: u64 = 64 << 10;
 const PENDING_MAX: usize = 512 << 10;
 
 /// Tells the LSN of a page that is in its file, if that is known.
-pub(super) type Ask = Box<dyn FnMut(SpaceId, PageNo) -> Option<Lsn> + Send>;
+pub(crate) type Ask = Box<dyn FnMut(SpaceId, PageNo) -> Option<Lsn> + Send>;
 
 /// The records of the log by page.
-pub(super) struct Store {
+pub(crate) struct Store {
     base: Lsn,
     catalog: Arc<Catalog>,
     table: Table,
@@ -65,7 +65,7 @@ pub(super) struct Store {
 impl Store {
     /// An empty one for the records of a log from `base` on, which take `memory` bytes at most. `dir` is where a file may be
     /// made.
-    pub(super) fn new(base: Lsn, memory: u64, dir: &Path) -> Store {
+    pub(crate) fn new(base: Lsn, memory: u64, dir: &Path) -> Store {
         Store {
             base,
             catalog: Arc::default(),
@@ -83,18 +83,18 @@ impl Store {
     }
 
     /// Pages are all there: what they have is left out.
-    pub(super) fn asking(mut self, ask: Ask) -> Store {
+    pub(crate) fn asking(mut self, ask: Ask) -> Store {
         self.ask = Some(ask);
         self
     }
 
     /// The index descriptions that records are kept without.
-    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
 
     /// Adds records of a page; false if the page has them.
-    pub(super) fn push(&mut self, space: SpaceId, page: PageNo, run: &Run<'_>) -> io::Result<bool> {
+    pub(crate) fn push(&mut self, space: SpaceId, page: PageNo, run: &Run<'_>) -> io::Result<bool> {
         let (stretch, slot) = Stretch::of(space, page);
         let before = self.table.len();
         let (pending, arena) = self.table.entry(stretch, self.base);
@@ -121,7 +121,7 @@ impl Store {
     }
 
     /// The groups of records that were added are whole.
-    pub(super) fn end_groups(&mut self) -> io::Result<()> {
+    pub(crate) fn end_groups(&mut self) -> io::Result<()> {
         self.spill_long()?;
         if self.used <= self.memory {
             return Ok(());
@@ -136,7 +136,7 @@ impl Store {
     }
 
     /// A page with this LSN is on its way to its file.
-    pub(super) fn note_landed(&mut self, space: SpaceId, page: PageNo, lsn: Lsn) {
+    pub(crate) fn note_landed(&mut self, space: SpaceId, page: PageNo, lsn: Lsn) {
         let (stretch, slot) = Stretch::of(space, page);
         let known = self.table.get(stretch);
         if known.is_none_or(|pending| pending.landed.is_none()) {
@@ -151,7 +151,7 @@ impl Store {
     }
 
     /// Copies all records so far for a stretch; false if there are none, or some of them are not in memory.
-    pub(super) fn pending(&self, stretch: Stretch, into: &mut Vec<u8>) -> bool {
+    pub(crate) fn pending(&self, stretch: Stretch, into: &mut Vec<u8>) -> bool {
         into.clear();
         match self.table.get(stretch) {
             Some(pending)
@@ -165,7 +165,7 @@ impl Store {
     }
 
     /// Pages that were taken for newer than `end`, so that they lack records that were dropped.
-    pub(super) fn beyond(&self, end: Lsn) -> Option<(SpaceId, PageNo, Lsn)> {
+    pub(crate) fn beyond(&self, end: Lsn) -> Option<(SpaceId, PageNo, Lsn)> {
         self.table.iter().find_map(|Pending { stretch, landed, .. }| {
             let landed = landed.as_ref()?;
             let slot = landed.beyond(end)?;
@@ -174,7 +174,7 @@ impl Store {
     }
 
     /// All records by stretch.
-    pub(super) fn into_merge(mut self) -> io::Result<Merge> {
+    pub(crate) fn into_merge(mut self) -> io::Result<Merge> {
         if self.spill.is_some() {
             // The memory is wanted for reading the others back.
             self.spill()?;
@@ -205,7 +205,7 @@ impl Store {
             arena.recycle(std::mem::take(&mut pending.row));
             let (mut rest, mut lsn) = (&bytes[..], *base);
             let mut kept = Pending { stretch: pending.stretch, row: Row::default(), last: lsn, landed: None };
-            while let Some((run, slot)) = records::take(&mut rest, lsn) {
+            while let Some((run, slot)) = run::take(&mut rest, lsn) {
                 lsn = run.start_lsn;
                 if !landed.has(slot, lsn) {
                     *used += kept.push(slot, &run, arena)? as u64;

@@ -4,46 +4,48 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::ends::Ends;
-use super::hand::Hand;
-use super::index::Index;
-use super::journal::Journal;
-use super::merge::{Batch, Merge};
-use super::records::{Run, STRETCH_PAGES, Stretch};
-use super::spaces::{OpenSpace, Spaces};
-use super::{Writes, corrupt, encrypted, gather, spill_error};
+use super::applier::Hand;
+use super::bounds::Ends;
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Lsn, PageBuffer, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
 use crate::innodb::page::{Expected, Verdict, verify};
 use crate::prepare::Means;
+use crate::prepare::native::error::{corrupt, encrypted, spill_error};
+use crate::prepare::native::journal::Journal;
+use crate::prepare::native::journal::Writes;
+use crate::prepare::native::memory::batch_len;
+use crate::prepare::native::records::batch_index::Index;
+use crate::prepare::native::records::merge::{Batch, Merge};
+use crate::prepare::native::records::run::{Run, STRETCH_PAGES, Stretch};
+use crate::prepare::native::tablespaces::{OpenSpace, Spaces};
 
 /// Pages between two wanted ones that are read with them, not left out: one call for more bytes is cheaper than two.
 const GAP_MAX: usize = 2;
 
 /// What all threads share.
-pub(super) struct Job<'a> {
-    pub(super) spaces: &'a Spaces,
-    pub(super) ends: &'a Ends,
+pub(crate) struct Job<'a> {
+    pub(crate) spaces: &'a Spaces,
+    pub(crate) ends: &'a Ends,
     /// No page may be newer.
-    pub(super) end: Lsn,
+    pub(crate) end: Lsn,
     /// Where journals go.
-    pub(super) root: &'a std::path::Path,
-    pub(super) writes: Writes,
+    pub(crate) root: &'a std::path::Path,
+    pub(crate) writes: Writes,
 }
 
 /// What was done.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Outcome {
-    pub(super) records_applied: u64,
-    pub(super) pages_changed: u64,
-    pub(super) pages_unchanged: u64,
+pub(crate) struct Outcome {
+    pub(crate) records_applied: u64,
+    pub(crate) pages_changed: u64,
+    pub(crate) pages_unchanged: u64,
     /// Start to end.
-    pub(super) time: Duration,
+    pub(crate) time: Duration,
 }
 
 /// Applies all records of `merge`.
-pub(super) fn apply(job: &Job<'_>, mut merge: Merge, means: &Means<'_>) -> Result<Outcome> {
+pub(crate) fn apply(job: &Job<'_>, mut merge: Merge, means: &Means<'_>) -> Result<Outcome> {
     let begun = Instant::now();
     merge.start().map_err(spill_error)?;
     let (base, indexes) = (merge.base, merge.indexes.clone());
@@ -113,7 +115,7 @@ impl<'a> Worker<'a> {
     }
 
     fn work(&mut self, merge: &Mutex<Merge>, failed: &AtomicBool) -> Result<()> {
-        let len_max = gather::batch_len(self.means);
+        let len_max = batch_len(self.means);
         while !failed.load(Ordering::Relaxed) {
             self.means.stop.check()?;
             let mut all = merge.lock().unwrap_or_else(|e| e.into_inner());

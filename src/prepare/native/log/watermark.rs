@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::gather::lock;
+use crate::base::sync::lock;
 use crate::base::{Code, Error, Result};
 
 /// Told of by those who write, waited for by the one who reads.
 #[derive(Default)]
-pub(super) struct Supply {
+pub(crate) struct Supply {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -24,15 +24,15 @@ struct State {
 
 /// What may be read.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Supplied {
-    pub(super) until: u64,
+pub(crate) struct Supplied {
+    pub(crate) until: u64,
     /// There will be no more.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
 }
 
 impl Supply {
     /// These bytes are written.
-    pub(super) fn written(&self, from: u64, to: u64) {
+    pub(crate) fn written(&self, from: u64, to: u64) {
         let mut state = lock(&self.state);
         state.ahead.insert(from, to);
         state.go_on();
@@ -40,7 +40,7 @@ impl Supply {
     }
 
     /// The file has this size in the end.
-    pub(super) fn ended(&self, size: u64) {
+    pub(crate) fn ended(&self, size: u64) {
         let mut state = lock(&self.state);
         state.size = Some(size);
         state.go_on();
@@ -48,13 +48,13 @@ impl Supply {
     }
 
     /// There will be nothing more, and what there is is of no use.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         lock(&self.state).is_given_up = true;
         self.changed.notify_all();
     }
 
     /// Waits until the file is written up to `wanted`, or ended.
-    pub(super) fn wait(&self, wanted: u64) -> Result<Supplied> {
+    pub(crate) fn wait(&self, wanted: u64) -> Result<Supplied> {
         let state = lock(&self.state);
         let waits = |s: &mut State| !s.is_given_up && !s.supplied.ended && s.supplied.until < wanted;
         let state = self.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);

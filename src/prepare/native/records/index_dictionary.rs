@@ -2,22 +2,22 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::gather::lock;
+use crate::base::sync::lock;
 use crate::innodb::redo::IndexList;
 
 /// Grows while the log is read by several threads; those who apply records take it as it is by then.
 #[derive(Default)]
-pub(super) struct Catalog(Mutex<Arc<IndexList>>);
+pub(crate) struct Catalog(Mutex<Arc<IndexList>>);
 
 impl Catalog {
     /// The number of a description; `None`: it has to stay with its record.
-    pub(super) fn number(&self, description: &[u8]) -> Option<u32> {
+    pub(crate) fn number(&self, description: &[u8]) -> Option<u32> {
         let mut list = lock(&self.0);
         list.find(description).or_else(|| Arc::make_mut(&mut list).add(description))
     }
 
     /// All of them so far.
-    pub(super) fn list(&self) -> Arc<IndexList> {
+    pub(crate) fn list(&self) -> Arc<IndexList> {
         lock(&self.0).clone()
     }
 }

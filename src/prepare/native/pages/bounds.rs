@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use super::gather::lock;
-use super::spaces::OpenSpace;
+use crate::base::sync::lock;
 use crate::base::{PageNo, Result, SpaceId};
 use crate::innodb::page::Page0;
+use crate::prepare::native::tablespaces::OpenSpace;
 
 /// What is known of ends.
-pub(super) struct Ends {
+pub(crate) struct Ends {
     /// Lengths in bytes that redo says files were extended to.
     extended: BTreeMap<SpaceId, u64>,
     state: Mutex<State>,
@@ -29,33 +29,33 @@ struct State {
 }
 
 /// The first pages of a tablespace are in hand until this is dropped.
-pub(super) struct Begun<'a>(&'a Ends, SpaceId);
+pub(crate) struct Begun<'a>(&'a Ends, SpaceId);
 
 impl Ends {
-    pub(super) fn new(extended: BTreeMap<SpaceId, u64>) -> Ends {
+    pub(crate) fn new(extended: BTreeMap<SpaceId, u64>) -> Ends {
         Ends { extended, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// What redo says of extensions.
-    pub(super) fn extended(&self) -> &BTreeMap<SpaceId, u64> {
+    pub(crate) fn extended(&self) -> &BTreeMap<SpaceId, u64> {
         &self.extended
     }
 
     /// The first pages of this tablespace are given out, before any others of it.
-    pub(super) fn begin(&self, space: SpaceId) -> Begun<'_> {
+    pub(crate) fn begin(&self, space: SpaceId) -> Begun<'_> {
         lock(&self.state).under_way.insert(space);
         Begun(self, space)
     }
 
     /// This is page 0 as it will be.
-    pub(super) fn note(&self, space: SpaceId, page0: &[u8]) {
+    pub(crate) fn note(&self, space: SpaceId, page0: &[u8]) {
         if let Ok(page0) = Page0::read(page0) {
             lock(&self.state).sizes.insert(space, page0.size);
         }
     }
 
     /// How many pages `space` has at most in the end.
-    pub(super) fn pages(&self, space: &OpenSpace) -> Result<u64> {
+    pub(crate) fn pages(&self, space: &OpenSpace) -> Result<u64> {
         let waits = |state: &mut State| state.under_way.contains(&space.id);
         let state = self.changed.wait_while(lock(&self.state), waits);
         let known = state.unwrap_or_else(PoisonError::into_inner).sizes.get(&space.id).copied();

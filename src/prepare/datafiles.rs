@@ -1,0 +1,114 @@
+//! The tablespace files of a copy: found by their names, known by the space id in their page 0.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use super::Datadir;
+use crate::base::nofollow;
+use crate::base::{Code, Error, Lsn, Result, SpaceId};
+use crate::innodb::page::{FilHeader, Page0};
+
+/// Enough of a file to have page 0 whatever the page size.
+const PAGE0_MAX: u64 = 64 << 10;
+/// Names of files on their way from one name to another begin so; a killed run may leave some.
+pub(super) const ASIDE: &str = "#xbrecv-aside-";
+
+/// What page 0 of a tablespace says of its length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Promise {
+    /// Its id.
+    pub space: SpaceId,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// LSN of page 0.
+    pub lsn: Lsn,
+}
+
+impl Promise {
+    /// What this page 0 says.
+    pub fn of(bytes: &[u8], page0: &Page0) -> Promise {
+        Promise {
+            space: page0.space,
+            bytes: u64::from(page0.size) * page0.layout.physical() as u64,
+            lsn: FilHeader::of(bytes).map(FilHeader::lsn).unwrap_or_default(),
+        }
+    }
+
+    /// The file `shown`, the last one of the tablespace, has been cut.
+    pub fn broken(&self, shown: impl std::fmt::Display, length: u64) -> Error {
+        Error::new(
+            Code::CorruptPage,
+            format!(
+                "{shown} is cut: its tablespace has {length} bytes, by its own header {}, and no redo makes up for it",
+                self.bytes
+            ),
+        )
+        .hint("look at the file on the source, and take the backup again")
+    }
+}
+
+/// Files of tablespaces by the id in their page 0.
+pub(super) fn tablespaces(datadir: &Datadir<'_>) -> Result<BTreeMap<SpaceId, Vec<PathBuf>>> {
+    let mut found: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
+    let mut paths = Vec::new();
+    walk(datadir.root, &mut paths).map_err(|e| io_error(datadir.root, e))?;
+    let outside = datadir.external.iter().map(|(_, now)| now).filter(|now| !now.starts_with(datadir.root));
+    paths.extend(outside.cloned());
+    for path in paths {
+        if let Some(space) = space_of(&path).map_err(|e| io_error(&path, e))? {
+            found.entry(space).or_default().push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Files that a server takes for tablespaces by their names (`Tablespace_dirs::scan`).
+fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
+    for (entry, kind) in nofollow::entries(dir)? {
+        let name = entry.to_string_lossy();
+        if kind == FileType::Directory {
+            walk(&dir.join(&entry), into)?;
+        } else if name.ends_with(".ibd")
+            || name.ends_with(".ibu")
+            || name.starts_with("undo_")
+            || name.starts_with(ASIDE)
+        {
+            if kind != FileType::RegularFile {
+                return Err(io::Error::other(format!("{} is no regular file", dir.join(&entry).display())));
+            }
+            into.push(dir.join(&entry));
+        }
+    }
+    Ok(())
+}
+
+/// The space id in page 0; `None` for a file without one.
+pub(super) fn space_of(path: &Path) -> io::Result<Option<SpaceId>> {
+    let mut bytes = Vec::new();
+    nofollow::open(path)?.take(PAGE0_MAX).read_to_end(&mut bytes)?;
+    Ok(Page0::read(&bytes).ok().map(|page| page.space))
+}
+
+/// Page 0 of the tablespace that `path` is the first file of.
+pub(super) fn page0(path: &Path) -> Result<(Promise, Page0)> {
+    let mut bytes = Vec::new();
+    nofollow::open(path)
+        .and_then(|file| file.take(PAGE0_MAX).read_to_end(&mut bytes))
+        .map_err(|e| io_error(path, e))?;
+    let page0 = Page0::read(&bytes)
+        .map_err(|e| Error::new(Code::CorruptPage, format!("{} page 0", path.display())).cause(e))?;
+    Ok((Promise::of(&bytes, &page0), page0))
+}
+
+/// The bytes of a file.
+pub(super) fn length(path: &Path) -> Result<u64> {
+    let stat = nofollow::stat(path).map_err(|e| io_error(path, e))?;
+    Ok(u64::try_from(stat.st_size).unwrap_or_default())
+}
+
+pub(super) fn io_error(path: &Path, e: io::Error) -> Error {
+    Error::io(Code::TargetIo, path.display(), e)
+}
