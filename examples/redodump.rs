@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use xbpipe::base::Lsn;
 use xbpipe::base::format::Format;
 use xbpipe::innodb::redo::{
-    BLOCK_LEN, Fed, Group, HEAD_LEN, Kind, RedoFile, RedoHead, Scanner, newest_checkpoint,
+    BLOCK_LEN, Fed, HEAD_LEN, Kind, MiniTransaction, RedoFile, RedoHead, Scanner, newest_checkpoint,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -112,7 +112,7 @@ fn open(names: &[String]) -> Result<Vec<(BufReader<File>, RedoFile)>, Failure> {
     names.iter().map(|name| open(name).map_err(|e| format!("{name}: {e}").into())).collect()
 }
 
-fn print(group: &Group<'_>, out: &mut impl Write) -> io::Result<()> {
+fn print(group: &MiniTransaction<'_>, out: &mut impl Write) -> io::Result<()> {
     let several = group.outline().any(|(kind, ..)| kind == Kind::MultiRecEnd);
     if several {
         writeln!(out, "{{")?;
@@ -123,7 +123,7 @@ fn print(group: &Group<'_>, out: &mut impl Write) -> io::Result<()> {
     if several { writeln!(out, "}} {}", group.end_lsn) } else { Ok(()) }
 }
 
-fn count(group: &Group<'_>, stats: &mut BTreeMap<Kind, (u64, u64)>) {
+fn count(group: &MiniTransaction<'_>, stats: &mut BTreeMap<Kind, (u64, u64)>) {
     for record in group.records() {
         let (records, bytes) = stats.entry(record.kind).or_default();
         *records += 1;

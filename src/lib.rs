@@ -17,7 +17,7 @@
 //!                                                ▼
 //!          demux + verify ──► files, written beside the target     stream::demux, target
 //!                         └─► redo ──► applied to the pages        prepare::native
-//!          manifest check, fsync, rename into place                receive, target::staging
+//!          manifest check, fsync, rename into place                receive, restore::staging
 //! ```
 //!
 //! [`send`] and [`receive`] read, top to bottom, as that picture.
@@ -44,7 +44,7 @@
 //! 3. Pages are verified while they are read ([`source::pages`]). A page that a write of the server tears is read
 //!    again; whatever it was in between, the redo above the checkpoint brings it up to date.
 //! 4. Tables of other engines are flushed and locked by name, copied, and stay locked until the cut.
-//! 5. The cut ([`source::position`]): the tailer is paused, `log_status` gives LSN, binlog position and GTID set, and the
+//! 5. The cut ([`source::backup_position`]): the tailer is paused, `log_status` gives LSN, binlog position and GTID set, and the
 //!    tailer goes on to just that LSN: the last block is cut there ([`innodb::redo::block::cut`]). So no transaction that
 //!    committed later is in the copy.
 //! 6. Transactions that are in the binlog's prefix but only prepared in InnoDB at that LSN are settled by the server that
@@ -55,11 +55,11 @@
 //! ## How threads share the work
 //!
 //! A reading thread takes a block of a datafile and a ticket, reads, verifies and hashes into its own buffer, and
-//! writes it itself when its ticket's turn comes ([`transport::outlet`]): no queue, no copy, one buffer a thread. Redo
+//! writes it itself when its ticket's turn comes ([`transport::stream_writer`]): no queue, no copy, one buffer a thread. Redo
 //! goes out between turns; what the line is too slow for is spooled ([`source::spool`]), so that the tailer never waits
 //! for the line. The main thread talks to the server meanwhile and notices a lost session; another, with a session of its own, is
 //! the redo consumer ([`source::consumer`]). Whatever fails, the server gets back what it holds before any thread is waited for. With `--throttle` reading threads wait for leave before each block ([`throttle`] decides, from what
-//! [`source::load`] saw of the server; with `auto` one small read is under way at a time, [`source::gives_way`]). The first
+//! [`source::load_sampler`] saw of the server; with `auto` one small read is under way at a time, [`source::low_priority_reads`]). The first
 //! failure of any thread closes the outlet, and everybody gives up.
 //!
 //! ## Layers around the stream
@@ -71,11 +71,11 @@
 //!
 //! ## How a line survives a cut
 //!
-//! Below all layers the stream is one numbered sequence of bytes ([`session`]). [`transport::line`] keeps what the receiver
+//! Below all layers the stream is one numbered sequence of bytes ([`session`]). [`transport::network`] keeps what the receiver
 //! has not acknowledged in a window; the threads that write see a sink that is full now and then, those that read an
 //! inlet that is empty, and neither knows of connections. When one is lost, the window stays full and reading datafiles
 //! stalls by that, while redo goes on into the spool, which is bounded; the next connection's greeting proves the same
-//! session by its secret and learns what is held. How much is under way is held down to what the line holds ([`session::pace`]):
+//! session by its secret and learns what is held. How much is under way is held down to what the line holds ([`session::flow_control`]):
 //! the kernel's buffers would else make every cut cost megabytes. The state machines of both sides are pure and tested under
 //! random cuts and reorderings; `proto/session.md` has them written down.
 //!
@@ -109,7 +109,7 @@
 //! | pieces and holes of one chunk | 65,536 ([`stream::frame::EXTENTS_MAX`]) |
 //! | layers around a stream | 4, whose windows have 137 MiB together; 64 MiB without content |
 //! | hardening of a passphrase | what `--use-memory` leaves, at most work factor 22 |
-//! | one mini-transaction | 64 MiB ([`innodb::redo::GROUP_MAX`]) and 524,288 records, and the budget |
+//! | one mini-transaction | 64 MiB ([`innodb::redo::MINI_TRANSACTION_MAX`]) and 524,288 records, and the budget |
 //! | events of files, counters, growth of tablespaces in redo | the budget; 100,000 files that redo changes |
 //! | redo records of pages | `--use-memory`, then a spill file |
 //! | descriptions of indexes | 4 MiB ([`innodb::redo::IndexList`]); more stay in their records |
@@ -131,8 +131,8 @@ pub mod stream;
 pub mod throttle;
 
 pub mod prepare;
+pub mod restore;
 pub mod source;
-pub mod target;
 pub mod transport;
 
 pub mod receive;

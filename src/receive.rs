@@ -5,14 +5,14 @@
 //! are removed and the target is as it was.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod agreement;
-mod book;
-mod crew;
-mod early;
-pub mod folder;
+mod consistency;
+mod decode;
 mod layers;
-mod spaces;
-mod unwrap;
+pub mod prepare_command;
+mod stream_metadata;
+mod streaming_prepare;
+mod tablespaces;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,15 +24,18 @@ use crate::base::progress::{Phase, Progress};
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::codec::Layer;
 use crate::codec::age::Keys;
-use crate::prepare::{self, Datadir, Means, Prepare, checks};
+use crate::prepare::{self, Datadir, Prepare, Resources, checks};
+use crate::restore::{
+    ExternalFiles, FileWriter, Mapping, PathMap, Received, Staging, Target, WriteTask, durability,
+    external_files,
+};
 use crate::stream::metadata::{BinlogPosition, ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
 use crate::stream::{Demux, Event, Limits, MemberName};
-use crate::target::{Landing, Mapping, Outside, Places, Received, Staging, Target, Work, outside, sync};
-use crate::transport::Inlet;
+use crate::transport::StreamReader;
 
-use book::Book;
-use early::Early;
 use layers::{Counted, Opened};
+use stream_metadata::StreamMetadata;
+use streaming_prepare::StreamingPrepare;
 
 /// What a receive is asked to do.
 #[derive(Debug)]
@@ -94,13 +97,13 @@ pub struct ReceiveSummary {
     pub notes: Vec<String>,
 }
 
-/// Receives a backup from `inlet`.
+/// Receives a backup from `stream_reader`.
 ///
 /// # Errors
 /// Whatever goes wrong, the target is as it was.
 pub fn run(
     options: &ReceiveOptions,
-    inlet: &mut dyn Inlet,
+    stream_reader: &mut dyn StreamReader,
     progress: &Arc<Progress>,
     stop: &Stop,
 ) -> Result<ReceiveSummary> {
@@ -108,14 +111,14 @@ pub fn run(
     let budget = Budget::new(shares.kept() + layers::WINDOWS_MAX);
     std::thread::scope(|scope| {
         progress.enter(Phase::Starting);
-        let counted = Box::new(Counted::new(inlet, progress));
+        let counted = Box::new(Counted::new(stream_reader, progress));
         let threads = options.parallel;
-        let means = layers::Means { threads, budget: &budget, hardening: shares.hardening(), stop };
+        let means = layers::Resources { threads, budget: &budget, hardening: shares.hardening(), stop };
         let opened = layers::open(scope, counted, &options.keys, &means)?;
         // Windows that grow later are taken from what is for everything else.
         let windows = budget.used();
         budget.lower(shares.kept() + windows);
-        let beside = crew::memory(threads) + layers::memory(opened.layers.len(), threads) + windows;
+        let beside = workers::memory(threads) + layers::memory(opened.layers.len(), threads) + windows;
         let memory = Memory { budget: &budget, redo: shares.redo(beside) };
         take_in(options, &memory, opened, progress, stop)
     })
@@ -131,13 +134,18 @@ struct Memory<'a> {
 
 impl Memory<'_> {
     /// What preparing may use.
-    fn means<'a>(&'a self, options: &ReceiveOptions, progress: &'a Progress, stop: &'a Stop) -> Means<'a> {
+    fn means<'a>(
+        &'a self,
+        options: &ReceiveOptions,
+        progress: &'a Progress,
+        stop: &'a Stop,
+    ) -> Resources<'a> {
         let memory = match options.prepare {
             Prepare::Native => self.redo,
             // A private server is another process.
             Prepare::None | Prepare::Server(_) => options.use_memory,
         };
-        Means { memory, budget: self.budget, threads: options.parallel, progress, stop }
+        Resources { memory, budget: self.budget, threads: options.parallel, progress, stop }
     }
 }
 
@@ -152,11 +160,12 @@ fn take_in(
     let started = Instant::now();
     progress.enter(Phase::Copying);
     let staging = options.target.as_ref().map(Target::stage).transpose()?;
-    let mut receiver = Receiver::start(options, memory, staging.as_ref(), &mut *opened.inlet, progress)?;
+    let mut receiver =
+        Receiver::start(options, memory, staging.as_ref(), &mut *opened.stream_reader, progress)?;
     receiver.demux.feed(&opened.head);
-    let receiver = crew::run(receiver, options.parallel, stop)?;
+    let receiver = workers::run(receiver, options.parallel, stop)?;
     let Receiver { landing, mut book, outside, external, demux, early, .. } = receiver;
-    drop((demux, opened.inlet));
+    drop((demux, opened.stream_reader));
 
     progress.enter(Phase::Finishing);
     let arrived = Instant::now();
@@ -192,16 +201,16 @@ struct Receiver<'a> {
     options: &'a ReceiveOptions,
     progress: &'a Progress,
     demux: Demux,
-    landing: Landing,
-    book: Book,
-    outside: Outside,
+    landing: FileWriter,
+    book: StreamMetadata,
+    outside: ExternalFiles,
     /// Files that lay outside the source's datadir: their path there, and where they are staged.
     external: Vec<(PathBuf, PathBuf)>,
     target: Option<PathBuf>,
     root: Option<PathBuf>,
     /// What of preparing is done while the stream comes.
-    early: Option<Early>,
-    inlet: &'a mut dyn Inlet,
+    early: Option<StreamingPrepare>,
+    stream_reader: &'a mut dyn StreamReader,
     ended: bool,
 }
 
@@ -210,14 +219,14 @@ impl<'a> Receiver<'a> {
         options: &'a ReceiveOptions,
         memory: &Memory<'_>,
         staging: Option<&Staging>,
-        inlet: &'a mut dyn Inlet,
+        stream_reader: &'a mut dyn StreamReader,
         progress: &'a Arc<Progress>,
     ) -> Result<Receiver<'a>> {
         let owner = staging.and_then(Staging::owner);
-        let places = staging.map(|s| Places::new(s.data()));
+        let places = staging.map(|s| PathMap::new(s.data()));
         let early = match (&options.prepare, staging) {
             (Prepare::Native, Some(staging)) => {
-                Some(Early::start(options, memory.redo, memory.budget, staging.data(), progress)?)
+                Some(StreamingPrepare::start(options, memory.redo, memory.budget, staging.data(), progress)?)
             }
             _ => None,
         };
@@ -225,20 +234,24 @@ impl<'a> Receiver<'a> {
             options,
             progress,
             demux: Demux::new(Limits::default()).charging(memory.budget),
-            landing: Landing::new(places, progress.clone())?,
-            book: if staging.is_some() { Book::new(memory.budget) } else { Book::verifying(memory.budget) },
-            outside: Outside::new(owner),
+            landing: FileWriter::new(places, progress.clone())?,
+            book: if staging.is_some() {
+                StreamMetadata::new(memory.budget)
+            } else {
+                StreamMetadata::verifying(memory.budget)
+            },
+            outside: ExternalFiles::new(owner),
             external: Vec::new(),
             target: staging.map(|s| s.target().to_owned()),
             root: staging.map(|s| s.data().to_owned()),
             early,
-            inlet,
+            stream_reader,
             ended: false,
         })
     }
 
     /// Reads on to the next chunk, which is then anyone's to land; `None` at the end of the stream.
-    fn next(&mut self) -> Result<Option<Work>> {
+    fn next(&mut self) -> Result<Option<WriteTask>> {
         while !self.ended {
             if let Some(event) = self.demux.poll()? {
                 if let Some(work) = self.event(event)? {
@@ -246,7 +259,7 @@ impl<'a> Receiver<'a> {
                 }
                 continue;
             }
-            match self.inlet.read(self.demux.space())? {
+            match self.stream_reader.read(self.demux.space())? {
                 0 => {
                     self.demux.finish()?;
                     self.book.at_end(self.options.allow_no_manifest)?;
@@ -258,7 +271,7 @@ impl<'a> Receiver<'a> {
         Ok(None)
     }
 
-    fn event(&mut self, event: Event) -> Result<Option<Work>> {
+    fn event(&mut self, event: Event) -> Result<Option<WriteTask>> {
         match event {
             Event::Chunk(chunk) => {
                 self.book.chunk(&chunk)?;
@@ -303,18 +316,18 @@ impl<'a> Receiver<'a> {
         for external in self.book.tablespaces()?.external {
             let path = Path::new(&external.file_name);
             let member = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
-            let place = match outside::destination(
+            let place = match external_files::destination(
                 path,
                 &member,
                 is_general(&external),
                 &self.options.mappings,
                 target,
             )? {
-                outside::Destination::Inside(name) => root.join(name.as_str()),
-                outside::Destination::Outside(dir, rest) => self.outside.stage(&dir, &rest)?,
+                external_files::Destination::Inside(name) => root.join(name.as_str()),
+                external_files::Destination::ExternalFiles(dir, rest) => self.outside.stage(&dir, &rest)?,
             };
             if let Some(other) = taken.insert(place.clone(), path.to_owned()) {
-                return Err(outside::same_place(&other, path));
+                return Err(external_files::same_place(&other, path));
             }
             if self.landing.has_begun(&member) && place != root.join(member.as_str()) {
                 let message = format!("the stream lists {} only after its data", path.display());
@@ -333,9 +346,9 @@ impl<'a> Receiver<'a> {
 /// Files that are whole and verified, beside their places.
 struct Staged {
     staging: Staging,
-    outside: Outside,
+    outside: ExternalFiles,
     external: Vec<(PathBuf, PathBuf)>,
-    early: Option<Early>,
+    early: Option<StreamingPrepare>,
 }
 
 impl Staged {
@@ -343,13 +356,13 @@ impl Staged {
     fn finish(
         self,
         options: &ReceiveOptions,
-        book: &Book,
+        book: &StreamMetadata,
         received: &Received,
-        means: &Means<'_>,
+        means: &Resources<'_>,
         summary: &mut ReceiveSummary,
     ) -> Result<()> {
         let Staged { staging, outside, external, early } = self;
-        let Means { progress, stop, .. } = *means;
+        let Resources { progress, stop, .. } = *means;
         progress.enter(Phase::Preparing);
         let begun = Instant::now();
         let run = prepare::run_folder(staging.data());
@@ -377,7 +390,8 @@ impl Staged {
                 staging.give()?;
             }
             let_owner_in(true)?;
-            let prepared = prepare::prepare(&options.prepare, &datadir, early.map(Early::into_live), means)?;
+            let prepared =
+                prepare::prepare(&options.prepare, &datadir, early.map(StreamingPrepare::into_live), means)?;
             let_owner_in(false)?;
             summary.steps = prepared.steps;
             summary.lsn = prepared.lsn;
@@ -395,7 +409,7 @@ impl Staged {
         staging.give()?;
         let syncing = Instant::now();
         outside.sync()?;
-        sync::sync_tree(staging.fs(), staging.data())?;
+        durability::sync_tree(staging.fs(), staging.data())?;
         summary.steps.push(("sync", syncing.elapsed()));
         stop.check()?;
         let target = staging.target().to_owned();

@@ -4,13 +4,13 @@
 //! the other engines' files under their short lock, the consistent cut, the rest of the redo, positions, manifest.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod closing_members;
 mod datafiles;
-mod ending;
 mod failure;
-mod live;
+mod held_resources;
+mod member_writer;
 pub mod memory;
-mod outbox;
-mod pace;
+mod rate_limiter;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,31 +21,31 @@ use std::time::{Duration, Instant};
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Code, Error, Lsn, Result, Stop};
 use crate::codec::Compression;
-use crate::codec::age::{self, Cover, Recipient, SecretString};
+use crate::codec::age::{self, Recipient, SecretString};
 use crate::innodb::page::PageLayout;
+use crate::source::backup_position::BackupPosition;
 use crate::source::consumer::RedoConsumer;
 use crate::source::discovery::Inventory;
-use crate::source::facts::ServerFacts;
-use crate::source::gives_way::GivesWay;
 use crate::source::locks::{BackupLock, LockTimes, TableLock};
+use crate::source::low_priority_reads::LowPriorityReads;
 use crate::source::other_engines::OtherEngines;
 use crate::source::pages::Reading;
-use crate::source::position::Cut;
 use crate::source::privileges::Privileges;
 use crate::source::replication::{self, Replica, ReplicaChannel};
+use crate::source::server_facts::ServerFacts;
 use crate::source::session::{ConnectOptions, Session};
 use crate::source::spool::Spool;
 use crate::source::tailer::{self, Tailer};
 use crate::source::undo;
-use crate::source::zeros::Suspects;
+use crate::source::zero_pages::EmptyPages;
 use crate::throttle::Throttle;
-use crate::transport::outlet::Sink;
-use crate::transport::{Outlet, Wraps};
+use crate::transport::stream_writer::Sink;
+use crate::transport::{LayerOptions, StreamWriter};
 
 use failure::Failure;
-use live::{Live, Patience};
-use outbox::Outbox;
-use pace::{Learning, Pacer};
+use held_resources::{HeldResources, Timeouts};
+use member_writer::MemberWriter;
+use rate_limiter::{Baseline, RateLimiter};
 
 /// How often the server is asked whether it still is there.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -108,7 +108,7 @@ impl Encryption {
         }
     }
 
-    fn cover(&self) -> Result<Option<Cover>> {
+    fn encryptor(&self) -> Result<Option<age::StreamEncryption>> {
         Ok(match self {
             Encryption::None => None,
             Encryption::Recipients(recipients) => Some(age::cover(recipients)?),
@@ -172,7 +172,7 @@ pub fn run(
     progress.enter(Phase::Starting);
     let spool = Arc::new(Spool::new(&options.tmpdir, options.spool_limit)?);
     // A passphrase takes its time: before anything is locked.
-    let wraps = Wraps { compression: options.compression, cover: options.encryption.cover()? };
+    let wraps = LayerOptions { compression: options.compression, cover: options.encryption.encryptor()? };
     let mut session = Session::connect(&options.connect)?;
     let facts = ServerFacts::gather(&mut session, options.datadir.as_deref())?;
     let privileges = Privileges::of_session(&mut session)?;
@@ -180,7 +180,7 @@ pub fn run(
     facts.check_same_server()?;
     OtherEngines::find(&mut session, &facts, &privileges)?;
     // What can't be done at the end is better known now.
-    Cut::take(&mut session)?;
+    BackupPosition::take(&mut session)?;
     let replica = Replica::find(&mut session, &options.connect)?;
     check_redo_enabled(&mut session)?;
 
@@ -191,7 +191,7 @@ pub fn run(
         facts.datadir.display()
     );
     let learning = match options.throttle {
-        Throttle::Auto => Some(Learning::start(&options.connect)?),
+        Throttle::Auto => Some(Baseline::start(&options.connect)?),
         Throttle::Off | Throttle::Reads(_) => None,
     };
     undo::check_no_stale_marker(&facts, stop)?;
@@ -204,7 +204,7 @@ pub fn run(
     let tailer = Tailer::start(&facts.redo_dir(), facts.owner, facts.format, spool.clone(), copied)?;
     tracing::info!("redo is copied from checkpoint LSN {} on", tailer.checkpoint);
     let checkpoint = tailer.checkpoint;
-    let mut live = Live::new(session, replica, consumer, tailer, learning);
+    let mut live = HeldResources::new(session, replica, consumer, tailer, learning);
     let inventory = Inventory::take(live.session()?, &facts, &privileges)?;
     tracing::info!("{} datafiles, {} bytes", inventory.datafiles.len(), inventory.bytes());
     notes.extend(inventory.notes.iter().cloned());
@@ -212,29 +212,29 @@ pub fn run(
     let files = inventory.datafiles.len() + inventory.plain.len() + inventory.locked.len();
     Progress::set(&progress.files_total, files as u64);
 
-    let outlet = Outlet::wrapped(sink, wraps)?;
-    let outbox = Outbox::new(&outlet, progress, options.dense, facts.owner);
-    let pacer = Pacer::new(options.throttle, progress);
-    let failure = Failure::new(&outlet, &spool, &pacer);
+    let stream_writer = StreamWriter::wrapped(sink, wraps)?;
+    let member_writer = MemberWriter::new(&stream_writer, progress, options.dense, facts.owner);
+    let pacer = RateLimiter::new(options.throttle, progress);
+    let failure = Failure::new(&stream_writer, &spool, &pacer);
     let backup = Backup {
         options,
         facts: &facts,
         inventory: &inventory,
-        outbox: &outbox,
+        member_writer: &member_writer,
         failure: &failure,
         pacer: &pacer,
         progress,
         stop,
         plain_layout: PageLayout::plain(facts.page_size()? as usize)
             .ok_or_else(|| Error::new(Code::Unsupported, "innodb_page_size is no page size"))?,
-        suspects: Suspects::new(checkpoint),
+        suspects: EmptyPages::new(checkpoint),
         started_text,
     };
     let head = live.tailer.head;
     let summary = thread::scope(|scope| {
         let pump = thread::Builder::new()
             .name("redo-pump".into())
-            .spawn_scoped(scope, || failure.watch(|| outbox.send_redo(&head, &spool)))
+            .spawn_scoped(scope, || failure.watch(|| member_writer.send_redo(&head, &spool)))
             .map_err(|e| Error::io(Code::Internal, "can't start a thread", e))?;
         let sent = backup.send(&mut live, lock).map_err(|e| backup.fail(&mut live, e))?;
         pump.join().map_err(|_| Error::new(Code::Internal, "the redo pump panicked"))?;
@@ -245,7 +245,7 @@ pub fn run(
     let mut summary = summary.map_err(|e| failure.first().unwrap_or(e))?;
     summary.notes.splice(0..0, notes);
     summary.time = started.elapsed();
-    summary.wire_bytes = outlet.written();
+    summary.wire_bytes = stream_writer.written();
     summary.layers.extend(options.compression.map(|c| c.to_string()));
     summary.layers.extend(options.encryption.describe());
     progress.enter(Phase::Done);
@@ -257,19 +257,19 @@ struct Backup<'a> {
     options: &'a SendOptions,
     facts: &'a ServerFacts,
     inventory: &'a Inventory,
-    outbox: &'a Outbox<'a>,
+    member_writer: &'a MemberWriter<'a>,
     failure: &'a Failure<'a>,
-    pacer: &'a Pacer<'a>,
+    pacer: &'a RateLimiter<'a>,
     progress: &'a Progress,
     stop: &'a Stop,
     plain_layout: PageLayout,
-    suspects: Suspects,
+    suspects: EmptyPages,
     started_text: String,
 }
 
 impl Backup<'_> {
     /// From the first member to the consistent cut; the redo pump works beside it.
-    fn send(&self, live: &mut Live, lock: BackupLock) -> Result<SendSummary> {
+    fn send(&self, live: &mut HeldResources, lock: BackupLock) -> Result<SendSummary> {
         self.beside(live, || self.send_head())?;
         self.progress.enter(Phase::Copying);
         let throttle = self.send_datafiles(live)?;
@@ -278,9 +278,10 @@ impl Backup<'_> {
         tracing::info!("datafiles sent");
         self.progress.enter(Phase::Finishing);
         let table_lock = self.lock_tables(live)?;
-        live.patience = table_lock.is_some().then(|| Patience::new(self.outbox.outlet.written()));
+        live.patience =
+            table_lock.is_some().then(|| Timeouts::new(self.member_writer.stream_writer.written()));
         self.beside(live, || {
-            self.inventory.locked.iter().try_for_each(|f| self.outbox.send_file(&f.member, &f.path))
+            self.inventory.locked.iter().try_for_each(|f| self.member_writer.send_file(&f.member, &f.path))
         })?;
         live.patience = None;
         let mut notes = Vec::new();
@@ -320,14 +321,14 @@ impl Backup<'_> {
     }
 
     /// The datafiles, by several threads, while this one talks to the server. Says how they were held back.
-    fn send_datafiles(&self, live: &mut Live) -> Result<String> {
+    fn send_datafiles(&self, live: &mut HeldResources) -> Result<String> {
         let work = datafiles::Work::new(
             &self.inventory.datafiles,
             Reading {
                 plain: self.plain_layout,
                 owner: self.facts.owner,
                 gives_way: (self.options.throttle == Throttle::Auto)
-                    .then(|| Arc::new(GivesWay::new(self.facts.reads_past_cache()))),
+                    .then(|| Arc::new(LowPriorityReads::new(self.facts.reads_past_cache()))),
                 suspects: &self.suspects,
             },
         );
@@ -343,7 +344,7 @@ impl Backup<'_> {
                     .map_err(|e| self.failure.set(Error::io(Code::Internal, "can't start a thread", e)))
                     .ok()
             });
-            let read = || self.failure.watch(|| work.run(self.outbox, self.pacer, self.progress));
+            let read = || self.failure.watch(|| work.run(self.member_writer, self.pacer, self.progress));
             let readers: Vec<_> = (0..self.options.parallel)
                 .filter_map(|n| {
                     match thread::Builder::new().name(format!("read-{n}")).spawn_scoped(scope, read) {
@@ -371,18 +372,18 @@ impl Backup<'_> {
     /// What needs no lock beside the backup lock, and no reading by several.
     fn send_plain(&self) -> Result<()> {
         for file in &self.inventory.plain {
-            self.outbox.send_file(&file.member, &file.path)?;
+            self.member_writer.send_file(&file.member, &file.path)?;
         }
         for schema in &self.inventory.empty_schemas {
             // A stream has no folders; an empty file of a name that servers know as theirs makes one.
-            self.outbox.send_bytes(&format!("{schema}/{EMPTY_SCHEMA_FILE}"), b"")?;
+            self.member_writer.send_bytes(&format!("{schema}/{EMPTY_SCHEMA_FILE}"), b"")?;
         }
         Ok(())
     }
 
     /// Does `work` in a thread of its own while this one talks to the server: work may have to wait for the line, and
     /// the server must go on hearing how far redo was read.
-    fn beside(&self, live: &mut Live, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    fn beside(&self, live: &mut HeldResources, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
         thread::scope(|scope| -> Result<()> {
             let worker = thread::Builder::new()
                 .name("files".into())
@@ -395,7 +396,7 @@ impl Backup<'_> {
     }
 
     /// Talks to the server until all of these threads are done.
-    fn attend(&self, live: &mut Live, threads: &[thread::ScopedJoinHandle<'_, ()>]) {
+    fn attend(&self, live: &mut HeldResources, threads: &[thread::ScopedJoinHandle<'_, ()>]) {
         while threads.iter().any(|t| !t.is_finished()) {
             if let Err(e) = self.heartbeat(live) {
                 // They wait for their turns or for the line, and must not. Who waits for them afterwards may wait for long,
@@ -409,18 +410,18 @@ impl Backup<'_> {
 
     /// The backup fails: first of all the server gets back what it holds for us. What this returns stands for the first
     /// failure.
-    fn fail(&self, live: &mut Live, error: Error) -> Error {
+    fn fail(&self, live: &mut HeldResources, error: Error) -> Error {
         live.let_go();
         self.failure.keep(error)
     }
 
     /// Looks whether all is well, and every now and then whether the server is still there.
-    fn heartbeat(&self, live: &mut Live) -> Result<()> {
+    fn heartbeat(&self, live: &mut HeldResources) -> Result<()> {
         self.stop.check()?;
         self.failure.check()?;
         live.tailer.check()?;
         if let Some(patience) = &mut live.patience {
-            patience.check(self.outbox.outlet.written())?;
+            patience.check(self.member_writer.stream_writer.written())?;
         }
         let copied = live.tailer.copied();
         Progress::set(&self.progress.redo_bytes, copied.since(live.tailer.checkpoint));
@@ -434,7 +435,7 @@ impl Backup<'_> {
         Ok(())
     }
 
-    fn lock_tables(&self, live: &mut Live) -> Result<Option<TableLock>> {
+    fn lock_tables(&self, live: &mut HeldResources) -> Result<Option<TableLock>> {
         let tables = &self.inventory.locked_tables;
         if tables.is_empty() {
             return Ok(None);
@@ -444,7 +445,11 @@ impl Backup<'_> {
 
     /// The consistent cut: behind everything that was passed on, and not in the middle of an undo truncation. On a replica, also
     /// where its channels stood then.
-    fn cut(&self, live: &mut Live, notes: &mut Vec<String>) -> Result<(Cut, Vec<ReplicaChannel>)> {
+    fn cut(
+        &self,
+        live: &mut HeldResources,
+        notes: &mut Vec<String>,
+    ) -> Result<(BackupPosition, Vec<ReplicaChannel>)> {
         let begun = Instant::now();
         while begun.elapsed() < UNDO_PATIENCE {
             let before = undo::ids(live.session()?)?;
@@ -454,7 +459,7 @@ impl Backup<'_> {
                     self.heartbeat(live)?;
                     continue;
                 }
-                let cut = Cut::take(live.session()?)?;
+                let cut = BackupPosition::take(live.session()?)?;
                 let moved = live.replica.channels() != channels;
                 let patient = begun.elapsed() < REPLICA_PATIENCE;
                 if !undo::truncation_runs(self.facts)?

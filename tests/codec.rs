@@ -13,8 +13,8 @@ use support::layered::{RECIPIENT, SECRET, to_recipient, wrap};
 use support::{Random, seed, tool};
 use xbpipe::base::{Code, Error};
 use xbpipe::codec::age::{self, Key, Keys, Recipient, SEALED, SecretString};
-use xbpipe::codec::{CodecError, Compression, Layer, Lock, Opener, Undo};
-use xbpipe::transport::Wraps;
+use xbpipe::codec::{CodecError, Compression, Decoder, Layer, Lock, PieceDecoder};
+use xbpipe::transport::LayerOptions;
 
 const OTHER_SECRET: &str = "AGE-SECRET-KEY-1ED382LSFV6FGMU7DGJRNP8V353YUH9KC7C4GNYA3R2Y7F0FWZDAQ6QN4WU";
 
@@ -29,8 +29,8 @@ fn passphrase(text: &str) -> Keys {
 /// What is under one layer; `steps` says how many bytes come at a time.
 fn unwrap_one(bytes: &[u8], keys: &Keys, mut steps: impl FnMut() -> usize) -> Result<Vec<u8>, CodecError> {
     let layer = Layer::of(bytes).expect("a layer");
-    let mut undo = Undo::new(layer, keys);
-    let mut opener = Opener::default();
+    let mut undo = Decoder::new(layer, keys);
+    let mut opener = PieceDecoder::default();
     let mut plain = Vec::new();
     let mut rest = bytes;
     loop {
@@ -81,7 +81,8 @@ fn pages(random: &mut Random, len: usize) -> Vec<u8> {
 fn skippable_frames_are_left_out_wherever_a_read_ends() {
     let plain = b"Xabc".to_vec();
     for compression in [Compression::Lz4, Compression::Zstd(1)] {
-        let frame = wrap(Wraps { compression: Some(compression), cover: None }, std::slice::from_ref(&plain));
+        let frame =
+            wrap(LayerOptions { compression: Some(compression), cover: None }, std::slice::from_ref(&plain));
         let skipped = [&0x184D_2A5Eu32.to_le_bytes()[..], &3u32.to_le_bytes(), b"xyz"].concat();
         let empty = [&0x184D_2A50u32.to_le_bytes()[..], &0u32.to_le_bytes()].concat();
         let bytes = [&frame[..], &skipped, &empty, &frame, &frame, &skipped, &empty].concat();
@@ -115,7 +116,7 @@ proptest! {
         let mut random = Random::new(seed);
         let pieces: Vec<_> = lens.iter().map(|len| pages(&mut random, *len)).collect();
         let cover = if encrypted { to_recipient() } else { None };
-        let mut bytes = wrap(Wraps { compression, cover }, &pieces);
+        let mut bytes = wrap(LayerOptions { compression, cover }, &pieces);
         let keys = secret(SECRET);
         for layer in [encrypted.then_some(Layer::Age), compression.map(|c| match c {
             Compression::Lz4 => Layer::Lz4,
@@ -135,12 +136,14 @@ proptest! {
 #[test]
 fn every_recipient_can_open_it_and_a_stranger_can_not() {
     let recipients = [Recipient::parse(RECIPIENT).unwrap(), recipient_of(OTHER_SECRET)];
-    let stream =
-        wrap(Wraps { cover: Some(age::cover(&recipients).unwrap()), compression: None }, &[b"text".to_vec()]);
+    let stream = wrap(
+        LayerOptions { cover: Some(age::cover(&recipients).unwrap()), compression: None },
+        &[b"text".to_vec()],
+    );
     for key in [SECRET, OTHER_SECRET] {
         assert_eq!(unwrap_all(&stream, &secret(key)).unwrap(), b"text");
     }
-    let only = wrap(Wraps { cover: to_recipient(), compression: None }, &[b"text".to_vec()]);
+    let only = wrap(LayerOptions { cover: to_recipient(), compression: None }, &[b"text".to_vec()]);
     assert_eq!(unwrap_all(&only, &secret(&format!("{OTHER_SECRET}\n{SECRET}"))).unwrap(), b"text");
     let wrong = unwrap_all(&only, &secret(OTHER_SECRET)).unwrap_err();
     let missing = unwrap_all(&only, &Keys::default()).unwrap_err();
@@ -158,7 +161,8 @@ fn every_recipient_can_open_it_and_a_stranger_can_not() {
 #[test]
 fn a_passphrase_opens_what_it_closed() {
     let cover = age::cover_with_passphrase(SecretString::from("a b c".to_owned())).unwrap();
-    let stream = wrap(Wraps { cover: Some(cover), compression: Some(Compression::Lz4) }, &[b"text".to_vec()]);
+    let stream =
+        wrap(LayerOptions { cover: Some(cover), compression: Some(Compression::Lz4) }, &[b"text".to_vec()]);
     assert_eq!(unwrap_all(&stream, &passphrase("a b c")).unwrap(), b"text");
     assert_eq!(unwrap_all(&stream, &passphrase("a b d")).unwrap_err(), CodecError::WrongPassphrase);
     assert_eq!(unwrap_all(&stream, &secret(SECRET)).unwrap_err(), CodecError::NoKey(Lock::Passphrase));
@@ -210,7 +214,8 @@ fn xbrecv_takes_no_changed_stream() {
     maker.add("db/noise.MYD", &support::streams::noise(missing, 5));
     let plain = maker.finish().bytes;
     assert_eq!(plain.len().div_ceil(65536), 10, "{}", plain.len());
-    let stream = wrap(Wraps { cover: to_recipient(), compression: None }, std::slice::from_ref(&plain));
+    let stream =
+        wrap(LayerOptions { cover: to_recipient(), compression: None }, std::slice::from_ref(&plain));
     let head = stream.len() - (plain.len() + 10 * 16);
     let chunk = |n: usize| head + n * SEALED..(head + (n + 1) * SEALED).min(stream.len());
     let dir = tempfile::tempdir().unwrap();
@@ -236,7 +241,8 @@ fn xbrecv_takes_no_changed_stream() {
 fn chunks_that_are_cut_changed_swapped_or_dropped_are_refused() {
     let mut random = Random::new(seed());
     let plain = pages(&mut random, 9 * 65536 + 1234);
-    let stream = wrap(Wraps { cover: to_recipient(), compression: None }, std::slice::from_ref(&plain));
+    let stream =
+        wrap(LayerOptions { cover: to_recipient(), compression: None }, std::slice::from_ref(&plain));
     let head = stream.len() - (plain.len() + 10 * 16);
     let chunk = |n: usize| head + n * SEALED..(head + (n + 1) * SEALED).min(stream.len());
     let keys = secret(SECRET);
@@ -251,8 +257,8 @@ fn chunks_that_are_cut_changed_swapped_or_dropped_are_refused() {
 }
 
 fn refused(bytes: &[u8], keys: &Keys, plain: &mut Vec<u8>) -> CodecError {
-    let mut undo = Undo::new(Layer::Age, keys);
-    let mut opener = Opener::default();
+    let mut undo = Decoder::new(Layer::Age, keys);
+    let mut opener = PieceDecoder::default();
     let mut rest = bytes;
     let mut go = || {
         loop {
@@ -279,7 +285,8 @@ fn refused(bytes: &[u8], keys: &Keys, plain: &mut Vec<u8>) -> CodecError {
 #[test]
 fn a_stream_that_ends_with_a_full_chunk_can_not_be_cut_there() {
     let plain = vec![7; 3 * 65536];
-    let stream = wrap(Wraps { cover: to_recipient(), compression: None }, std::slice::from_ref(&plain));
+    let stream =
+        wrap(LayerOptions { cover: to_recipient(), compression: None }, std::slice::from_ref(&plain));
     assert!(unwrap_all(&stream, &secret(SECRET)).unwrap() == plain);
     let cut = unwrap_all(&stream[..stream.len() - SEALED], &secret(SECRET)).unwrap_err();
     assert_eq!((&cut, cut.code()), (&CodecError::CutChunks { chunk: 1 }, Code::StreamTruncated));
@@ -294,7 +301,7 @@ fn frames_that_are_damaged_are_refused() {
     let mut random = Random::new(seed());
     let plain = pages(&mut random, 2_500_000);
     for compression in [Compression::Zstd(1), Compression::Lz4] {
-        let wraps = Wraps { compression: Some(compression), cover: None };
+        let wraps = LayerOptions { compression: Some(compression), cover: None };
         let stream = wrap(wraps, &[plain[..40_000].to_vec(), plain[40_000..].to_vec()]);
         for round in 0..200 {
             let mut changed = stream.clone();
@@ -330,8 +337,8 @@ fn a_frame_that_says_little_and_holds_much_is_not_held_in_memory() {
     let lz4 = run("lz4", &["-1", "-c"], &vec![0; 64 << 20]);
     for (bytes, len) in [(zstd, 1u64 << 30), (lz4, 64 << 20)] {
         assert!(bytes.len() < 1 << 20);
-        let mut undo = Undo::new(Layer::of(&bytes).unwrap(), &Keys::default());
-        let mut opener = Opener::default();
+        let mut undo = Decoder::new(Layer::of(&bytes).unwrap(), &Keys::default());
+        let mut opener = PieceDecoder::default();
         let (mut rest, mut total) = (&bytes[..], 0);
         while !rest.is_empty() {
             let n = rest.len().min(undo.space().len());
@@ -381,12 +388,12 @@ fn the_standard_tools_read_what_is_made() {
     let mut random = Random::new(seed());
     let plain = pages(&mut random, 5_000_000);
     let pieces: Vec<_> = plain.chunks(333_333).map(<[u8]>::to_vec).collect();
-    let make = |compression| wrap(Wraps { compression, cover: None }, &pieces);
+    let make = |compression| wrap(LayerOptions { compression, cover: None }, &pieces);
     assert!(run("zstd", &["-d", "-c"], &make(Some(Compression::Zstd(1)))) == plain);
     assert!(run("lz4", &["-d", "-c"], &make(Some(Compression::Lz4))) == plain);
     let key = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(key.path(), SECRET).unwrap();
-    let wraps = Wraps { compression: Some(Compression::Zstd(3)), cover: to_recipient() };
+    let wraps = LayerOptions { compression: Some(Compression::Zstd(3)), cover: to_recipient() };
     let inner = run("age", &["-d", "-i", key.path().to_str().unwrap()], &wrap(wraps, &pieces));
     assert!(run("zstd", &["-d", "-c"], &inner) == plain);
 }
@@ -397,7 +404,7 @@ fn noise_is_stored_and_costs_next_to_nothing() {
     let noise = support::streams::noise(3_000_001, 9);
     for (compression, program) in [(Compression::Zstd(1), "zstd"), (Compression::Lz4, "lz4")] {
         let stream =
-            wrap(Wraps { compression: Some(compression), cover: None }, std::slice::from_ref(&noise));
+            wrap(LayerOptions { compression: Some(compression), cover: None }, std::slice::from_ref(&noise));
         assert!(stream.len() < noise.len() + noise.len() / 1000, "{} bytes", stream.len());
         assert!(run(program, &["-d", "-c"], &stream) == noise);
         assert!(unwrap_all(&stream, &Keys::default()).unwrap() == noise);

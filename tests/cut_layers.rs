@@ -11,7 +11,7 @@ use support::layered::{SECRET, to_recipient, wrap};
 use support::pipe::{Said, said};
 use support::{Random, StreamMaker, seed};
 use xbpipe::codec::{Compression, Layer};
-use xbpipe::transport::Wraps;
+use xbpipe::transport::LayerOptions;
 
 const ZSTD: Option<Compression> = Some(Compression::Zstd(1));
 
@@ -29,7 +29,7 @@ fn wrapped(random: &mut Random, compression: Option<Compression>, encrypted: boo
     let cover = if encrypted { to_recipient() } else { None };
     let piece = 1 + random.below(200_000) as usize;
     let pieces: Vec<_> = stream.chunks(piece).map(<[u8]>::to_vec).collect();
-    wrap(Wraps { compression, cover }, &pieces)
+    wrap(LayerOptions { compression, cover }, &pieces)
 }
 
 fn verify(stream: &[u8], keys: &Path) -> Said {

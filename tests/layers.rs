@@ -10,7 +10,7 @@ use support::imports::{Edges, Imports, rings, rust_files};
 const LAYERS: &[&[&str]] = &[
     &["base"],
     &["stream", "codec", "session", "throttle", "innodb"],
-    &["source", "transport", "target", "prepare"],
+    &["source", "transport", "restore", "prepare"],
     &["send", "receive"],
     &["cli"],
 ];
@@ -56,9 +56,9 @@ const OWN_PATHS: &[(&str, &str)] = &[
     ("", "rustix::fs::fcntl_setfl("),
     ("", "rustix::fs::flock("),
     // The target as it was given, before anything is made.
-    ("target/staging.rs", "std::fs::metadata("),
-    ("target/staging.rs", "std::fs::symlink_metadata(dir)"),
-    ("target/staging.rs", "use rustix::fs::{AtFlags, CWD"),
+    ("restore/staging.rs", "std::fs::metadata("),
+    ("restore/staging.rs", "std::fs::symlink_metadata(dir)"),
+    ("restore/staging.rs", "use rustix::fs::{AtFlags, CWD"),
     // Server binaries, and a log for the user in the folder for temporary files.
     ("prepare/mysqld.rs", "std::fs::metadata("),
     ("prepare/server.rs", "File::create_new(&path)"),
@@ -80,7 +80,7 @@ fn by_path(relative: &str, source: &str) -> Vec<String> {
 fn receivers_reach_no_file_by_its_whole_path() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = vec![src.join("receive.rs")];
-    files.extend(["target", "prepare", "receive"].iter().flat_map(|module| rust_files(&src.join(module))));
+    files.extend(["restore", "prepare", "receive"].iter().flat_map(|module| rust_files(&src.join(module))));
     let mut bad = Vec::new();
     for file in files {
         let relative = file.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
@@ -89,7 +89,7 @@ fn receivers_reach_no_file_by_its_whole_path() {
         }
     }
     assert!(bad.is_empty(), "{bad:#?}");
-    assert!(!by_path("target/x.rs", "    std::fs::write(path, b\"\")?;").is_empty(), "the test can't fail");
+    assert!(!by_path("restore/x.rs", "    std::fs::write(path, b\"\")?;").is_empty(), "the test can't fail");
 }
 
 #[test]
@@ -121,14 +121,14 @@ fn the_test_can_fail() {
             (path, source),
             ("base/mod.rs", "mod ids; pub use ids::Lsn;"),
             ("base/ids.rs", "pub struct Lsn;"),
-            ("target/mod.rs", ""),
+            ("restore/mod.rs", ""),
             ("stream/mod.rs", "pub use frame::Frame;"),
             ("stream/frame.rs", "use super::x::Y; use crate::base::Lsn;"),
             ("receive.rs", ""),
         ];
         Imports::read(sources).edges()
     };
-    assert!(!violations(&edges("stream/x.rs", "use crate::{base::Lsn, target::Staging};")).is_empty());
+    assert!(!violations(&edges("stream/x.rs", "use crate::{base::Lsn, restore::Staging};")).is_empty());
     assert!(!violations(&edges("innodb/x.rs", "fn f(x: crate::stream::Frame) {}")).is_empty());
     assert!(!violations(&edges("send.rs", "use crate::receive;")).is_empty());
     assert!(violations(&edges("send.rs", "use crate::{base::{a, b}, source, stream};")).is_empty());

@@ -14,8 +14,8 @@ use support::line::{
 use support::relay::{Relay, Weather};
 use support::{Random, seed};
 use xbpipe::base::{Code, Error};
-use xbpipe::transport::Inlet;
-use xbpipe::transport::line::{Incoming, LineFacts, Outgoing};
+use xbpipe::transport::StreamReader;
+use xbpipe::transport::network::{Incoming, NetworkFacts, Outgoing};
 
 #[test]
 fn a_stream_crosses_and_the_verdict_comes_back() {
@@ -28,7 +28,7 @@ fn a_stream_crosses_and_the_verdict_comes_back() {
             let (sent, received, facts) = transfer(&outgoing, &incoming, len, || {});
             sent.unwrap();
             assert_eq!(received.unwrap(), len, "{carrier}");
-            assert_eq!(facts, LineFacts::default());
+            assert_eq!(facts, NetworkFacts::default());
             eprintln!("{carrier}: {len} bytes in {:?}", begun.elapsed());
         }
     }
@@ -48,7 +48,7 @@ fn a_receiver_that_leaves_after_its_verdict_was_heard() {
             let begun = Instant::now();
             thread::scope(|scope| {
                 let sending = scope.spawn(|| send(&outgoing, 70_000, 1));
-                assert_eq!(receive(incoming.inlet(), 1, 70_000).unwrap(), 70_000);
+                assert_eq!(receive(incoming.stream_reader(), 1, 70_000).unwrap(), 70_000);
                 assert!(incoming.settle(None), "{carrier}: the sender does not know");
                 drop(incoming);
                 sending.join().unwrap().unwrap();
@@ -200,7 +200,7 @@ fn a_receiver_that_has_ended_is_given_up_before_a_line_that_is_cut() {
         let outgoing = connect(&to(&incoming, incoming.local), &options).unwrap();
         thread::scope(|scope| {
             let sending = scope.spawn(|| send(&outgoing, 1 << 30, 1));
-            incoming.inlet().read(&mut [0; 1 << 16]).unwrap();
+            incoming.stream_reader().read(&mut [0; 1 << 16]).unwrap();
             let begun = Instant::now();
             // As a process that is killed: nobody says goodbye.
             drop(incoming);
@@ -214,7 +214,7 @@ fn a_receiver_that_has_ended_is_given_up_before_a_line_that_is_cut() {
         let outgoing = connect(&to(&incoming, incoming.local), &options).unwrap();
         thread::scope(|scope| {
             let sending = scope.spawn(|| send(&outgoing, 1 << 30, 1));
-            incoming.inlet().read(&mut [0; 1 << 16]).unwrap();
+            incoming.stream_reader().read(&mut [0; 1 << 16]).unwrap();
             let place = incoming.local;
             drop(incoming);
             let address = line_address(&format!("{carrier}://{place}"));
@@ -241,7 +241,7 @@ fn each_side_hears_why_the_other_failed() {
         let outgoing = connect(&to(&incoming, incoming.local), &options).unwrap();
         thread::scope(|scope| {
             let sending = scope.spawn(|| send(&outgoing, 1 << 30, 1));
-            let mut inlet = incoming.inlet();
+            let mut inlet = incoming.stream_reader();
             inlet.read(&mut [0; 1 << 16]).unwrap();
             let full = Error::new(Code::DiskFull, "no room to write t.ibd").hint("make room");
             assert!(incoming.settle(Some(&full)), "{carrier}: the sender does not know");
@@ -254,7 +254,7 @@ fn each_side_hears_why_the_other_failed() {
         let incoming = listen(carrier, &options);
         let outgoing = connect(&to(&incoming, incoming.local), &options).unwrap();
         thread::scope(|scope| {
-            let receiving = scope.spawn(|| receive(incoming.inlet(), 1, 1 << 20));
+            let receiving = scope.spawn(|| receive(incoming.stream_reader(), 1, 1 << 20));
             outgoing.sink().write_some(&[IoSlice::new(&noise(&mut Random::new(1), 1000))]).unwrap();
             outgoing.abandon(&Error::new(Code::CorruptPage, "page 7 of t.ibd is corrupt"));
             let e = receiving.join().unwrap().unwrap_err();
@@ -285,7 +285,7 @@ fn a_stop_request_ends_every_wait() {
         });
         drop(outgoing);
         thread::scope(|scope| {
-            let mut inlet = incoming.inlet();
+            let mut inlet = incoming.stream_reader();
             let receiving = scope.spawn(move || {
                 loop {
                     if let Err(e) = inlet.read(&mut [0; 1 << 16]) {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
-use xbpipe::transport::line::{Incoming, LineOptions};
+use xbpipe::transport::network::{Incoming, NetworkOptions};
 
 /// What both sides speak.
 const ALPN: &[&[u8]] = &[b"xbpipe/1"];
@@ -140,7 +140,7 @@ fn client_hello() -> Vec<u8> {
 fn the_right_one_is_in_time(
     incoming: &Incoming,
     (carrier, weather): (&str, Weather),
-    options: &LineOptions,
+    options: &NetworkOptions,
     what: &str,
 ) {
     let relay = Relay::new(carrier, incoming.local, weather);

@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use xbpipe::base::{Error, Result};
 use xbpipe::session::message::{Doing, Held, Ping, Span, Verdict, Welcome};
 use xbpipe::session::{Frame, Message};
-use xbpipe::transport::line::{LineOptions, Outgoing};
+use xbpipe::transport::network::{NetworkOptions, Outgoing};
 
 /// Cases where no other number is asked for.
 const CASES: u64 = 200;
@@ -185,7 +185,7 @@ async fn endless(peer: &mut Peer, random: &mut Random) {
     while peer.raw(&unknown).await {}
 }
 
-fn patience() -> LineOptions {
+fn patience() -> NetworkOptions {
     let mut options = options(200, 1);
     options.patience.first = Duration::from_millis(1500);
     options.patience.handshake = Duration::from_millis(500);

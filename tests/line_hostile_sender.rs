@@ -24,9 +24,9 @@ use xbpipe::base::{Error, Result};
 use xbpipe::session::frame::data_head;
 use xbpipe::session::message::{Finish, Hello, Ping, Seen};
 use xbpipe::session::{Frame, Message, Ticket, VERSION};
-use xbpipe::transport::Inlet;
-use xbpipe::transport::line::incoming::LineInlet;
-use xbpipe::transport::line::{Incoming, LineOptions};
+use xbpipe::transport::StreamReader;
+use xbpipe::transport::network::incoming::NetworkReader;
+use xbpipe::transport::network::{Incoming, NetworkOptions};
 
 /// Cases where no other number is asked for.
 const CASES: u64 = 200;
@@ -263,14 +263,14 @@ async fn gaps(lane: &mut Lane, peer: &mut Peer, random: &mut Random) {
     }
 }
 
-fn patience() -> LineOptions {
+fn patience() -> NetworkOptions {
     let mut options = options(200, 1);
     options.patience.receipt = Duration::from_secs(1);
     options
 }
 
 /// Reads all there is; how much that was.
-fn read(mut inlet: LineInlet) -> Result<u64> {
+fn read(mut inlet: NetworkReader) -> Result<u64> {
     let (mut buffer, mut at) = (vec![0; 65_536], 0);
     loop {
         let n = inlet.read(&mut buffer)?;
@@ -294,7 +294,7 @@ fn receives(
         scope.spawn(|| {
             runtime.block_on(async { tokio::time::timeout(TRICK_LASTS, tokio::spawn(trick)).await }).ok();
         });
-        let inlet = incoming.inlet();
+        let inlet = incoming.stream_reader();
         let quit = inlet.quit();
         // Nobody may ever be let in: then there is nothing to wait for.
         let (done, over) = std::sync::mpsc::channel::<()>();
@@ -416,7 +416,7 @@ fn a_verdict_is_the_end() {
                 }
             };
             runtime.spawn(trick);
-            assert_eq!(read(incoming.inlet()).unwrap(), 1000);
+            assert_eq!(read(incoming.stream_reader()).unwrap(), 1000);
             let begun = Instant::now();
             assert!(!incoming.settle(None), "there was a receipt");
             let took = begun.elapsed();

@@ -21,8 +21,8 @@ use support::relay::{Relay, Weather};
 use xbpipe::base::Code;
 use xbpipe::session::Ticket;
 use xbpipe::session::ticket::Token;
-use xbpipe::transport::address::LineAddress;
-use xbpipe::transport::line::{Certificates, Incoming, LineOptions};
+use xbpipe::transport::address::NetworkAddress;
+use xbpipe::transport::network::{Certificates, Incoming, NetworkOptions};
 
 #[test]
 fn strangers_get_nowhere_and_the_right_one_through() {
@@ -32,12 +32,12 @@ fn strangers_get_nowhere_and_the_right_one_through() {
         let right = to(&incoming, incoming.local);
         let other = listen(carrier, &options);
         // A ticket of another receiver, of its certificate and of this one's with another token.
-        let wrong_pin = LineAddress { secret: to(&other, other.local).secret, ..right.clone() };
+        let wrong_pin = NetworkAddress { secret: to(&other, other.local).secret, ..right.clone() };
         let e = connect(&wrong_pin, &options).err().unwrap();
         assert_eq!(e.code, Code::LineRefused, "{carrier}: {e}");
         let mut secret = right.secret.clone().unwrap();
         secret.replace_range(60..64, "AAAA");
-        let wrong_token = LineAddress { secret: Some(secret), ..right.clone() };
+        let wrong_token = NetworkAddress { secret: Some(secret), ..right.clone() };
         let e = connect(&wrong_token, &options).err().unwrap();
         assert_eq!(e.code, Code::LineRefused, "{carrier}: {e}");
         assert!(e.to_string().contains("not the one that it printed"), "{e}");
@@ -126,7 +126,7 @@ async fn shake_hands(
     Some((connection, Some(write)))
 }
 
-fn the_right_one_gets_through(incoming: &Incoming, options: &LineOptions) {
+fn the_right_one_gets_through(incoming: &Incoming, options: &NetworkOptions) {
     let begun = Instant::now();
     let outgoing = connect(&to(incoming, incoming.local), options).unwrap();
     let (sent, received, facts) = transfer(&outgoing, incoming, 4 << 20, || {});
@@ -280,9 +280,9 @@ fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
-fn with(of: (PathBuf, PathBuf), ca: PathBuf) -> LineOptions {
+fn with(of: (PathBuf, PathBuf), ca: PathBuf) -> NetworkOptions {
     let (cert, key) = of;
-    LineOptions { certificates: Some(Certificates { cert, key, ca, peer_name: None }), ..options(1000, 5) }
+    NetworkOptions { certificates: Some(Certificates { cert, key, ca, peer_name: None }), ..options(1000, 5) }
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn certificates_of_ones_own_are_verified_on_both_sides() {
         let incoming = listen(carrier, &listening);
         assert!(!incoming.invitation().contains('#'), "there is no ticket");
         let address = to(&incoming, incoming.local);
-        let refused = |options: &LineOptions, address: &LineAddress, what: &str| {
+        let refused = |options: &NetworkOptions, address: &NetworkAddress, what: &str| {
             let e = connect(address, options).err().unwrap_or_else(|| panic!("{carrier}: {what} was let in"));
             assert_eq!(e.code, Code::LineRefused, "{carrier}: {what}: {e}");
             assert!(e.to_string().contains("is not who it should be"), "{carrier}: {what}: {e}");
@@ -309,7 +309,7 @@ fn certificates_of_ones_own_are_verified_on_both_sides() {
         // It has none at all: with a ticket for the receiver's certificate.
         let der = CertificateDer::from_pem_file(&listening.certificates.as_ref().unwrap().cert).unwrap();
         let ticket = Ticket { fingerprint: Sha256::digest(&der).into(), token: Token([0; 16]) };
-        let with_ticket = LineAddress { secret: Some(ticket.reveal()), ..address.clone() };
+        let with_ticket = NetworkAddress { secret: Some(ticket.reveal()), ..address.clone() };
         refused(&options(1000, 5), &with_ticket, "nobody's certificate");
         // And the right one gets through, after all of them.
         let sending = with(ours.sign("source"), ours.ca());
@@ -337,7 +337,7 @@ fn a_name_tells_apart_those_of_one_authority() {
         for (receiver, sender) in [("replica.example", "source.example"), ("10.0.0.1", "::1")] {
             let incoming = listen(carrier, &named(&ours, receiver, Some(sender)));
             let address = to(&incoming, incoming.local);
-            let refused = |options: &LineOptions, what: &str| {
+            let refused = |options: &NetworkOptions, what: &str| {
                 let e = connect(&address, options)
                     .err()
                     .unwrap_or_else(|| panic!("{carrier}: {what} was let in"));

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use xbpipe::codec::Layer;
 use xbpipe::codec::age::{self, Key, Keys, Recipient, SEALED};
-use xbpipe::transport::Wraps;
+use xbpipe::transport::LayerOptions;
 
 const RECIPIENT: &str = "age1nyyjgn2j9plgxztywpq6qj9srcmqdrv07jke04tpzgf24nzt7ctqvy08w3";
 const SECRET: &str = "AGE-SECRET-KEY-1H6WCTZG9EDY89493YKQ3LPAJ4578P838Z0890S04NHQFHMU2U2LST0J2FH";
@@ -19,7 +19,7 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::new(Key::parse_file(&mut SE
 static STREAM: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(|| {
     let plain: Vec<u8> = (0..2 * 65536 + 100u32).map(|n| (n >> 3) as u8).collect();
     let cover = Some(age::cover(&[Recipient::parse(RECIPIENT).unwrap()]).unwrap());
-    let stream = common::wrap(Wraps { compression: None, cover }, &plain);
+    let stream = common::wrap(LayerOptions { compression: None, cover }, &plain);
     (plain, stream)
 });
 

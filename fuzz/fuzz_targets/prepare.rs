@@ -11,7 +11,7 @@ use xbpipe::base::{Budget, Lsn, SpaceId, Stop};
 use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
 use xbpipe::innodb::redo::{BlockWriter, RedoFlags, RedoHead, lsn};
 use xbpipe::prepare::native::{Place, Writes, apply};
-use xbpipe::prepare::{Datadir, Means};
+use xbpipe::prepare::{Datadir, Resources};
 use xbpipe::stream::metadata::{BackupCnf, LOGFILE};
 
 const START: Lsn = Lsn(40 * 512);
@@ -41,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let (progress, stop) = (Progress::new(), Stop::new().unwrap());
     let budget = Budget::new(64 << 20);
-    let means = Means { memory: 1 << 20, budget: &budget, threads: 1, progress: &progress, stop: &stop };
+    let means = Resources { memory: 1 << 20, budget: &budget, threads: 1, progress: &progress, stop: &stop };
     let place = Place::Logfile(root.join(LOGFILE));
     if let Ok((finish, _)) = apply(&datadir, &place, None, Writes::Disposable, &means) {
         finish.run(&datadir, || Ok(())).unwrap();

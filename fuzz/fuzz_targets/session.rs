@@ -5,14 +5,14 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use xbpipe::session::{Frame, Frames, Message, Patience, Receiver, Sender, Standing};
+use xbpipe::session::{Frame, Frames, Message, Timeouts, Receiver, Sender, Standing};
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (cut, bytes) = input;
-    let mut sender = Sender::new(None, [1; 32], Patience::default(), Duration::ZERO);
+    let mut sender = Sender::new(None, [1; 32], Timeouts::default(), Duration::ZERO);
     sender.connected(Duration::ZERO);
     sender.write(1 << 20);
-    let mut receiver = Receiver::new(None, Patience::default());
+    let mut receiver = Receiver::new(None, Timeouts::default());
     // A name that the sender did not make proves nothing; what it says of a failure can be shown.
     let text = String::from_utf8_lossy(bytes);
     assert_eq!(receiver.standing(&text), Standing::Spoke);

@@ -3,7 +3,7 @@
 
 mod arguments;
 mod keys;
-mod line;
+mod network;
 mod next;
 pub mod option_files;
 pub mod password;

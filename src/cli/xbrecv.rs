@@ -11,13 +11,13 @@ use crate::base::{Result, Stop};
 use crate::codec::Layer;
 use crate::prepare::{Mysqld, Prepare, launch};
 use crate::receive::{self, ReceiveOptions, ReceiveSummary};
-use crate::target::{Mapping, Target};
-use crate::transport::line::{Incoming, LineFacts};
+use crate::restore::{Mapping, Target};
+use crate::transport::network::{Incoming, NetworkFacts};
 use crate::transport::stdin::Stdin;
-use crate::transport::{Address, Inlet};
+use crate::transport::{Address, StreamReader};
 
 use super::arguments::{self, XBRECV as PROGRAM, default_memory, native_memory, threads};
-use super::line::{self, LineArgs};
+use super::network::{self, NetworkArgs};
 use super::progress::{Display, Mode};
 use super::{keys, next, report, signals, xbrecv_prepare};
 
@@ -68,7 +68,7 @@ struct Args {
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
     #[command(flatten)]
-    line: LineArgs,
+    line: NetworkArgs,
 
     /// File with the secret key that an encrypted stream was made for (of age-keygen). May be given again
     #[arg(long, value_name = "FILE")]
@@ -154,11 +154,11 @@ fn run(args: Args) -> Result<()> {
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
     let progress = Arc::new(Progress::new());
-    let (mut inlet, line): (Box<dyn Inlet>, _) = match &from {
+    let (mut stream_reader, line): (Box<dyn StreamReader>, _) = match &from {
         Address::Pipe => (Box::new(Stdin::open(stop.clone())?), None),
         Address::Line(address) => {
             let line = Incoming::listen(address, &line_options, progress.clone(), stop.clone())?;
-            (Box::new(line.inlet()), Some(line))
+            (Box::new(line.stream_reader()), Some(line))
         }
     };
     if let Some(line) = &line {
@@ -166,7 +166,7 @@ fn run(args: Args) -> Result<()> {
         eprintln!("{PROGRAM}:   xbsend --to '{}'", line.invitation());
     }
     let display = Display::start(PROGRAM, mode, progress.clone());
-    let received = receive::run(&options, &mut *inlet, &progress, &stop);
+    let received = receive::run(&options, &mut *stream_reader, &progress, &stop);
     let told = line.as_ref().is_none_or(|line| line.settle(received.as_ref().err()));
     let mut summary = received?;
     if !told {
@@ -199,7 +199,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
     })
 }
 
-fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<LineFacts>) -> String {
+fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<NetworkFacts>) -> String {
     let headline = match (&s.target, s.has_manifest) {
         (None, true) => "the stream is whole".to_owned(),
         (None, false) => {
@@ -231,7 +231,7 @@ fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<LineFacts>) -> Str
         ("gtid", s.gtid_executed.clone().unwrap_or_default()),
         ("prepared", prepared(s, prepare)),
         ("outside", external.join(", ")),
-        ("line", line::summary(line)),
+        ("line", network::summary(line)),
         ("notes", s.notes.join("; ")),
     ];
     let lines: Vec<_> = lines.into_iter().chain(next_lines(s, prepare)).collect();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::base::progress::Progress;
 use crate::base::{Result, Stop};
-use crate::receive::folder::{self, FolderOptions, FolderSummary};
-use crate::target::Mapping;
+use crate::receive::prepare_command::{self, FolderOptions, FolderSummary};
+use crate::restore::Mapping;
 
 use super::progress::{Display, Mode};
 use super::{arguments, next, report, signals};
@@ -46,7 +46,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     signals::watch(stop.clone())?;
     let progress = Arc::new(Progress::new());
     let display = Display::start(arguments::XBRECV, args.progress, progress.clone());
-    let summary = folder::run(&options, &progress, &stop)?;
+    let summary = prepare_command::run(&options, &progress, &stop)?;
     display.finish();
     eprint!("{}", render(&summary));
     Ok(())

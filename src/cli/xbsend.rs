@@ -15,11 +15,11 @@ use crate::send::{self, Encryption, SendOptions, SendSummary};
 use crate::source::session::{ConnectOptions, SslMode};
 use crate::throttle::Throttle;
 use crate::transport::Address;
-use crate::transport::line::{LineFacts, Outgoing};
-use crate::transport::outlet::Sink;
+use crate::transport::network::{NetworkFacts, Outgoing};
 use crate::transport::stdout::Stdout;
+use crate::transport::stream_writer::Sink;
 
-use super::line::{self, LineArgs};
+use super::network::{self, NetworkArgs};
 use super::option_files::{self, Choice, Options};
 use super::progress::{Display, Mode};
 use super::{keys, password, report, secrets, signals};
@@ -134,7 +134,7 @@ struct Args {
     #[arg(long, hide = true)]
     to_fd: Option<i32>,
     #[command(flatten)]
-    line: LineArgs,
+    line: NetworkArgs,
 
     /// Compress the stream; a value may be `zstd` (the default) or `lz4`
     #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "zstd", value_enum, help_heading = "Layers")]
@@ -249,7 +249,7 @@ fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
 fn wipe_secrets(args: &Args, typed: &[OsString]) -> Result<()> {
     let password = args.password.as_deref().filter(|p| !p.is_empty()).map(|p| ("--password-fd", p));
     if password.is_some() && args.password_fd.is_some() {
-        // Hidden once already: it would never end.
+        // LockedFolder once already: it would never end.
         return Err(Error::new(Code::Usage, "the password can't be hidden from the process list")
             .hint("give it as --password=TEXT, or better in the [xbsend] group of an option file"));
     }
@@ -421,7 +421,7 @@ fn number<T: std::str::FromStr>(files: &Options, key: &str) -> Result<Option<T>>
         .transpose()
 }
 
-fn render(s: &SendSummary, line: Option<LineFacts>) -> String {
+fn render(s: &SendSummary, line: Option<NetworkFacts>) -> String {
     let lock = |l: &Option<crate::source::locks::LockTimes>| {
         l.map_or(String::new(), |l| {
             format!("{} (waited {})", report::duration(l.held), report::duration(l.waited))
@@ -450,7 +450,7 @@ fn render(s: &SendSummary, line: Option<LineFacts>) -> String {
             "torn pages",
             if s.torn_retries > 0 { format!("{} read again", s.torn_retries) } else { String::new() },
         ),
-        ("line", line::summary(line)),
+        ("line", network::summary(line)),
         ("notes", s.notes.join("; ")),
     ];
     let headline = match line {

@@ -6,7 +6,7 @@
 
 use crate::base::{Budget, Charge, PageBuffer};
 
-use super::feed::Feed;
+use super::input_buffer::InputBuffer;
 use super::{CodecError, Layer, PIECE_MAX, SKIPPABLE_HEAD, may_be_skippable, skippable};
 
 /// Content, and bytes, of the frames that are given out together, if there are that many at hand.
@@ -19,7 +19,7 @@ const BARREN_SHARE: u64 = 16;
 const WINDOWS: &str = "the windows of compressed frames";
 
 /// What the frames of a layer look like.
-pub(super) trait Format {
+pub(super) trait FrameFormat {
     /// Which layer it is.
     const LAYER: Layer;
     /// What the head of a frame says.
@@ -62,14 +62,14 @@ pub(super) enum Found {
 }
 
 /// Looks for the end of a frame, from its first byte on.
-struct Scan<F: Format> {
+struct Scan<F: FrameFormat> {
     head: Option<F::Head>,
     /// Where the next block is.
     at: usize,
     end: Option<usize>,
 }
 
-impl<F: Format> Scan<F> {
+impl<F: FrameFormat> Scan<F> {
     fn new() -> Self {
         Scan { head: None, at: 0, end: None }
     }
@@ -144,7 +144,7 @@ pub struct Batch {
 }
 
 /// A stream of frames.
-pub(super) struct Frames<F: Format> {
+pub(super) struct Frames<F: FrameFormat> {
     state: State<F>,
     /// Offset of the frame in hand.
     frame_at: u64,
@@ -156,13 +156,13 @@ pub(super) struct Frames<F: Format> {
     window: Charge,
 }
 
-enum State<F: Format> {
+enum State<F: FrameFormat> {
     Frame(Scan<F>),
     Skipping(u64),
     Streaming(F::Stream),
 }
 
-impl<F: Format> Frames<F> {
+impl<F: FrameFormat> Frames<F> {
     pub(super) fn new() -> Self {
         let window = Budget::new(u64::MAX).charged(WINDOWS);
         Frames { state: State::Frame(Scan::new()), frame_at: 0, whole: (0, 0), taken: 0, given: 0, window }
@@ -175,7 +175,7 @@ impl<F: Format> Frames<F> {
 
     pub(super) fn poll(
         &mut self,
-        feed: &mut Feed,
+        feed: &mut InputBuffer,
         spare: &mut Option<PageBuffer>,
     ) -> Result<Option<Found>, CodecError> {
         loop {
@@ -203,7 +203,7 @@ impl<F: Format> Frames<F> {
         }
     }
 
-    pub(super) fn finish(&self, feed: &Feed) -> Result<(), CodecError> {
+    pub(super) fn finish(&self, feed: &InputBuffer) -> Result<(), CodecError> {
         match &self.state {
             State::Frame(_) if feed.unread().is_empty() => Ok(()),
             State::Skipping(0) => Ok(()),
@@ -228,7 +228,7 @@ impl<F: Format> Frames<F> {
     }
 
     /// Looks for the end of the frame in hand; whole ones are given out when there are enough, or no more.
-    fn gather(&mut self, feed: &mut Feed) -> Result<Step, CodecError> {
+    fn gather(&mut self, feed: &mut InputBuffer) -> Result<Step, CodecError> {
         let State::Frame(scan) = &mut self.state else { return Ok(Step::Go) };
         let (whole, content) = self.whole;
         let bytes = &feed.unread()[whole..];
@@ -276,7 +276,7 @@ impl<F: Format> Frames<F> {
         }
     }
 
-    fn give(&mut self, feed: &mut Feed) -> Step {
+    fn give(&mut self, feed: &mut InputBuffer) -> Step {
         let (whole, content) = std::mem::take(&mut self.whole);
         let at = feed.at();
         self.taken += whole as u64;
@@ -285,7 +285,7 @@ impl<F: Format> Frames<F> {
     }
 
     /// Decompresses on.
-    fn run(&mut self, feed: &mut Feed, spare: &mut Option<PageBuffer>) -> Result<Step, CodecError> {
+    fn run(&mut self, feed: &mut InputBuffer, spare: &mut Option<PageBuffer>) -> Result<Step, CodecError> {
         let State::Streaming(stream) = &mut self.state else { return Ok(Step::Go) };
         let mut out = spare.take().unwrap_or_default();
         let ran = stream.run(feed.unread(), &mut out).map_err(|f| f.at(F::LAYER, self.frame_at))?;

@@ -1,4 +1,4 @@
-//! lz4 frames (the LZ4 Frame Format, version 1.6).
+//! lz4 frames (the LZ4 Frame FrameFormat, version 1.6).
 //!
 //! ```text
 //! frame   magic (4) · flags (1) · block size (1) · content size (0/8) · dictionary id (0/4) · header checksum (1)
@@ -119,7 +119,7 @@ impl frames::Head for Head {
 /// The layer's frames.
 pub(super) enum Lz4 {}
 
-impl frames::Format for Lz4 {
+impl frames::FrameFormat for Lz4 {
     const LAYER: Layer = Layer::Lz4;
     type Head = Head;
     type Stream = Streamed;

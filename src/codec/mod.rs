@@ -1,9 +1,9 @@
 //! The layers around the stream: compression (zstd and lz4 frames) and encryption (the age format). Pure: bytes in, bytes
 //! out. The written specification is `proto/layers.md`.
 //!
-//! * Making a layer is for many threads: a [`Packer`] makes independent frames of whatever it is given, and an
+//! * Making a layer is for many threads: a [`FrameCompressor`] makes independent frames of whatever it is given, and an
 //!   [`age::Sealer`] seals chunks of a stream of which an [`age::Carry`] keeps the odd bytes between two threads.
-//! * Undoing one is feed/poll: an [`Undo`] takes bytes and gives [`Piece`]s, in the order of the stream; opening a piece,
+//! * Undoing one is feed/poll: an [`Decoder`] takes bytes and gives [`Piece`]s, in the order of the stream; opening a piece,
 //!   which is the work, needs nothing but the piece, so that many threads can do it.
 //!
 //! No length in a layer is trusted: what is given out never is larger than [`PIECE_MAX`], frames that are, or don't say how
@@ -11,17 +11,17 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod age;
+mod compressor;
+mod decoder;
 mod error;
-mod feed;
 mod frames;
+mod input_buffer;
 pub mod lz4;
-mod packer;
-mod undo;
 pub mod zstd;
 
+pub use compressor::{Compression, FrameCompressor};
+pub use decoder::{Decoder, Piece, PieceDecoder};
 pub use error::{CodecError, Lock};
-pub use packer::{Compression, Packer};
-pub use undo::{Opener, Piece, Undo};
 
 /// Most bytes that a piece has when it is opened, and that it is opened from.
 pub const PIECE_MAX: usize = 4 << 20;

@@ -93,7 +93,7 @@ impl frames::Head for Head {
 /// The layer's frames.
 pub(super) enum Zstd {}
 
-impl frames::Format for Zstd {
+impl frames::FrameFormat for Zstd {
     const LAYER: Layer = Layer::Zstd;
     type Head = Head;
     type Stream = Streamed;

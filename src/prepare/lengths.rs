@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::datafiles::Promise;
 use super::{Datadir, datafiles, options};
 use crate::base::{Error, Lsn, PageNo, Result, SpaceId};
-use crate::innodb::redo::{Group, Kind};
+use crate::innodb::redo::{Kind, MiniTransaction};
 
 /// Where redo first sets the size of each tablespace (FSP_SIZE).
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -24,7 +24,7 @@ impl Growth {
     }
 
     /// What a group of records says.
-    pub fn note_group(&mut self, group: &Group<'_>) {
+    pub fn note_group(&mut self, group: &MiniTransaction<'_>) {
         if !group.outline().any(|(kind, _, page)| kind == Kind::Write4 && page == PageNo(0)) {
             return;
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::checks;
 use super::lengths::Growth;
-use super::walk::Walk;
+use super::mini_transactions::MiniTransactionScan;
 use crate::base::format::Format;
 use crate::base::{Budget, Code, Error, Lsn, Result};
 use crate::innodb::redo::{
@@ -25,7 +25,7 @@ pub struct RedoStream {
 struct Blocks {
     head: RedoHead,
     checkpoint: Lsn,
-    walk: Walk,
+    walk: MiniTransactionScan,
     /// The block that is expected next.
     next: Lsn,
     /// The log has ended there: blocks behind that mean nothing.
@@ -128,7 +128,7 @@ impl Blocks {
         // Of the checkpoints that lie in the log, of whose length nothing is known yet.
         let redo_file = RedoFile { head: head.clone(), len: u64::MAX };
         let checkpoint = redo_file.checkpoint().ok_or_else(|| corrupt("it has no valid checkpoint"))?;
-        let walk = Walk::new(checkpoint, budget).ending_at(end.map(lsn::next_payload));
+        let walk = MiniTransactionScan::new(checkpoint, budget).ending_at(end.map(lsn::next_payload));
         Ok(Blocks { next: head.start_lsn, checkpoint, walk, head, end: None })
     }
 

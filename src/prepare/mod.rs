@@ -2,7 +2,7 @@
 //!
 //! * [`Prepare::Native`]: redo is applied to the pages by ourselves ([`native`]).
 //!
-//! The other ways begin with [`redo`], which makes the streamed redo a redo log again, and [`replay`], which brings the
+//! The other ways begin with [`redo`], which makes the streamed redo a redo log again, and [`file_operations`], which brings the
 //! files to what that redo says of their creation, renaming and removal. Then:
 //!
 //! * [`Prepare::None`]: nothing more. The user's server recovers the copy at its first start, as after a crash.
@@ -11,16 +11,16 @@
 
 pub mod checks;
 pub mod datafiles;
+pub mod file_operations;
 pub mod launch;
 pub mod lengths;
 pub mod logfile;
+pub mod mini_transactions;
 pub mod mysqld;
 pub mod native;
 pub mod options;
 pub mod redo;
-pub mod replay;
 pub mod server;
-pub mod walk;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ pub struct Datadir<'a> {
 
 /// What preparing may use, and who watches it.
 #[derive(Clone, Copy, Debug)]
-pub struct Means<'a> {
+pub struct Resources<'a> {
     /// Bytes of memory.
     pub memory: u64,
     /// For what is kept of redo beside records of pages.
@@ -116,8 +116,8 @@ impl Prepare {
 pub fn prepare(
     how: &Prepare,
     datadir: &Datadir<'_>,
-    live: Option<native::Live>,
-    means: &Means<'_>,
+    live: Option<native::StreamingApply>,
+    means: &Resources<'_>,
 ) -> Result<Prepared> {
     if let Prepare::Native = how {
         let place = native::find_log(datadir.root)?.ok_or_else(|| {
@@ -139,7 +139,7 @@ pub fn prepare(
     let mut prepared = Prepared { lsn: Some((redo.checkpoint, redo.end)), ..Prepared::default() };
     match &redo.events {
         Some(events) => {
-            prepared.notes.extend(replay::apply(datadir, events)?);
+            prepared.notes.extend(file_operations::apply(datadir, events)?);
             lengths::check(datadir, &redo.growth)?;
         }
         None => prepared

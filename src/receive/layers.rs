@@ -7,11 +7,11 @@ use crate::base::progress::Progress;
 use crate::base::{Budget, Code, Error, Result, Stop};
 use crate::codec::age::{ARMOR_MAGIC, Keys};
 use crate::codec::zstd::WINDOW_LOG_MAX;
-use crate::codec::{self, Layer, MAGIC_MAX, PIECE_MAX, SKIPPABLE_HEAD, Undo};
+use crate::codec::{self, Decoder, Layer, MAGIC_MAX, PIECE_MAX, SKIPPABLE_HEAD};
 use crate::stream::frame::MAGIC;
-use crate::transport::Inlet;
+use crate::transport::StreamReader;
 
-use super::unwrap::Unwrap;
+use super::decode::DecodeStage;
 
 /// Most layers around each other: more than anybody has a use for.
 const LAYERS_MAX: usize = 4;
@@ -53,7 +53,7 @@ const OTHERS: &[(&[u8], &str, &str)] = &[
 /// An xbstream, without what was around it.
 pub(super) struct Opened<'a> {
     /// The rest of it.
-    pub(super) inlet: Box<dyn Inlet + 'a>,
+    pub(super) stream_reader: Box<dyn StreamReader + 'a>,
     /// Its first bytes.
     pub(super) head: Vec<u8>,
     /// What was around it, from the outside in.
@@ -61,7 +61,7 @@ pub(super) struct Opened<'a> {
 }
 
 /// What taking layers off may use, and who may end it.
-pub(super) struct Means<'a> {
+pub(super) struct Resources<'a> {
     pub(super) threads: usize,
     /// For windows of compressed frames.
     pub(super) budget: &'a Budget,
@@ -70,23 +70,23 @@ pub(super) struct Means<'a> {
     pub(super) stop: &'a Stop,
 }
 
-/// Takes all layers off what `inlet` brings.
+/// Takes all layers off what `stream_reader` brings.
 ///
 /// # Errors
 /// [`Code::StreamTruncated`] where nothing comes, [`Code::StreamCorrupt`] with the way out for what is no xbstream inside,
 /// [`Code::NoKey`] and [`Code::WrongKey`] for what is encrypted.
 pub(super) fn open<'scope, 'a: 'scope>(
     scope: &'scope Scope<'scope, '_>,
-    mut inlet: Box<dyn Inlet + 'a>,
+    mut stream_reader: Box<dyn StreamReader + 'a>,
     keys: &Keys,
-    means: &Means<'a>,
+    means: &Resources<'a>,
 ) -> Result<Opened<'a>> {
     let mut layers = Vec::new();
     loop {
-        let head = first_bytes(&mut *inlet)?;
+        let head = first_bytes(&mut *stream_reader)?;
         let Some(layer) = Layer::of(&head) else {
             check(&head)?;
-            return Ok(Opened { inlet, head, layers });
+            return Ok(Opened { stream_reader, head, layers });
         };
         if layers.len() == LAYERS_MAX {
             let message = format!("there are more than {LAYERS_MAX} layers of compression and encryption");
@@ -95,18 +95,18 @@ pub(super) fn open<'scope, 'a: 'scope>(
         let threads = means.threads.clamp(1, THREADS_MAX);
         let means_of_layer = (threads, room(layers.len(), threads));
         layers.push(layer);
-        let mut undo = Undo::new(layer, keys).within(means.budget, means.hardening);
+        let mut undo = Decoder::new(layer, keys).within(means.budget, means.hardening);
         undo.space()[..head.len()].copy_from_slice(&head);
         undo.filled(head.len());
-        inlet = Box::new(Unwrap::start(scope, inlet, undo, means_of_layer, means.stop)?);
+        stream_reader = Box::new(DecodeStage::start(scope, stream_reader, undo, means_of_layer, means.stop)?);
     }
 }
 
 /// The first bytes, behind frames that are to be skipped.
-fn first_bytes(inlet: &mut dyn Inlet) -> Result<Vec<u8>> {
+fn first_bytes(stream_reader: &mut dyn StreamReader) -> Result<Vec<u8>> {
     let (mut head, mut skipped) = (Vec::new(), 0);
     loop {
-        fill(inlet, &mut head)?;
+        fill(stream_reader, &mut head)?;
         let Some(len) = codec::skippable(&head) else { return Ok(head) };
         skipped += SKIPPABLE_HEAD as u64 + len;
         if skipped > SKIPPED_MAX {
@@ -114,16 +114,16 @@ fn first_bytes(inlet: &mut dyn Inlet) -> Result<Vec<u8>> {
                 format!("the stream begins with more than {SKIPPED_MAX} bytes that are to be skipped");
             return Err(Error::new(Code::StreamRefused, message));
         }
-        skip(inlet, &mut head, SKIPPABLE_HEAD as u64 + len)?;
+        skip(stream_reader, &mut head, SKIPPABLE_HEAD as u64 + len)?;
     }
 }
 
 /// Reads on until `head` has as many bytes as are needed, or the stream is at its end.
-fn fill(inlet: &mut dyn Inlet, head: &mut Vec<u8>) -> Result<()> {
+fn fill(stream_reader: &mut dyn StreamReader, head: &mut Vec<u8>) -> Result<()> {
     let mut filled = head.len();
     head.resize(MAGIC_MAX, 0);
     while filled < head.len() {
-        match inlet.read(&mut head[filled..])? {
+        match stream_reader.read(&mut head[filled..])? {
             0 => break,
             n => filled += n,
         }
@@ -133,14 +133,14 @@ fn fill(inlet: &mut dyn Inlet, head: &mut Vec<u8>) -> Result<()> {
 }
 
 /// Passes `len` bytes, of which the first are in `head`.
-fn skip(inlet: &mut dyn Inlet, head: &mut Vec<u8>, len: u64) -> Result<()> {
+fn skip(stream_reader: &mut dyn StreamReader, head: &mut Vec<u8>, len: u64) -> Result<()> {
     let known = (head.len() as u64).min(len);
     head.drain(..known as usize);
     let mut left = len - known;
     let mut buffer = vec![0; SKIP_LEN];
     while left > 0 {
         let wanted = left.min(SKIP_LEN as u64) as usize;
-        match inlet.read(&mut buffer[..wanted])? {
+        match stream_reader.read(&mut buffer[..wanted])? {
             0 => {
                 return Err(Error::new(
                     Code::StreamTruncated,
@@ -180,25 +180,25 @@ fn check(head: &[u8]) -> Result<()> {
 
 /// Counts what comes in.
 pub(super) struct Counted<'a> {
-    inlet: &'a mut dyn Inlet,
+    stream_reader: &'a mut dyn StreamReader,
     progress: &'a Progress,
 }
 
 impl<'a> Counted<'a> {
-    pub(super) fn new(inlet: &'a mut dyn Inlet, progress: &'a Progress) -> Counted<'a> {
-        Counted { inlet, progress }
+    pub(super) fn new(stream_reader: &'a mut dyn StreamReader, progress: &'a Progress) -> Counted<'a> {
+        Counted { stream_reader, progress }
     }
 }
 
-impl Inlet for Counted<'_> {
+impl StreamReader for Counted<'_> {
     fn read(&mut self, into: &mut [u8]) -> Result<usize> {
-        let n = self.inlet.read(into)?;
+        let n = self.stream_reader.read(into)?;
         Progress::add(&self.progress.bytes_wire, n as u64);
         Ok(n)
     }
 
     fn quit(&self) -> Arc<Stop> {
-        self.inlet.quit()
+        self.stream_reader.quit()
     }
 }
 

@@ -11,8 +11,8 @@ use crate::stream::digest::{BLOCK, BlockDigest, leaf};
 use crate::stream::{MemberName, frame};
 use crate::transport::Lane;
 
-use super::outbox::{Outbox, member_name};
-use super::pace::Pacer;
+use super::member_writer::{MemberWriter, member_name};
+use super::rate_limiter::RateLimiter;
 
 /// The datafiles and how far they are shared out.
 pub(super) struct Work<'a> {
@@ -53,16 +53,21 @@ impl<'a> Work<'a> {
     }
 
     /// One thread's share.
-    pub(super) fn run(&self, outbox: &Outbox<'_>, pacer: &Pacer<'_>, progress: &Progress) -> Result<()> {
+    pub(super) fn run(
+        &self,
+        member_writer: &MemberWriter<'_>,
+        pacer: &RateLimiter<'_>,
+        progress: &Progress,
+    ) -> Result<()> {
         pacer.enter();
         let mut buffer = PageBuffer::new(BLOCK);
         let mut reader = PageReader::new(&progress.torn_retries, self.reading.suspects);
-        let mut lane = outbox.outlet.lane()?;
+        let mut lane = member_writer.stream_writer.lane()?;
         while let Some(task) = self.next()? {
             if task.current.file.blocks() > 0 {
                 pacer.wait()?;
             }
-            task.send(&mut buffer, &mut reader, &mut lane, outbox, progress)?;
+            task.send(&mut buffer, &mut reader, &mut lane, member_writer, progress)?;
         }
         Ok(())
     }
@@ -107,7 +112,7 @@ impl Task {
         buffer: &mut [u8],
         reader: &mut PageReader<'_>,
         lane: &mut Lane<'_>,
-        outbox: &Outbox<'_>,
+        member_writer: &MemberWriter<'_>,
         progress: &Progress,
     ) -> Result<()> {
         let current = &self.current;
@@ -119,7 +124,7 @@ impl Task {
             let digest = leaf(&buffer[..block.len]);
             current.digest.lock().unwrap_or_else(PoisonError::into_inner).put_leaf(self.block, digest);
             let offset = self.block * BLOCK as u64;
-            let (head, data) = outbox.chunk(&current.member, offset, &block, buffer);
+            let (head, data) = member_writer.chunk(&current.member, offset, &block, buffer);
             let mut parts: Vec<_> = std::iter::once(IoSlice::new(&head))
                 .chain(data.into_iter().map(IoSlice::new))
                 .chain([IoSlice::new(&end)])
@@ -130,7 +135,7 @@ impl Task {
         if self.last {
             // Every earlier block of the file was written in an earlier turn, so its leaf is there.
             let digest = std::mem::take(&mut *current.digest.lock().unwrap_or_else(PoisonError::into_inner));
-            outbox.note(&current.member, current.file.bytes, digest)?;
+            member_writer.note(&current.member, current.file.bytes, digest)?;
             Progress::add(&progress.files_done, 1);
         }
         Ok(())

@@ -4,21 +4,21 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::base::{Code, Error, Result};
 use crate::source::spool::Spool;
-use crate::transport::Outlet;
+use crate::transport::StreamWriter;
 
-use super::pace::Pacer;
+use super::rate_limiter::RateLimiter;
 
 /// The first failure of a run.
 pub(super) struct Failure<'a> {
     first: Mutex<Option<Error>>,
-    outlet: &'a Outlet,
+    stream_writer: &'a StreamWriter,
     spool: &'a Spool,
-    pacer: &'a Pacer<'a>,
+    pacer: &'a RateLimiter<'a>,
 }
 
 impl<'a> Failure<'a> {
-    pub(super) fn new(outlet: &'a Outlet, spool: &'a Spool, pacer: &'a Pacer<'a>) -> Self {
-        Failure { first: Mutex::new(None), outlet, spool, pacer }
+    pub(super) fn new(stream_writer: &'a StreamWriter, spool: &'a Spool, pacer: &'a RateLimiter<'a>) -> Self {
+        Failure { first: Mutex::new(None), stream_writer, spool, pacer }
     }
 
     /// Notes `error` if it is the first, and frees everybody who waits for a turn, for redo or for leave to read.
@@ -31,7 +31,7 @@ impl<'a> Failure<'a> {
             *first = Some(error);
         }
         drop(first);
-        self.outlet.close();
+        self.stream_writer.close();
         self.spool.close();
         self.pacer.close();
     }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::base::progress::Progress;
     use crate::throttle::Throttle;
-    use crate::transport::outlet::Sink;
+    use crate::transport::stream_writer::Sink;
 
     struct Gone;
 
@@ -91,13 +91,13 @@ mod tests {
 
     #[test]
     fn the_reason_wins_over_its_echo() {
-        let outlet = Outlet::new(Box::new(Gone));
+        let stream_writer = StreamWriter::new(Box::new(Gone));
         let spool = Spool::new(&std::env::temp_dir(), 1 << 40).unwrap();
         let progress = Progress::new();
-        let pacer = Pacer::new(Throttle::Off, &progress);
-        let failure = Failure::new(&outlet, &spool, &pacer);
-        let reason = outlet.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
-        let echo = outlet.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
+        let pacer = RateLimiter::new(Throttle::Off, &progress);
+        let failure = Failure::new(&stream_writer, &spool, &pacer);
+        let reason = stream_writer.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
+        let echo = stream_writer.lane().unwrap().write_now(&mut [IoSlice::new(b"x")]).unwrap_err();
         failure.set(echo);
         failure.set(reason);
         failure.set(Error::new(Code::SourceIo, "later"));
@@ -106,13 +106,13 @@ mod tests {
 
     #[test]
     fn an_echo_alone_is_no_reason() {
-        let outlet = Outlet::new(Box::new(Gone));
+        let stream_writer = StreamWriter::new(Box::new(Gone));
         let spool = Spool::new(&std::env::temp_dir(), 1 << 40).unwrap();
         let progress = Progress::new();
-        let pacer = Pacer::new(Throttle::Off, &progress);
-        let failure = Failure::new(&outlet, &spool, &pacer);
-        outlet.close();
-        failure.set(outlet.finish().unwrap_err());
+        let pacer = RateLimiter::new(Throttle::Off, &progress);
+        let failure = Failure::new(&stream_writer, &spool, &pacer);
+        stream_writer.close();
+        failure.set(stream_writer.finish().unwrap_err());
         assert!(failure.check().is_err());
         assert!(failure.first().is_none());
     }

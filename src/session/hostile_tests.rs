@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::message::{Failure, Held, Hello, Message, Ping, Span, Welcome};
 use super::ranges::RANGES_MAX;
 use super::ticket::Token;
-use super::{Patience, Receiver, Sender, VERSION, Violation, receiver};
+use super::{Receiver, Sender, Timeouts, VERSION, Violation, receiver};
 
 const TOKEN: Token = Token([7; 16]);
 const SECRET: [u8; 32] = [9; 32];
@@ -19,7 +19,7 @@ fn hello(token: &[u8], secret: &[u8]) -> Hello {
     Hello { version: VERSION, token: token.to_vec(), secret: secret.to_vec() }
 }
 
-fn up(now: Duration, patience: Patience) -> Sender {
+fn up(now: Duration, patience: Timeouts) -> Sender {
     let mut s = Sender::new(Some(TOKEN), SECRET, patience, now);
     s.connected(now);
     s.receive(now, Message::Welcome(Welcome { held: None })).unwrap();
@@ -29,7 +29,7 @@ fn up(now: Duration, patience: Patience) -> Sender {
 /// Signs of life, other messages and new connections are no receipt.
 #[test]
 fn a_verdict_is_the_end_whatever_the_sender_does() {
-    let patience = Patience { reconnect: ms(300_000), receipt: ms(15_000), ..Patience::default() };
+    let patience = Timeouts { reconnect: ms(300_000), receipt: ms(15_000), ..Timeouts::default() };
     for failed in [false, true] {
         let mut r = Receiver::new(Some(TOKEN), patience);
         r.hello(ms(0), 1, &hello(&TOKEN.0, &SECRET)).unwrap();
@@ -64,7 +64,7 @@ fn a_verdict_is_the_end_whatever_the_sender_does() {
 /// A receiver that lets the sender in and sends it away at once, for ever, is given up as a line that is not mended.
 #[test]
 fn connections_that_bring_nothing_mend_nothing() {
-    let patience = Patience { reconnect: ms(60_000), keepalive: ms(1000), ..Patience::default() };
+    let patience = Timeouts { reconnect: ms(60_000), keepalive: ms(1000), ..Timeouts::default() };
     let held = |upto| Message::Welcome(Welcome { held: Some(Held { upto, ahead: vec![] }) });
     // What each connection brings, how long it lasts, and whether the sender goes on.
     for (brings, lasts, goes_on) in [(0, 10, false), (1, 10, true), (0, 6000, true)] {
@@ -92,7 +92,7 @@ fn connections_that_bring_nothing_mend_nothing() {
 /// Bytes with gaps between them, on either side, are kept only so many at a time.
 #[test]
 fn gaps_are_bounded_on_both_sides() {
-    let mut r = Receiver::new(None, Patience::default());
+    let mut r = Receiver::new(None, Timeouts::default());
     let mut taken = 0;
     while r.took(ms(0), 2 * taken + 1..2 * taken + 2).is_ok() {
         taken += 1;
@@ -104,7 +104,7 @@ fn gaps_are_bounded_on_both_sides() {
     r.took(ms(0), 1 << 20..(1 << 20) + 1).unwrap();
 
     let span = |start| Span { start, end: start + 1 };
-    let mut s = up(ms(0), Patience::default());
+    let mut s = up(ms(0), Timeouts::default());
     s.write(1 << 24);
     while s.poll_segment(ms(0), |_| 1 << 24).is_some() {}
     let many = Held { upto: 0, ahead: (1..100).map(|n| span(2 * n)).collect() };

@@ -7,19 +7,19 @@
 //!   safe, the [`receiver`] says which [`ranges`] it holds, and after a cut only the rest is sent.
 //! * The stranger who connects is told nothing: a [`ticket`] pins the listening end's certificate and is good for one
 //!   session; that session's secret, chosen by the sender, is what proves a later connection to be the same sender.
-//! * [`message`] and [`frame`] are what crosses the line; [`pace`] keeps little enough under way that a cut costs little;
-//!   [`alive`] finds out that nobody is there any more.
+//! * [`message`] and [`frame`] are what crosses the line; [`flow_control`] keeps little enough under way that a cut costs little;
+//!   [`keep_alive`] finds out that nobody is there any more.
 //!
 //! Time is a [`Duration`](std::time::Duration) since some moment of the caller's choice.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-pub mod alive;
 pub mod backoff;
+pub mod flow_control;
 pub mod frame;
 #[cfg(test)]
 mod hostile_tests;
+pub mod keep_alive;
 pub mod message;
-pub mod pace;
 pub mod proof;
 pub mod ranges;
 pub mod receiver;
@@ -49,7 +49,7 @@ pub type Secret = [u8; SECRET_LEN];
 
 /// How long is waited for what.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// Silence after which a sign of life is sent; three times as long a silence of the other side is its end.
     pub keepalive: Duration,
     /// How long a session outlives its last connection.
@@ -66,9 +66,9 @@ pub struct Patience {
     pub receipt: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
-        Patience {
+        Timeouts {
             keepalive: Duration::from_secs(5),
             reconnect: Duration::from_secs(300),
             first: Duration::from_secs(15),

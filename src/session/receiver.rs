@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use subtle::ConstantTimeEq as _;
 
-use super::alive::Alive;
+use super::keep_alive::KeepAlive;
 use super::message::{Doing, Failure, Held, Hello, Message, Ping, Reason, Refused, Verdict, Welcome};
 use super::proof::{Proofs, Standing};
 use super::ranges::{RANGES_MAX, Ranges};
 use super::ticket::Token;
-use super::{Patience, SECRET_LEN, Secret, VERSION, Violation, pace};
+use super::{SECRET_LEN, Secret, Timeouts, VERSION, Violation, flow_control};
 
 /// Bytes that were taken over and not yet acknowledged, before they must be.
 const ACK_BYTES: u64 = 128 << 10;
 /// How long bytes may stay unacknowledged.
 const ACK_DELAY: Duration = Duration::from_millis(10);
 /// Bytes ahead of the first missing one that are taken at all.
-pub const AHEAD_MAX: u64 = pace::CEILING + (8 << 20);
+pub const AHEAD_MAX: u64 = flow_control::CEILING + (8 << 20);
 
 /// Number of a connection, given by the caller, never twice.
 pub type ConnectionId = u64;
@@ -44,10 +44,10 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Receiver {
     token: Option<Token>,
-    patience: Patience,
+    patience: Timeouts,
     /// Of the sender that the session belongs to.
     secret: Option<Secret>,
-    link: Option<(ConnectionId, Alive)>,
+    link: Option<(ConnectionId, KeepAlive)>,
     down_since: Duration,
     held: Ranges,
     total: Option<u64>,
@@ -67,7 +67,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// Nobody is there yet. Without a token, everybody that a certificate admitted may be the first.
-    pub fn new(token: Option<Token>, patience: Patience) -> Receiver {
+    pub fn new(token: Option<Token>, patience: Timeouts) -> Receiver {
         Receiver {
             token,
             patience,
@@ -116,7 +116,7 @@ impl Receiver {
             Some(_) => self.reconnects += 1,
             None => self.secret = Some(secret),
         }
-        self.link = Some((connection, Alive::new(self.patience.keepalive, now)));
+        self.link = Some((connection, KeepAlive::new(self.patience.keepalive, now)));
         self.welcome = true;
         self.tell_verdict = self.verdict.is_some();
         if self.tell_verdict {
@@ -226,7 +226,7 @@ impl Receiver {
         Some(message)
     }
 
-    fn next_message(&mut self, now: Duration, alive: Alive) -> Option<Message> {
+    fn next_message(&mut self, now: Duration, alive: KeepAlive) -> Option<Message> {
         if std::mem::take(&mut self.welcome) {
             self.acknowledged();
             return Some(Message::Welcome(Welcome { held: Some(Held::tell(&self.held)) }));

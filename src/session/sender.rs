@@ -12,13 +12,13 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::alive::Alive;
+use super::flow_control::FlowControl;
+use super::keep_alive::KeepAlive;
 use super::message::{Doing, Failure, Finish, Hello, Message, Ping, Reason, Seen};
-use super::pace::Pace;
 use super::proof::{self, Nonce};
 use super::ranges::{RANGES_MAX, Ranges};
 use super::ticket::Token;
-use super::{Patience, Secret, VERSION, Violation, backoff};
+use super::{Secret, Timeouts, VERSION, Violation, backoff};
 
 /// A connection that lasted so many keep-alive times was of use, even where nothing was sent on it: twice as many as one on
 /// which nothing was heard.
@@ -45,7 +45,7 @@ pub enum Outcome {
 enum Link {
     Down { since: Duration, attempts: u32, retry: Duration },
     Greeting { down_since: Duration, attempts: u32, since: Duration },
-    Up { alive: Alive, trouble: Trouble },
+    Up { alive: KeepAlive, trouble: Trouble },
 }
 
 /// Since when, and over how many attempts, no connection was of any use. A receiver that lets this side in and sends it away
@@ -64,7 +64,7 @@ struct Trouble {
 pub struct Sender {
     token: Option<Token>,
     secret: Secret,
-    patience: Patience,
+    patience: Timeouts,
     link: Link,
     was_up: bool,
     /// Bytes that were written so far.
@@ -78,7 +78,7 @@ pub struct Sender {
     high: u64,
     resent: u64,
     reconnects: u64,
-    pace: Pace,
+    pace: FlowControl,
     greet: bool,
     tell_finish: bool,
     abort: Option<Failure>,
@@ -91,7 +91,7 @@ pub struct Sender {
 
 impl Sender {
     /// A session that begins `now` with no connection.
-    pub fn new(token: Option<Token>, secret: Secret, patience: Patience, now: Duration) -> Sender {
+    pub fn new(token: Option<Token>, secret: Secret, patience: Timeouts, now: Duration) -> Sender {
         Sender {
             token,
             secret,
@@ -105,7 +105,7 @@ impl Sender {
             high: 0,
             resent: 0,
             reconnects: 0,
-            pace: Pace::default(),
+            pace: FlowControl::default(),
             greet: false,
             tell_finish: false,
             abort: None,
@@ -239,7 +239,7 @@ impl Sender {
             _ => (now, 0),
         };
         let trouble = Trouble { down_since, attempts, up_since: now, held: self.held.total() };
-        self.link = Link::Up { alive: Alive::new(self.patience.keepalive, now), trouble };
+        self.link = Link::Up { alive: KeepAlive::new(self.patience.keepalive, now), trouble };
         self.cursor = self.held.upto();
         self.tell_finish = self.finished;
         Ok(())

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::frame::{self, Frame, FrameError, Frames};
 use super::message::{Doing, Failure, Finish, Held, Hello, Message, Ping, Reason, Span, Verdict, Welcome};
 use super::ticket::Token;
-use super::{Patience, Receiver, Sender, Violation, receiver, sender};
+use super::{Receiver, Sender, Timeouts, Violation, receiver, sender};
 
 const TOKEN: Token = Token([7; 16]);
 const SECRET: [u8; 32] = [9; 32];
@@ -73,7 +73,7 @@ struct World {
 impl World {
     fn new() -> World {
         // Weather may last; when each side loses patience is asked elsewhere.
-        let patience = Patience { first: ms(1 << 40), reconnect: ms(1 << 40), ..Patience::default() };
+        let patience = Timeouts { first: ms(1 << 40), reconnect: ms(1 << 40), ..Timeouts::default() };
         World {
             now: ms(0),
             sender: Sender::new(Some(TOKEN), SECRET, patience, ms(0)),
@@ -205,7 +205,7 @@ proptest! {
         held in prop::collection::vec((any::<u64>(), any::<u64>()), 0..5),
         upto in prop_oneof![0u64..200_000, any::<u64>()],
     ) {
-        let mut sender = Sender::new(Some(TOKEN), SECRET, Patience::default(), ms(0));
+        let mut sender = Sender::new(Some(TOKEN), SECRET, Timeouts::default(), ms(0));
         sender.connected(ms(0));
         sender.receive(ms(0), Message::Welcome(Welcome { held: None })).unwrap();
         sender.write(100_000);
@@ -281,7 +281,7 @@ fn hostile_frames_are_refused_by_their_head() {
 
 #[test]
 fn only_the_right_one_is_let_in() {
-    let mut r = Receiver::new(Some(TOKEN), Patience::default());
+    let mut r = Receiver::new(Some(TOKEN), Timeouts::default());
     let mut at = 0;
     let mut refused = |r: &mut Receiver, hello: &Hello| {
         at += 1;
@@ -304,7 +304,7 @@ fn only_the_right_one_is_let_in() {
 
 #[test]
 fn a_receiver_takes_each_byte_once_and_none_beyond_the_end() {
-    let mut r = Receiver::new(None, Patience::default());
+    let mut r = Receiver::new(None, Timeouts::default());
     r.hello(ms(0), 1, &hello(b"", &SECRET)).unwrap();
     r.took(ms(0), 10..20).unwrap();
     for bad in [10..20, 19..21, 5..11, 7..7, receiver::AHEAD_MAX..receiver::AHEAD_MAX + 1] {
@@ -320,7 +320,7 @@ fn a_receiver_takes_each_byte_once_and_none_beyond_the_end() {
 
 #[test]
 fn patience_has_an_end_on_both_sides() {
-    let patience = Patience { reconnect: ms(60_000), ..Patience::default() };
+    let patience = Timeouts { reconnect: ms(60_000), ..Timeouts::default() };
     let mut s = Sender::new(Some(TOKEN), SECRET, patience, ms(0));
     s.connected(ms(0));
     s.receive(ms(0), Message::Welcome(Welcome { held: None })).unwrap();
@@ -343,7 +343,7 @@ fn patience_has_an_end_on_both_sides() {
     assert_eq!(r.outcome(), Some(&receiver::Outcome::Lost(ms(60_000))));
 }
 
-fn up(now: Duration, patience: Patience) -> Sender {
+fn up(now: Duration, patience: Timeouts) -> Sender {
     let mut s = Sender::new(Some(TOKEN), SECRET, patience, now);
     s.connected(now);
     s.receive(now, Message::Welcome(Welcome { held: None })).unwrap();
@@ -352,7 +352,7 @@ fn up(now: Duration, patience: Patience) -> Sender {
 
 #[test]
 fn a_receiver_where_nobody_listens_any_more_is_given_up_soon() {
-    let patience = Patience { reconnect: ms(300_000), refused: ms(30_000), ..Patience::default() };
+    let patience = Timeouts { reconnect: ms(300_000), refused: ms(30_000), ..Timeouts::default() };
     let refuse = |s: &mut Sender, until: u64| {
         while let Some(at) = s.connect_at().filter(|at| *at < ms(until)) {
             s.refused(at, 0);
@@ -380,14 +380,14 @@ fn a_receiver_where_nobody_listens_any_more_is_given_up_soon() {
     assert_eq!(s.outcome(), None);
 
     // Who was never there may still be started.
-    let mut s = Sender::new(Some(TOKEN), SECRET, Patience { first: ms(100_000), ..patience }, ms(0));
+    let mut s = Sender::new(Some(TOKEN), SECRET, Timeouts { first: ms(100_000), ..patience }, ms(0));
     refuse(&mut s, 90_000);
     assert_eq!(s.outcome(), None);
 }
 
 #[test]
 fn a_receiver_that_has_forgotten_everything_is_another_one() {
-    let mut s = up(ms(0), Patience::default());
+    let mut s = up(ms(0), Timeouts::default());
     s.write(10);
     s.poll_segment(ms(0), |_| 10).unwrap();
     s.receive(ms(0), Message::Ack(Held { upto: 4, ahead: vec![] })).unwrap();
@@ -399,7 +399,7 @@ fn a_receiver_that_has_forgotten_everything_is_another_one() {
 
 #[test]
 fn a_lost_receipt_is_not_waited_for_as_long_as_a_lost_sender() {
-    let patience = Patience { reconnect: ms(300_000), receipt: ms(15_000), ..Patience::default() };
+    let patience = Timeouts { reconnect: ms(300_000), receipt: ms(15_000), ..Timeouts::default() };
     for told in [true, false] {
         let mut r = Receiver::new(Some(TOKEN), patience);
         r.hello(ms(0), 1, &hello(&TOKEN.0, &SECRET)).unwrap();
@@ -420,7 +420,7 @@ fn a_lost_receipt_is_not_waited_for_as_long_as_a_lost_sender() {
 
 #[test]
 fn a_good_verdict_on_half_a_stream_is_not_believed() {
-    let mut s = Sender::new(Some(TOKEN), SECRET, Patience::default(), ms(0));
+    let mut s = Sender::new(Some(TOKEN), SECRET, Timeouts::default(), ms(0));
     s.connected(ms(0));
     s.receive(ms(0), Message::Welcome(Welcome { held: None })).unwrap();
     s.write(10);

@@ -12,10 +12,10 @@ use serde::Deserialize;
 
 use crate::base::{Code, Error, Result};
 
-use super::facts::ServerFacts;
 use super::file_names::is_spelled;
 use super::files;
 use super::privileges::Privileges;
+use super::server_facts::ServerFacts;
 use super::session::Session;
 
 /// Engines whose tables have files that this tool copies, or none at all.

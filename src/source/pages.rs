@@ -18,9 +18,9 @@ use crate::stream::digest::BLOCK;
 use super::corrupt::{CORRUPT_HINT, too_short};
 use super::discovery::Datafile;
 use super::files;
-use super::gives_way::GivesWay;
-use super::uncached::Uncached;
-use super::zeros::{Suspect, Suspects};
+use super::low_priority_reads::LowPriorityReads;
+use super::uncached_reads::Uncached;
+use super::zero_pages::{EmptyPage, EmptyPages};
 
 /// How often a page is read again before it is called corrupt, and the longest pause between two reads: about
 /// three seconds in all, far longer than a server takes to write one page.
@@ -41,9 +41,9 @@ pub struct Reading<'a> {
     /// The server's user.
     pub owner: u32,
     /// For reads that disturb the server's as little as can be.
-    pub gives_way: Option<Arc<GivesWay>>,
+    pub gives_way: Option<Arc<LowPriorityReads>>,
     /// Where pages go that are in use and empty.
-    pub suspects: &'a Suspects,
+    pub suspects: &'a EmptyPages,
 }
 
 /// A datafile that is being read.
@@ -94,12 +94,12 @@ impl Block {
 pub struct PageReader<'a> {
     scratch: Scratch,
     torn_retries: &'a AtomicU64,
-    suspects: &'a Suspects,
+    suspects: &'a EmptyPages,
 }
 
 impl<'a> PageReader<'a> {
     /// A reader that counts pages read again in `torn_retries`, and puts empty pages that are in use into `suspects`.
-    pub fn new(torn_retries: &'a AtomicU64, suspects: &'a Suspects) -> Self {
+    pub fn new(torn_retries: &'a AtomicU64, suspects: &'a EmptyPages) -> Self {
         PageReader { scratch: Scratch::new(), torn_retries, suspects }
     }
 }
@@ -219,7 +219,7 @@ impl OpenDatafile {
         let buffer = &mut buffer[..len];
         self.read_at(buffer, offset)?;
         let size = self.layout.physical();
-        let mut shape = Shape::default();
+        let mut shape = ExtentBuilder::default();
         for (i, page) in buffer.chunks_exact_mut(size).enumerate() {
             let in_file = offset / size as u64 + i as u64;
             match self.settle(page, in_file, reader)? {
@@ -288,9 +288,9 @@ impl OpenDatafile {
         Ok((verdict == Verdict::Ok && old).then_some(bytes))
     }
 
-    fn suspect(&self, in_file: u64) -> Suspect {
+    fn suspect(&self, in_file: u64) -> EmptyPage {
         let bytes = self.layout.physical();
-        Suspect {
+        EmptyPage {
             path: self.path.clone(),
             space: self.space,
             page: PageNo(in_file as u32),
@@ -340,12 +340,12 @@ fn pause(read: u32) {
 
 /// Gathers the holes and data of a block.
 #[derive(Default)]
-struct Shape {
+struct ExtentBuilder {
     map: Vec<Extent>,
     holes: bool,
 }
 
-impl Shape {
+impl ExtentBuilder {
     fn hole(&mut self, len: usize) {
         self.holes = true;
         match self.map.last_mut() {
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn holes_and_data_alternate() {
-        let mut shape = Shape::default();
+        let mut shape = ExtentBuilder::default();
         shape.data(16);
         shape.data(16);
         shape.hole(16);
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_block_without_holes_has_no_map() {
-        let mut shape = Shape::default();
+        let mut shape = ExtentBuilder::default();
         shape.data(16);
         shape.data(16);
         assert!(shape.into_map().is_empty());

@@ -9,7 +9,7 @@ use mysql_async::{Conn, Opts, OptsBuilder, Row, SslOpts, Value};
 use crate::base::format::Format;
 use crate::base::{Code, Error, Result};
 
-use super::quiet::quietly;
+use super::catch_panic::quietly;
 use super::session_variables::{FIRST, LAST, NAMES, SETTINGS, Setting};
 use super::sql_error::{SqlError, SqlFailure};
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::{Code, Error, Result, Stop};
 
-use super::facts::ServerFacts;
 use super::files;
+use super::server_facts::ServerFacts;
 use super::session::Session;
 
 /// What a marker begins with once the truncation is over (`undo::s_magic`).

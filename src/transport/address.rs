@@ -15,7 +15,7 @@ pub enum Address {
     #[default]
     Pipe,
     /// A line over the network.
-    Line(LineAddress),
+    Line(NetworkAddress),
 }
 
 /// What a line runs over.
@@ -39,7 +39,7 @@ impl Carrier {
 
 /// The place of a line's listening end.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LineAddress {
+pub struct NetworkAddress {
     /// What it runs over.
     pub carrier: Carrier,
     /// Name or number of the host, without brackets.
@@ -59,7 +59,7 @@ impl fmt::Display for Address {
     }
 }
 
-impl fmt::Display for LineAddress {
+impl fmt::Display for NetworkAddress {
     /// Without the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, port) = (self.carrier.as_str(), self.port);
@@ -70,7 +70,7 @@ impl fmt::Display for LineAddress {
     }
 }
 
-impl fmt::Debug for LineAddress {
+impl fmt::Debug for NetworkAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = if self.secret.is_some() { "/#…" } else { "" };
         write!(f, "{self}{secret}")
@@ -93,7 +93,7 @@ impl FromStr for Address {
     }
 }
 
-fn parse_line(text: &str) -> Option<LineAddress> {
+fn parse_line(text: &str) -> Option<NetworkAddress> {
     let (scheme, rest) = text.split_once("://")?;
     let carrier = match scheme {
         "tcp" => Carrier::Tcp,
@@ -116,7 +116,7 @@ fn parse_line(text: &str) -> Option<LineAddress> {
     if host.is_empty() || !host.chars().all(sound) {
         return None;
     }
-    Some(LineAddress {
+    Some(NetworkAddress {
         carrier,
         host: host.to_owned(),
         port: port.parse().ok()?,
@@ -128,7 +128,7 @@ fn parse_line(text: &str) -> Option<LineAddress> {
 mod tests {
     use super::*;
 
-    fn line(text: &str) -> LineAddress {
+    fn line(text: &str) -> NetworkAddress {
         match text.parse().unwrap() {
             Address::Line(line) => line,
             Address::Pipe => panic!("{text} is no line"),

@@ -2,13 +2,13 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod address;
-pub mod inlet;
-pub mod line;
-pub mod outlet;
+pub mod network;
 pub mod stdin;
 pub mod stdout;
-mod turnstile;
+pub mod stream_reader;
+pub mod stream_writer;
+mod ticket_lock;
 
 pub use address::Address;
-pub use inlet::Inlet;
-pub use outlet::{Lane, Outlet, Wraps};
+pub use stream_reader::StreamReader;
+pub use stream_writer::{Lane, LayerOptions, StreamWriter};

@@ -11,7 +11,7 @@ use rustix::pipe::fcntl_setpipe_size;
 
 use crate::base::{Code, Error, Result, Stop};
 
-use super::Inlet;
+use super::StreamReader;
 
 /// A default pipe holds 64 KiB and moves half as much per second as one of this size.
 const PIPE_BYTES: usize = 1 << 20;
@@ -71,7 +71,7 @@ impl Stdin {
     }
 }
 
-impl Inlet for Stdin {
+impl StreamReader for Stdin {
     fn read(&mut self, into: &mut [u8]) -> Result<usize> {
         loop {
             if self.waits {

@@ -18,7 +18,7 @@ use rustix::pipe::fcntl_setpipe_size;
 
 use crate::base::{Code, Error, Result, Stop};
 
-use super::outlet::Sink;
+use super::stream_writer::Sink;
 
 /// A default pipe holds 64 KiB and moves half as much per second as one of this size.
 pub const PIPE_BYTES: usize = 1 << 20;

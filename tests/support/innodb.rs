@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use xbpipe::base::format::Format;
 use xbpipe::base::{Lsn, SpaceId};
 use xbpipe::innodb::page::Page0;
-use xbpipe::innodb::redo::{self, BLOCK_LEN, Fed, Group, RedoFile, RedoHead, Scanner};
+use xbpipe::innodb::redo::{self, BLOCK_LEN, Fed, MiniTransaction, RedoFile, RedoHead, Scanner};
 
 /// The tablespace files under `dir`, but not those of temporary tablespaces.
 pub fn tablespace_files(dir: &Path, into: &mut Vec<PathBuf>) {
@@ -72,7 +72,7 @@ pub fn redo_files(datadir: &Path) -> Vec<(Vec<u8>, RedoFile)> {
 }
 
 /// Gives every group from `start` on to `see`; the LSN of the end of the last one.
-pub fn read_redo(datadir: &Path, start: Lsn, mut see: impl FnMut(&Group<'_>)) -> Lsn {
+pub fn read_redo(datadir: &Path, start: Lsn, mut see: impl FnMut(&MiniTransaction<'_>)) -> Lsn {
     let mut scanner = Scanner::new(start);
     for (bytes, file) in redo_files(datadir) {
         while let Some(at) = file.offset_of(scanner.next_block()) {

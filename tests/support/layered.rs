@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use xbpipe::base::Error;
 use xbpipe::codec::age::{self, Recipient};
-use xbpipe::transport::outlet::Sink;
-use xbpipe::transport::{Outlet, Wraps};
+use xbpipe::transport::stream_writer::Sink;
+use xbpipe::transport::{LayerOptions, StreamWriter};
 
 /// Made by age-keygen, for tests only.
 pub const RECIPIENT: &str = "age1nyyjgn2j9plgxztywpq6qj9srcmqdrv07jke04tpzgf24nzt7ctqvy08w3";
@@ -26,14 +26,14 @@ impl Sink for Memory {
     }
 }
 
-pub fn to_recipient() -> Option<age::Cover> {
+pub fn to_recipient() -> Option<age::StreamEncryption> {
     Some(age::cover(&[Recipient::parse(RECIPIENT).unwrap()]).unwrap())
 }
 
 /// `pieces`, written by several threads, each in its turn.
-pub fn wrap(wraps: Wraps, pieces: &[Vec<u8>]) -> Vec<u8> {
+pub fn wrap(wraps: LayerOptions, pieces: &[Vec<u8>]) -> Vec<u8> {
     let bytes = Arc::new(Mutex::new(Vec::new()));
-    let outlet = Outlet::wrapped(Box::new(Memory(bytes.clone())), wraps).unwrap();
+    let outlet = StreamWriter::wrapped(Box::new(Memory(bytes.clone())), wraps).unwrap();
     const THREADS: usize = 3;
     std::thread::scope(|scope| {
         for n in 0..THREADS {

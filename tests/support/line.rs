@@ -8,52 +8,52 @@ use std::time::Duration;
 
 use xbpipe::base::progress::Progress;
 use xbpipe::base::{Result, Stop};
-use xbpipe::session::Patience;
-use xbpipe::transport::Inlet;
-use xbpipe::transport::address::{Address, LineAddress};
-use xbpipe::transport::line::{Incoming, LineFacts, LineOptions, Outgoing};
+use xbpipe::session::Timeouts;
+use xbpipe::transport::StreamReader;
+use xbpipe::transport::address::{Address, NetworkAddress};
+use xbpipe::transport::network::{Incoming, NetworkFacts, NetworkOptions, Outgoing};
 
 use super::{Random, seed};
 
 pub const CARRIERS: [&str; 2] = ["tcp", "quic"];
 
-pub fn line_address(text: &str) -> LineAddress {
+pub fn line_address(text: &str) -> NetworkAddress {
     match text.parse().unwrap() {
         Address::Line(line) => line,
         Address::Pipe => panic!("{text}"),
     }
 }
 
-pub fn options(keepalive_ms: u64, reconnect_s: u64) -> LineOptions {
-    let patience = Patience {
+pub fn options(keepalive_ms: u64, reconnect_s: u64) -> NetworkOptions {
+    let patience = Timeouts {
         keepalive: Duration::from_millis(keepalive_ms),
         reconnect: Duration::from_secs(reconnect_s),
         first: Duration::from_secs(5),
         handshake: Duration::from_secs(2),
         refused: Duration::from_secs(1),
-        ..Patience::default()
+        ..Timeouts::default()
     };
-    LineOptions { patience, certificates: None }
+    NetworkOptions { patience, certificates: None }
 }
 
 pub fn stop() -> Arc<Stop> {
     Arc::new(Stop::new().unwrap())
 }
 
-pub fn listen(carrier: &str, options: &LineOptions) -> Incoming {
+pub fn listen(carrier: &str, options: &NetworkOptions) -> Incoming {
     let address = line_address(&format!("{carrier}://127.0.0.1:0"));
     Incoming::listen(&address, options, Arc::default(), stop()).unwrap()
 }
 
 /// The invitation, by way of another address.
-pub fn to(incoming: &Incoming, through: SocketAddr) -> LineAddress {
+pub fn to(incoming: &Incoming, through: SocketAddr) -> NetworkAddress {
     let mut address = line_address(&incoming.invitation());
     address.host = through.ip().to_string();
     address.port = through.port();
     address
 }
 
-pub fn connect(address: &LineAddress, options: &LineOptions) -> Result<Outgoing> {
+pub fn connect(address: &NetworkAddress, options: &NetworkOptions) -> Result<Outgoing> {
     Outgoing::connect(address, options, Arc::new(Progress::new()), stop())
 }
 
@@ -74,7 +74,7 @@ pub fn send(outgoing: &Outgoing, len: u64, seed: u64) -> Result<()> {
 }
 
 /// Reads them; how many came, if all were right.
-pub fn receive(mut inlet: impl Inlet, seed: u64, len: u64) -> Result<u64> {
+pub fn receive(mut inlet: impl StreamReader, seed: u64, len: u64) -> Result<u64> {
     let (mut random, mut buffer) = (Random::new(seed), vec![0; 1 << 20]);
     let (mut expected, mut read) = (Vec::new(), 0);
     loop {
@@ -104,7 +104,7 @@ pub fn transfer(
     incoming: &Incoming,
     len: u64,
     meanwhile: impl FnOnce() + Send,
-) -> (Result<()>, Result<u64>, LineFacts) {
+) -> (Result<()>, Result<u64>, NetworkFacts) {
     let seed = seed();
     thread::scope(|scope| {
         let sending = scope.spawn(|| {
@@ -115,7 +115,7 @@ pub fn transfer(
             sent
         });
         scope.spawn(meanwhile);
-        let received = receive(incoming.inlet(), seed, len);
+        let received = receive(incoming.stream_reader(), seed, len);
         incoming.settle(received.as_ref().err());
         (sending.join().unwrap(), received, outgoing.facts())
     })

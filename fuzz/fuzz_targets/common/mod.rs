@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use xbpipe::base::Error;
 use xbpipe::codec::age::Keys;
-use xbpipe::codec::{CodecError, Layer, Opener, PIECE_MAX, Undo};
-use xbpipe::transport::outlet::Sink;
-use xbpipe::transport::{Outlet, Wraps};
+use xbpipe::codec::{CodecError, Layer, PieceDecoder, PIECE_MAX, Decoder};
+use xbpipe::transport::stream_writer::Sink;
+use xbpipe::transport::{StreamWriter, LayerOptions};
 
 /// More than this is not asked of a bomb: the target would only be slow.
 const PLAIN_MAX: usize = 32 << 20;
@@ -15,8 +15,8 @@ const PLAIN_MAX: usize = 32 << 20;
 /// Takes a layer off, `step` bytes at a time; gives what came out, and how it ended.
 pub fn undo(layer: Layer, keys: &Keys, bytes: &[u8], step: usize) -> (Vec<u8>, Result<(), CodecError>) {
     let mut plain = Vec::new();
-    let mut undo = Undo::new(layer, keys);
-    let mut opener = Opener::default();
+    let mut undo = Decoder::new(layer, keys);
+    let mut opener = PieceDecoder::default();
     let mut rest = bytes;
     let mut go = |plain: &mut Vec<u8>| {
         loop {
@@ -61,9 +61,9 @@ impl Sink for Memory {
 }
 
 /// `plain` in layers.
-pub fn wrap(wraps: Wraps, plain: &[u8]) -> Vec<u8> {
+pub fn wrap(wraps: LayerOptions, plain: &[u8]) -> Vec<u8> {
     let bytes = Arc::new(Mutex::new(Vec::new()));
-    let outlet = Outlet::wrapped(Box::new(Memory(bytes.clone())), wraps).unwrap();
+    let outlet = StreamWriter::wrapped(Box::new(Memory(bytes.clone())), wraps).unwrap();
     outlet.lane().unwrap().write_now(&mut [IoSlice::new(plain)]).unwrap();
     outlet.finish().unwrap();
     drop(outlet);
@@ -81,7 +81,7 @@ pub fn frames(layer: Layer, compression: xbpipe::codec::Compression, data: &[u8]
         assert_eq!(whole.1.is_ok(), split.1.is_ok());
         assert!(whole.0.starts_with(&split.0) || split.0.starts_with(&whole.0));
     }
-    let made = wrap(Wraps { compression: Some(compression), cover: None }, data);
+    let made = wrap(LayerOptions { compression: Some(compression), cover: None }, data);
     let (plain, done) = undo(layer, &none, &made, usize::from(step) * 7 + 1);
     done.unwrap();
     assert!(plain == data);

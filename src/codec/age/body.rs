@@ -6,7 +6,7 @@
 use crate::base::PageBuffer;
 
 use super::super::CodecError;
-use super::{CHUNK, Run, Sealer, TAG};
+use super::{CHUNK, ChunkRun, Sealer, TAG};
 
 /// Bytes of one piece of a stream, with room for a chunk before them.
 pub struct Body {
@@ -68,7 +68,7 @@ impl Sealer {
     ///
     /// # Errors
     /// [`CodecError::Internal`]: the cipher refused.
-    pub fn seal(&self, run: Run, body: &mut Body, tags: &mut Vec<[u8; TAG]>) -> Result<(), CodecError> {
+    pub fn seal(&self, run: ChunkRun, body: &mut Body, tags: &mut Vec<[u8; TAG]>) -> Result<(), CodecError> {
         tags.clear();
         for (number, chunk) in (run.first..).zip(body.bytes_mut().chunks_exact_mut(CHUNK)) {
             tags.push(self.seal_chunk(number, false, chunk)?);
@@ -92,7 +92,7 @@ impl Default for Carry {
 impl Carry {
     /// `body` comes next in the stream (after it was [cleared](Body::clear) and filled). Whole chunks stay in it, to be
     /// sealed; `None` if there are none.
-    pub fn take(&mut self, body: &mut Body) -> Option<Run> {
+    pub fn take(&mut self, body: &mut Body) -> Option<ChunkRun> {
         let start = body.start - self.left.len();
         body.buf[start..body.start].copy_from_slice(&self.left);
         body.start = start;
@@ -102,7 +102,7 @@ impl Carry {
         self.left.clear();
         self.left.extend_from_slice(&bytes[chunks * CHUNK..]);
         body.end = body.start + chunks * CHUNK;
-        let run = Run { first: self.next, chunks };
+        let run = ChunkRun { first: self.next, chunks };
         self.next += chunks as u64;
         (chunks > 0).then_some(run)
     }

@@ -29,7 +29,7 @@ pub struct Sealer {
 
 /// Full chunks that follow each other, none of them the last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Run {
+pub struct ChunkRun {
     /// Number of the first.
     pub first: u64,
     /// How many.

@@ -117,7 +117,7 @@ impl Key {
 }
 
 /// The start of an encrypted stream, and what seals the rest.
-pub struct Cover {
+pub struct StreamEncryption {
     /// What goes before the first chunk.
     pub head: Vec<u8>,
     /// What seals the chunks.
@@ -128,7 +128,7 @@ pub struct Cover {
 ///
 /// # Errors
 /// [`CodecError::BadKey`] without any.
-pub fn cover(recipients: &[Recipient]) -> Result<Cover, CodecError> {
+pub fn cover(recipients: &[Recipient]) -> Result<StreamEncryption, CodecError> {
     let recipients: Vec<&dyn age::Recipient> = recipients.iter().map(|r| &r.0 as _).collect();
     cover_to(&recipients)
 }
@@ -137,13 +137,13 @@ pub fn cover(recipients: &[Recipient]) -> Result<Cover, CodecError> {
 ///
 /// # Errors
 /// [`CodecError::Internal`].
-pub fn cover_with_passphrase(passphrase: SecretString) -> Result<Cover, CodecError> {
+pub fn cover_with_passphrase(passphrase: SecretString) -> Result<StreamEncryption, CodecError> {
     let mut recipient = scrypt::Recipient::new(passphrase);
     recipient.set_work_factor(WORK_FACTOR);
     cover_to(&[&recipient])
 }
 
-fn cover_to(recipients: &[&dyn age::Recipient]) -> Result<Cover, CodecError> {
+fn cover_to(recipients: &[&dyn age::Recipient]) -> Result<StreamEncryption, CodecError> {
     let file_key = RefCell::new(None);
     let listening: Vec<_> = recipients.iter().map(|to| Listening { to: *to, file_key: &file_key }).collect();
     let encryptor = Encryptor::with_recipients(listening.iter().map(|l| l as _))
@@ -155,7 +155,7 @@ fn cover_to(recipients: &[&dyn age::Recipient]) -> Result<Cover, CodecError> {
     let file_key = file_key.into_inner().ok_or_else(missing)?;
     let nonce = head.last_chunk::<NONCE_LEN>().ok_or_else(missing)?;
     let sealer = Sealer::derive(file_key.expose_secret(), nonce)?;
-    Ok(Cover { head, sealer })
+    Ok(StreamEncryption { head, sealer })
 }
 
 /// A recipient that notes the file key which it is to wrap: the library keeps it to itself otherwise.

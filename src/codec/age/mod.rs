@@ -6,15 +6,15 @@
 
 mod body;
 mod chunks;
+mod decoder;
 mod keys;
-mod undo;
 
 pub use ::age::secrecy::SecretString;
 pub use body::{Body, Carry};
-pub use chunks::{CHUNK, Run, SEALED, Sealer, TAG};
-pub use keys::{Cover, Key, Keys, Recipient, cover, cover_with_passphrase};
-pub(super) use undo::AgeUndo;
-pub use undo::Sealed;
+pub use chunks::{CHUNK, ChunkRun, SEALED, Sealer, TAG};
+pub(super) use decoder::AgeDecoder;
+pub use decoder::Sealed;
+pub use keys::{Key, Keys, Recipient, StreamEncryption, cover, cover_with_passphrase};
 
 /// What a binary age file begins with.
 pub const MAGIC: &[u8] = b"age-encryption.org/v1\n";

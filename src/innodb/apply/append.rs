@@ -11,21 +11,21 @@ use super::offsets::{self, Extent};
 use super::page_header::{
     DIRECTION, FREE, HEAP_TOP, LAST_INSERT, N_DIRECTION, N_HEAP, N_RECS, N_SLOTS, NO_DIRECTION,
 };
-use super::shape::Shape;
-use super::{Applied, Damage, Room};
+use super::record_layout::RecordLayout;
+use super::{Applied, ApplyScratch, Corruption};
 use crate::innodb::redo::record::{Insert, Inserts, RowFormat};
 
-const NO_ROOM: Damage = Damage("no room on the page for an inserted record");
+const NO_ROOM: Corruption = Corruption("no room on the page for an inserted record");
 
 /// Appends the records of the list to an empty page.
 pub(super) fn list_end_copy_created(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     inserts: &Inserts<'_>,
-    room: &mut Room,
+    room: &mut ApplyScratch,
     ahead: &mut bool,
 ) -> Applied {
-    let mut rest = inserts.iter().map(|insert| insert.map_err(Damage));
+    let mut rest = inserts.iter().map(|insert| insert.map_err(Corruption));
     if let Some(mut appending) = Appending::to(page)? {
         appending.all(page, shape, &mut rest, &mut room.record)?;
         appending.finish(page)?;
@@ -82,7 +82,7 @@ impl Appending {
     pub(super) fn all<'a>(
         &mut self,
         page: &mut IndexPage<'_>,
-        shape: &Shape,
+        shape: &RecordLayout,
         inserts: impl Iterator<Item = Applied<Insert<'a>>>,
         record: &mut Vec<u8>,
     ) -> Applied {
@@ -120,7 +120,7 @@ impl Appending {
         page.set_n_owned_only(heir, OWNED_MIN);
         self.n_slots += 1;
         if self.directory_start(page)? < self.heap_top {
-            return Err(Damage("no room for another directory slot"));
+            return Err(Corruption("no room for another directory slot"));
         }
         self.owned.copy_within(OWNED_MIN.., 0);
         self.n_owned = OWNED_MAX - OWNED_MIN;

@@ -4,7 +4,7 @@ use super::page_header::{
     DIRECTION, DIRECTORY_END, HEADER, HEAP_TOP, LEVEL, N_HEAP, N_HEAP_COMPACT, N_SLOTS, NO_DIRECTION,
     PAGE_DATA,
 };
-use super::{Applied, Damage};
+use super::{Applied, Corruption};
 use crate::innodb::bytes::put16;
 use crate::innodb::page::{LOGICAL_MIN, PageType, header};
 use crate::innodb::redo::record::{RowFormat, Tree};
@@ -22,7 +22,7 @@ const HEAP_RECORDS: u16 = 2;
 /// Makes `page` an empty page of an index. Segment headers, level and index id stay: they have their own records.
 pub(super) fn create(page: &mut [u8], format: RowFormat, tree: Tree) -> Applied {
     if page.len() < LOGICAL_MIN {
-        return Err(Damage("too short for an index page"));
+        return Err(Corruption("too short for an index page"));
     }
     let page_type = match tree {
         Tree::BTree => PageType::INDEX,

@@ -6,11 +6,11 @@
 use super::directory::OWNED_MIN;
 use super::index_page::IndexPage;
 use super::page_header::{FREE, GARBAGE, LAST_INSERT, N_RECS, N_SLOTS};
-use super::shape::Shape;
-use super::{Applied, Damage, create, offsets, zip};
+use super::record_layout::RecordLayout;
+use super::{Applied, Corruption, create, offsets, zip};
 
 /// Deletes the record at `rec`.
-pub(super) fn delete(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> Applied {
+pub(super) fn delete(page: &mut IndexPage<'_>, shape: &RecordLayout, rec: usize) -> Applied {
     let rec = page.user_record(rec)?;
     let size = offsets::extent(page.b, rec, shape)?.size();
     unlink(page, rec)?;
@@ -21,7 +21,7 @@ pub(super) fn delete(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> App
     if page.zip.is_some() {
         return zip::delete(page, shape, rec, free);
     }
-    let recs = page.get(N_RECS).checked_sub(1).ok_or(Damage("a deletion from an empty page"))?;
+    let recs = page.get(N_RECS).checked_sub(1).ok_or(Corruption("a deletion from an empty page"))?;
     page.set(N_RECS, recs);
     Ok(())
 }
@@ -46,7 +46,7 @@ fn unlink(page: &mut IndexPage<'_>, rec: usize) -> Applied {
 }
 
 /// Deletes the record at `rec` and all after it.
-pub(super) fn list_end(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> Applied {
+pub(super) fn list_end(page: &mut IndexPage<'_>, shape: &RecordLayout, rec: usize) -> Applied {
     let rec = page.record(rec)?;
     let supremum = page.supremum();
     if rec == supremum {
@@ -69,19 +69,25 @@ pub(super) fn list_end(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> A
     let owned = page.n_owned(owner).checked_sub(before).filter(|n| *n != 0);
     page.set(LAST_INSERT, 0);
     page.set_slot(slot, supremum)?;
-    page.set_n_owned(supremum, owned.ok_or(Damage("a slot that owns fewer records than lie before it"))?)?;
+    page.set_n_owned(
+        supremum,
+        owned.ok_or(Corruption("a slot that owns fewer records than lie before it"))?,
+    )?;
     page.set(N_SLOTS, slot + 1);
     page.set_next(previous, Some(supremum));
     let free = Some(page.get(FREE)).filter(|free| *free != 0);
     page.set_next(last, free);
     page.set(FREE, first);
     page.set(GARBAGE, page.get(GARBAGE) + size);
-    page.set(N_RECS, page.get(N_RECS).checked_sub(count).ok_or(Damage("fewer records than are deleted"))?);
+    page.set(
+        N_RECS,
+        page.get(N_RECS).checked_sub(count).ok_or(Corruption("fewer records than are deleted"))?,
+    );
     Ok(())
 }
 
 /// On a compressed page, records go one by one.
-fn delete_to_end(page: &mut IndexPage<'_>, shape: &Shape, first: usize) -> Applied {
+fn delete_to_end(page: &mut IndexPage<'_>, shape: &RecordLayout, first: usize) -> Applied {
     page.set(LAST_INSERT, 0);
     let mut rec = first;
     for _ in 0..page.steps_max() {
@@ -92,11 +98,15 @@ fn delete_to_end(page: &mut IndexPage<'_>, shape: &Shape, first: usize) -> Appli
         }
         rec = next;
     }
-    Err(Damage("a list of records without end"))
+    Err(Corruption("a list of records without end"))
 }
 
 /// Last record, number and bytes of those from `first` on.
-fn measure_to_end(page: &IndexPage<'_>, shape: &Shape, first: usize) -> Applied<(usize, usize, usize)> {
+fn measure_to_end(
+    page: &IndexPage<'_>,
+    shape: &RecordLayout,
+    first: usize,
+) -> Applied<(usize, usize, usize)> {
     let (mut last, mut count, mut size) = (first, 1, offsets::extent(page.b, first, shape)?.size());
     loop {
         let next = page.next(last)?;
@@ -104,7 +114,7 @@ fn measure_to_end(page: &IndexPage<'_>, shape: &Shape, first: usize) -> Applied<
             return Ok((last, count, size));
         }
         if count > page.steps_max() {
-            return Err(Damage("a list of records without end"));
+            return Err(Corruption("a list of records without end"));
         }
         last = page.user_record(next)?;
         size += offsets::extent(page.b, last, shape)?.size();
@@ -113,14 +123,14 @@ fn measure_to_end(page: &IndexPage<'_>, shape: &Shape, first: usize) -> Applied<
 }
 
 /// Deletes all records before the one at `rec`.
-pub(super) fn list_start(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) -> Applied {
+pub(super) fn list_start(page: &mut IndexPage<'_>, shape: &RecordLayout, rec: usize) -> Applied {
     let rec = page.record(rec)?;
     if rec == page.infimum() {
         return Ok(());
     }
     if rec == page.supremum() {
         if page.zip.is_some() {
-            return Err(Damage("a compressed page emptied by other than its image"));
+            return Err(Corruption("a compressed page emptied by other than its image"));
         }
         let format = page.format;
         create::clear(page.b, format);
@@ -133,5 +143,5 @@ pub(super) fn list_start(page: &mut IndexPage<'_>, shape: &Shape, rec: usize) ->
         }
         delete(page, shape, first)?;
     }
-    Err(Damage("a list of records without end"))
+    Err(Corruption("a list of records without end"))
 }

@@ -3,7 +3,7 @@
 
 use super::index_page::IndexPage;
 use super::page_header::{HEAP_TOP, N_SLOTS};
-use super::{Applied, Damage};
+use super::{Applied, Corruption};
 
 /// Most records that a slot owns, but for supremum's (`PAGE_DIR_SLOT_MAX_N_OWNED`).
 pub(super) const OWNED_MAX: usize = 8;
@@ -21,7 +21,7 @@ impl IndexPage<'_> {
             }
             owner = self.next(owner)?;
         }
-        Err(Damage("records that no directory slot owns"))
+        Err(Corruption("records that no directory slot owns"))
     }
 
     /// The slot that owns `rec`.
@@ -33,13 +33,14 @@ impl IndexPage<'_> {
         let found = position(&directory[..slots.min(directory.len())], (owner as u16).to_be_bytes());
         found
             .map(|from_last| slots - 1 - from_last)
-            .ok_or(Damage("an owning record that no directory slot points to"))
+            .ok_or(Corruption("an owning record that no directory slot points to"))
     }
 
     /// The record before `rec`, which is not infimum.
     pub(super) fn previous(&self, rec: usize) -> Applied<usize> {
         let slot = self.owner_slot(rec)?;
-        let mut before = self.slot(slot.checked_sub(1).ok_or(Damage("no record lies before infimum"))?)?;
+        let mut before =
+            self.slot(slot.checked_sub(1).ok_or(Corruption("no record lies before infimum"))?)?;
         for _ in 0..self.steps_max() {
             let next = self.next(before)?;
             if next == rec {
@@ -47,14 +48,14 @@ impl IndexPage<'_> {
             }
             before = next;
         }
-        Err(Damage("a record that its directory slot does not lead to"))
+        Err(Corruption("a record that its directory slot does not lead to"))
     }
 
     /// Splits a slot that owns nine records.
     pub(super) fn split_slot(&mut self, slot: usize) -> Applied {
         let owner = self.slot(slot)?;
         let owned = self.n_owned(owner);
-        let mut middle = self.slot(slot.checked_sub(1).ok_or(Damage("infimum's slot owns too much"))?)?;
+        let mut middle = self.slot(slot.checked_sub(1).ok_or(Corruption("infimum's slot owns too much"))?)?;
         for _ in 0..owned / 2 {
             middle = self.next(middle)?;
         }
@@ -70,7 +71,7 @@ impl IndexPage<'_> {
         let slots = self.get(N_SLOTS);
         self.set(N_SLOTS, slots + 1);
         if self.directory_start()? < self.get(HEAP_TOP) {
-            return Err(Damage("no room for another directory slot"));
+            return Err(Corruption("no room for another directory slot"));
         }
         self.move_slots(slot..slots, slot + 1)
     }

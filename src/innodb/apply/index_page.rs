@@ -14,9 +14,9 @@ use std::ops::Range;
 
 use super::offsets::COMPACT_HEADER;
 use super::page_header::{DIRECTORY_END, LEVEL, N_HEAP, N_HEAP_COMPACT, N_SLOTS, PAGE_DATA, ends};
-use super::shape::Shape;
+use super::record_layout::RecordLayout;
 use super::zip::Zip;
-use super::{Applied, Damage};
+use super::{Applied, Corruption};
 use crate::innodb::bytes::{be16, put16};
 use crate::innodb::page::{FilHeader, LOGICAL_MIN, PageType};
 use crate::innodb::redo::record::RowFormat;
@@ -43,10 +43,10 @@ pub(super) struct Frame<'p> {
 
 impl<'p> IndexPage<'p> {
     /// `frame` as a page of records of this shape.
-    pub(super) fn of(frame: Frame<'p>, shape: &Shape) -> Applied<Self> {
+    pub(super) fn of(frame: Frame<'p>, shape: &RecordLayout) -> Applied<Self> {
         let page = Self::any_of(frame)?;
         if page.format != shape.format() {
-            return Err(Damage("the page and the record have different row formats"));
+            return Err(Corruption("the page and the record have different row formats"));
         }
         Ok(page)
     }
@@ -55,7 +55,7 @@ impl<'p> IndexPage<'p> {
     pub(super) fn any_of(frame: Frame<'p>) -> Applied<Self> {
         let page = Self::any(frame.bytes)?;
         if frame.zip.is_some() && page.format != RowFormat::Compact {
-            return Err(Damage("a compressed page in REDUNDANT format"));
+            return Err(Corruption("a compressed page in REDUNDANT format"));
         }
         Ok(IndexPage { zip: frame.zip, ..page })
     }
@@ -64,7 +64,7 @@ impl<'p> IndexPage<'p> {
     pub(super) fn any(page: &'p mut [u8]) -> Applied<Self> {
         let page_type = FilHeader::of(page).map(FilHeader::page_type);
         if page.len() < LOGICAL_MIN || !page_type.is_some_and(PageType::is_index) {
-            return Err(Damage("not an index page"));
+            return Err(Corruption("not an index page"));
         }
         let compact = be16(page, N_HEAP) & N_HEAP_COMPACT != 0;
         let format = if compact { RowFormat::Compact } else { RowFormat::Redundant };
@@ -112,13 +112,13 @@ impl<'p> IndexPage<'p> {
     /// Where slot `n` of the directory lies.
     pub(super) fn slot_at(&self, n: usize) -> Applied<usize> {
         let at = self.b.len().checked_sub(DIRECTORY_END + 2 * (n + 1));
-        at.filter(|at| *at > PAGE_DATA).ok_or(Damage("the directory does not fit the page"))
+        at.filter(|at| *at > PAGE_DATA).ok_or(Corruption("the directory does not fit the page"))
     }
 
     /// The first byte of the directory.
     pub(super) fn directory_start(&self) -> Applied<usize> {
         match self.get(N_SLOTS) {
-            0..2 => Err(Damage("the directory has no slots")),
+            0..2 => Err(Corruption("the directory has no slots")),
             n => self.slot_at(n - 1),
         }
     }
@@ -146,7 +146,7 @@ impl<'p> IndexPage<'p> {
     /// `at`, if a record's origin can be there: its fixed header lies inside the page's body.
     pub(super) fn record(&self, at: usize) -> Applied<usize> {
         if at < PAGE_DATA + COMPACT_HEADER || at >= self.b.len() - DIRECTORY_END {
-            return Err(Damage("a record outside of the page's body"));
+            return Err(Corruption("a record outside of the page's body"));
         }
         Ok(at)
     }
@@ -154,7 +154,7 @@ impl<'p> IndexPage<'p> {
     /// `at`, if a user record's origin can be there.
     pub(super) fn user_record(&self, at: usize) -> Applied<usize> {
         if at <= self.supremum() {
-            return Err(Damage("infimum or supremum in place of a user record"));
+            return Err(Corruption("infimum or supremum in place of a user record"));
         }
         self.record(at)
     }
@@ -174,7 +174,7 @@ impl<'p> IndexPage<'p> {
 
     /// The record after `rec`, which is not the last.
     pub(super) fn next(&self, rec: usize) -> Applied<usize> {
-        self.next_or_end(rec)?.ok_or(Damage("the list of records ends too early"))
+        self.next_or_end(rec)?.ok_or(Corruption("the list of records ends too early"))
     }
 
     pub(super) fn set_next(&mut self, rec: usize, next: Option<usize>) {

@@ -11,8 +11,8 @@ use super::offsets::{self, Extent};
 use super::page_header::{
     DIRECTION, FREE, GARBAGE, HEAP_TOP, LAST_INSERT, LEFT, N_DIRECTION, N_HEAP, N_RECS, NO_DIRECTION, RIGHT,
 };
-use super::shape::Shape;
-use super::{Applied, Damage, Room, zip};
+use super::record_layout::RecordLayout;
+use super::{Applied, ApplyScratch, Corruption, zip};
 use crate::innodb::page::FIL_TRAILER;
 use crate::innodb::redo::record::{Insert, RowFormat};
 
@@ -24,21 +24,21 @@ const HEAP_START: usize = 120;
 pub(super) const HEAP_NO_MAX: usize = (1 << 13) - 1;
 /// Slots of an empty page's directory.
 pub(super) const MIN_SLOTS: usize = 2;
-const NO_ZIP: Damage = Damage("no compressed page");
+const NO_ZIP: Corruption = Corruption("no compressed page");
 
 /// Inserts after the record at `after`; the place of the new one. `ahead` is set if it went into the frame of a
 /// compressed page alone.
 pub(super) fn apply(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     after: usize,
     insert: &Insert<'_>,
-    room: &mut Room,
+    room: &mut ApplyScratch,
     ahead: &mut bool,
 ) -> Applied<usize> {
     let after = page.record(after)?;
     if after == page.supremum() {
-        return Err(Damage("an insert after supremum"));
+        return Err(Corruption("an insert after supremum"));
     }
     let origin = assemble(page, shape, (after, None), insert, &mut room.record)?;
     if page.zip.is_some() {
@@ -53,7 +53,7 @@ pub(super) fn apply(
 #[inline]
 pub(super) fn assemble(
     page: &IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     before: (usize, Option<Extent>),
     insert: &Insert<'_>,
     record: &mut Vec<u8>,
@@ -68,17 +68,16 @@ pub(super) fn assemble(
         }
         None => {
             let extent = extent()?;
-            let shared = extent
-                .size()
-                .checked_sub(insert.end.len())
-                .ok_or(Damage("an inserted record that differs from the one before in more than that has"))?;
+            let shared = extent.size().checked_sub(insert.end.len()).ok_or(Corruption(
+                "an inserted record that differs from the one before in more than that has",
+            ))?;
             let status = page.b[after - 3] & STATUS_BITS;
             (page.info_bits(after), status, extent.extra, shared, after - extent.extra)
         }
     };
     record.clear();
     record.extend_from_slice(
-        page.b.get(start..start + shared).ok_or(Damage("shared bytes outside of the page"))?,
+        page.b.get(start..start + shared).ok_or(Corruption("shared bytes outside of the page"))?,
     );
     record.extend_from_slice(insert.end);
     set_bits(record, origin, shape.format(), info, status)?;
@@ -87,7 +86,7 @@ pub(super) fn assemble(
 
 /// Sets info bits and, in a COMPACT record, status.
 fn set_bits(record: &mut [u8], origin: usize, format: RowFormat, info: u8, status: u8) -> Applied {
-    const CUT: Damage = Damage("an inserted record shorter than its header");
+    const CUT: Corruption = Corruption("an inserted record shorter than its header");
     let info_at = match format {
         RowFormat::Compact => origin.checked_sub(5).ok_or(CUT)?,
         RowFormat::Redundant => origin.checked_sub(6).ok_or(CUT)?,
@@ -105,7 +104,7 @@ fn set_bits(record: &mut [u8], origin: usize, format: RowFormat, info: u8, statu
 /// Inserts the record in `record` (its origin at `origin`) after the one at `after`; its place.
 pub(super) fn insert(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     after: usize,
     record: &[u8],
     origin: usize,
@@ -146,7 +145,7 @@ fn own(page: &mut IndexPage<'_>, rec: usize) -> Applied {
 /// As [`insert`], on both halves of a compressed page (`page_cur_insert_rec_zip`).
 fn insert_zip(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     after: usize,
     record: &[u8],
     origin: usize,
@@ -175,15 +174,16 @@ fn insert_zip(
 
 /// Whether the server found that the compressed page has no room for the record, or that the page is better
 /// rebuilt: then it inserted into the frame and compressed that, which is a record of its own.
-fn needs_compression(page: &IndexPage<'_>, shape: &Shape, size: usize) -> Applied<bool> {
+fn needs_compression(page: &IndexPage<'_>, shape: &RecordLayout, size: usize) -> Applied<bool> {
     let zip = page.zip.as_ref().ok_or(NO_ZIP)?;
     if !zip.has_room(shape.clustered, size) {
         return Ok(true);
     }
-    let data = page.get(HEAP_TOP).checked_sub(HEAP_START).ok_or(Damage("the heap ends before it starts"))?;
+    let data =
+        page.get(HEAP_TOP).checked_sub(HEAP_START).ok_or(Corruption("the heap ends before it starts"))?;
     let room = page.b.len() - FIL_TRAILER - 2 * MIN_SLOTS - HEAP_START;
     let directory = |recs: usize| (2 * recs).div_ceil(OWNED_MIN);
-    let heap_recs = page.n_heap().checked_sub(1).ok_or(Damage("a heap without the infimum"))?;
+    let heap_recs = page.n_heap().checked_sub(1).ok_or(Corruption("a heap without the infimum"))?;
     let free = room.saturating_sub(data + directory(heap_recs));
     let garbage = page.get(GARBAGE);
     let free_rebuilt = room.saturating_sub(data.saturating_sub(garbage) + directory(page.get(N_RECS) + 1));
@@ -193,7 +193,7 @@ fn needs_compression(page: &IndexPage<'_>, shape: &Shape, size: usize) -> Applie
 /// A place for a record of this extent: its first byte, its heap number, and the free record it was.
 fn allocate_zip(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     extent: Extent,
 ) -> Applied<(usize, usize, Option<usize>)> {
     if let Some((free, old)) = reusable(page, shape, extent.size())? {
@@ -212,7 +212,7 @@ fn allocate_zip(
 }
 
 /// A place of `size` bytes, from the free list or the heap: its first byte and its heap number.
-fn allocate(page: &mut IndexPage<'_>, shape: &Shape, size: usize) -> Applied<(usize, usize)> {
+fn allocate(page: &mut IndexPage<'_>, shape: &RecordLayout, size: usize) -> Applied<(usize, usize)> {
     if let Some((free, extent)) = reusable(page, shape, size)? {
         let heap_no = page.heap_no(free);
         take_free(page, free, size)?;
@@ -222,7 +222,7 @@ fn allocate(page: &mut IndexPage<'_>, shape: &Shape, size: usize) -> Applied<(us
 }
 
 /// The head of the free list and its extent, if it has room for `size` bytes.
-fn reusable(page: &IndexPage<'_>, shape: &Shape, size: usize) -> Applied<Option<(usize, Extent)>> {
+fn reusable(page: &IndexPage<'_>, shape: &RecordLayout, size: usize) -> Applied<Option<(usize, Extent)>> {
     let free = page.get(FREE);
     if free == 0 {
         return Ok(None);
@@ -230,7 +230,7 @@ fn reusable(page: &IndexPage<'_>, shape: &Shape, size: usize) -> Applied<Option<
     let free = page.user_record(free)?;
     let extent = offsets::extent(page.b, free, shape)?;
     if free - extent.extra <= page.supremum() || free + extent.data > page.directory_start()? {
-        return Err(Damage("a free record outside of the heap"));
+        return Err(Corruption("a free record outside of the heap"));
     }
     Ok((extent.size() >= size).then_some((free, extent)))
 }
@@ -239,7 +239,7 @@ fn reusable(page: &IndexPage<'_>, shape: &Shape, size: usize) -> Applied<Option<
 fn take_free(page: &mut IndexPage<'_>, free: usize, size: usize) -> Applied {
     let next = page.next_or_end(free)?.unwrap_or(0);
     page.set(FREE, next);
-    let garbage = page.get(GARBAGE).checked_sub(size).ok_or(Damage("less garbage than free records"))?;
+    let garbage = page.get(GARBAGE).checked_sub(size).ok_or(Corruption("less garbage than free records"))?;
     page.set(GARBAGE, garbage);
     Ok(())
 }
@@ -248,7 +248,7 @@ fn take_free(page: &mut IndexPage<'_>, free: usize, size: usize) -> Applied {
 fn allocate_heap(page: &mut IndexPage<'_>, size: usize) -> Applied<(usize, usize)> {
     let (start, heap_no) = (page.get(HEAP_TOP), page.n_heap());
     if start <= page.supremum() || start + size > page.directory_start()? || heap_no > HEAP_NO_MAX {
-        return Err(Damage("no room on the page for an inserted record"));
+        return Err(Corruption("no room on the page for an inserted record"));
     }
     page.set(HEAP_TOP, start + size);
     page.set(N_HEAP, page.get(N_HEAP) + 1);

@@ -21,12 +21,12 @@ mod delete;
 mod directory;
 mod index_page;
 mod insert;
+mod mlog_write;
 mod offsets;
 mod page;
 mod page_header;
-mod plain;
+mod record_layout;
 mod reorganize;
-mod shape;
 mod undo;
 mod update;
 mod zip;
@@ -38,13 +38,13 @@ use std::collections::HashMap;
 use super::redo::index_info::IndexInfo;
 use super::redo::{Body, Kind, Record};
 use crate::base::{Lsn, PageNo, SpaceId};
-use shape::Shape;
+use record_layout::RecordLayout;
 
 /// What is wrong with a page or with a record for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Damage(&'static str);
+struct Corruption(&'static str);
 
-type Applied<T = ()> = Result<T, Damage>;
+type Applied<T = ()> = Result<T, Corruption>;
 
 /// A record that can't be applied to its page: one of the two is damaged.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -89,15 +89,15 @@ const FIELD_LEN: usize = 32;
 /// Applies records. Keeps the index descriptions it has met, and room for records being built.
 #[derive(Default)]
 pub struct Applier {
-    shapes: Shapes,
-    room: Room,
+    shapes: RecordLayouts,
+    room: ApplyScratch,
     inflaters: zip::Inflaters,
 }
 
 /// What was compiled of index descriptions.
 #[derive(Default)]
-struct Shapes {
-    all: Vec<(Box<[u8]>, Shape)>,
+struct RecordLayouts {
+    all: Vec<(Box<[u8]>, RecordLayout)>,
     places: HashMap<Box<[u8]>, usize>,
     /// Bytes of all.
     len: usize,
@@ -107,7 +107,7 @@ struct Shapes {
 
 /// Buffers that are used again and again.
 #[derive(Default)]
-struct Room {
+struct ApplyScratch {
     /// A record being put together.
     record: Vec<u8>,
     /// A page's former bytes.
@@ -122,7 +122,7 @@ impl Applier {
 
     /// Applies `record` to `page`, which is the page it names. Records that change no page are ignored.
     pub fn apply(&mut self, page: &mut Page<'_>, record: &Record<'_>) -> Result<(), ApplyError> {
-        self.dispatch(page, &record.body).map_err(|Damage(what)| ApplyError {
+        self.dispatch(page, &record.body).map_err(|Corruption(what)| ApplyError {
             space: record.space,
             page: record.page,
             lsn: record.start_lsn,
@@ -133,13 +133,13 @@ impl Applier {
 
     fn dispatch(&mut self, page: &mut Page<'_>, body: &Body<'_>) -> Applied {
         match *body {
-            Body::Write { offset, width, value } => plain::write(page, offset, width, value),
-            Body::WriteString { offset, bytes } => plain::write_string(page, offset, bytes),
+            Body::Write { offset, width, value } => mlog_write::write(page, offset, width, value),
+            Body::WriteString { offset, bytes } => mlog_write::write_string(page, offset, bytes),
             Body::InitFilePage { .. } => {
-                plain::init_file_page(page);
+                mlog_write::init_file_page(page);
                 Ok(())
             }
-            Body::IbufBitmapInit => plain::ibuf_bitmap_init(page),
+            Body::IbufBitmapInit => mlog_write::ibuf_bitmap_init(page),
             Body::UndoInsert { bytes } => undo::insert(page.frame_mut()?, bytes),
             Body::UndoEraseEnd => undo::erase_end(page.frame_mut()?),
             Body::UndoInit { undo_type } => undo::init(page.frame_mut()?, undo_type),
@@ -195,7 +195,7 @@ impl Applier {
         let compresses =
             matches!(body, Body::ZipCompressNoData { .. } | Body::Reorganize { zip_level: Some(_), .. });
         if *ahead && !compresses {
-            return Err(Damage("a compressed page was not compressed after the insert before"));
+            return Err(Corruption("a compressed page was not compressed after the insert before"));
         }
         match *body {
             Body::RecInsert { after, ref insert, .. } => {
@@ -226,13 +226,13 @@ impl Applier {
                 *ahead = false;
                 zip::compress(page, shape, level)
             }
-            _ => Err(Damage("a record for a page of the other kind")),
+            _ => Err(Corruption("a record for a page of the other kind")),
         }
     }
 }
 
-impl Shapes {
-    fn of(&mut self, info: &IndexInfo<'_>) -> Applied<&Shape> {
+impl RecordLayouts {
+    fn of(&mut self, info: &IndexInfo<'_>) -> Applied<&RecordLayout> {
         if self.all.get(self.last).is_none_or(|(raw, _)| **raw != *info.raw()) {
             self.last = self.find(info)?;
         }
@@ -244,10 +244,10 @@ impl Shapes {
             return Ok(*place);
         }
         if self.all.len() >= SHAPES_MAX || self.len >= SHAPES_LEN_MAX {
-            *self = Shapes::default();
+            *self = RecordLayouts::default();
         }
         self.len += SHAPE_LEN + 2 * info.raw().len() + FIELD_LEN * usize::from(info.fields);
-        self.all.push((info.raw().into(), Shape::compile(info)?));
+        self.all.push((info.raw().into(), RecordLayout::compile(info)?));
         self.places.insert(info.raw().into(), self.all.len() - 1);
         Ok(self.all.len() - 1)
     }

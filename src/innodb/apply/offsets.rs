@@ -8,8 +8,8 @@
 //! REDUNDANT, from the fixed header down: row version (1 byte, if it has one), end offset of each field in one byte
 //! (bit 7: NULL) or two (bit 15: NULL, bit 14: goes on elsewhere).
 
-use super::shape::{Plain, Shape};
-use super::{Applied, Damage};
+use super::record_layout::{Plain, RecordLayout};
+use super::{Applied, Corruption};
 use crate::innodb::bytes::be16;
 use crate::innodb::redo::index_info::FIELDS_MAX;
 use crate::innodb::redo::record::RowFormat;
@@ -32,7 +32,7 @@ pub(super) const NODE_POINTER: usize = 4;
 const END_RECORD: usize = 8;
 const NULLS_PER_BYTE: usize = 8;
 
-const OUTSIDE: Damage = Damage("a record that reaches outside of its page");
+const OUTSIDE: Corruption = Corruption("a record that reaches outside of its page");
 
 /// How far a record reaches from its origin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +64,7 @@ pub(super) struct FieldAt {
 }
 
 /// The extent of the record at `origin` of `bytes`, all of it inside `bytes`.
-pub(super) fn extent(bytes: &[u8], origin: usize, shape: &Shape) -> Applied<Extent> {
+pub(super) fn extent(bytes: &[u8], origin: usize, shape: &RecordLayout) -> Applied<Extent> {
     let Some(plain) = &shape.plain else { return walk(bytes, origin, shape, |_, _| {}) };
     match bytes.get(origin.wrapping_sub(3)).map(|status| status & STATUS_BITS) {
         Some(STATUS_ORDINARY) => inside(plain_extent(bytes, origin, plain)?, bytes, origin),
@@ -98,18 +98,32 @@ fn plain_extent(bytes: &[u8], origin: usize, plain: &Plain) -> Applied<Extent> {
 }
 
 /// The fields of the record at `origin` of `bytes`, in physical order; its extent, all of it inside `bytes`.
-pub(super) fn fields(bytes: &[u8], origin: usize, shape: &Shape, into: &mut Vec<FieldAt>) -> Applied<Extent> {
+pub(super) fn fields(
+    bytes: &[u8],
+    origin: usize,
+    shape: &RecordLayout,
+    into: &mut Vec<FieldAt>,
+) -> Applied<Extent> {
     into.clear();
     walk(bytes, origin, shape, |_, field| into.push(field))
 }
 
 /// The extent and fields of a COMPACT record of which only the bytes before its origin are there.
-pub(super) fn fields_of_header(head: &[u8], shape: &Shape, into: &mut Vec<FieldAt>) -> Applied<Extent> {
+pub(super) fn fields_of_header(
+    head: &[u8],
+    shape: &RecordLayout,
+    into: &mut Vec<FieldAt>,
+) -> Applied<Extent> {
     into.clear();
     walk_compact(head, head.len(), shape, |_, field| into.push(field))
 }
 
-fn walk(bytes: &[u8], origin: usize, shape: &Shape, see: impl FnMut(usize, FieldAt)) -> Applied<Extent> {
+fn walk(
+    bytes: &[u8],
+    origin: usize,
+    shape: &RecordLayout,
+    see: impl FnMut(usize, FieldAt),
+) -> Applied<Extent> {
     let extent = match shape.format() {
         RowFormat::Compact => walk_compact(bytes, origin, shape, see)?,
         RowFormat::Redundant => walk_redundant(bytes, origin, shape, see)?,
@@ -160,7 +174,7 @@ enum Holds {
 fn walk_compact(
     bytes: &[u8],
     origin: usize,
-    shape: &Shape,
+    shape: &RecordLayout,
     mut see: impl FnMut(usize, FieldAt),
 ) -> Applied<Extent> {
     let fixed = origin.checked_sub(COMPACT_HEADER).ok_or(OUTSIDE)?;
@@ -210,7 +224,7 @@ fn walk_compact(
 }
 
 /// What a leaf record of these info bits holds; reads the row version or the number of fields below the header.
-fn held(down: &mut Down<'_>, info: u8, shape: &Shape) -> Applied<(Holds, usize, usize)> {
+fn held(down: &mut Down<'_>, info: u8, shape: &RecordLayout) -> Applied<(Holds, usize, usize)> {
     let count = shape.fields.len();
     if !shape.versioned && shape.instant_fields.is_none() {
         return Ok((Holds::All, count, shape.nullable));
@@ -235,7 +249,7 @@ fn held(down: &mut Down<'_>, info: u8, shape: &Shape) -> Applied<(Holds, usize, 
 fn walk_redundant(
     bytes: &[u8],
     origin: usize,
-    shape: &Shape,
+    shape: &RecordLayout,
     mut see: impl FnMut(usize, FieldAt),
 ) -> Applied<Extent> {
     let fixed = origin.checked_sub(REDUNDANT_HEADER).ok_or(OUTSIDE)?;
@@ -248,7 +262,7 @@ fn walk_redundant(
     let width = if short { 1 } else { 2 };
     let ends = fixed.checked_sub(usize::from(version)).ok_or(OUTSIDE)?;
     if stored == 0 || ends < stored * width {
-        return Err(Damage("a record without fields, or with more than fit"));
+        return Err(Corruption("a record without fields, or with more than fit"));
     }
     let row_version = if version { bytes[fixed - 1] } else { 0 };
     let end_of = |n: usize| {
@@ -266,11 +280,11 @@ fn walk_redundant(
     let (mut n, mut start, mut i) = (0, 0, 0);
     while n < stored {
         if i >= FIELDS_MAX {
-            return Err(Damage("a record with more fields than its index"));
+            return Err(Corruption("a record with more fields than its index"));
         }
         if held(i) {
             let (end, null, external) = end_of(n);
-            let len = end.checked_sub(start).ok_or(Damage("fields of a record overlap"))?;
+            let len = end.checked_sub(start).ok_or(Corruption("fields of a record overlap"))?;
             see(i, FieldAt { start, len, null, external, absent: false });
             (n, start) = (n + 1, end);
         } else {

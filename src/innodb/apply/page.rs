@@ -3,9 +3,9 @@
 use std::ops::{Deref, DerefMut};
 
 use super::index_page::{Frame, IndexPage};
-use super::shape::Shape;
+use super::record_layout::RecordLayout;
 use super::zip::{self, Inflaters, Unzipped, Zip};
-use super::{Applied, Damage};
+use super::{Applied, Corruption};
 use crate::base::{Lsn, PageNo, SpaceId};
 use crate::innodb::bytes::{put32, put64};
 use crate::innodb::page::compressed::PayloadError;
@@ -170,13 +170,17 @@ impl<'b> Page<'b> {
     /// The bytes of a page that is the same in memory and on disk.
     pub(super) fn frame_mut(&mut self) -> Applied<&mut [u8]> {
         if self.layout.is_zip() {
-            return Err(Damage("a record for an uncompressed page"));
+            return Err(Corruption("a record for an uncompressed page"));
         }
         Ok(&mut self.bytes)
     }
 
     /// The page as an index page of this shape; a compressed one is unzipped first.
-    pub(super) fn index_page(&mut self, shape: &Shape, inflaters: &mut Inflaters) -> Applied<IndexPage<'_>> {
+    pub(super) fn index_page(
+        &mut self,
+        shape: &RecordLayout,
+        inflaters: &mut Inflaters,
+    ) -> Applied<IndexPage<'_>> {
         let mut page = IndexPage::of(self.frame(inflaters)?, shape)?;
         if let Some(zip) = &mut page.zip {
             zip.check(shape.clustered)?;
@@ -200,7 +204,7 @@ impl<'b> Page<'b> {
         if self.unzipped.is_none() {
             self.unzipped = Some(Box::new(zip::unzip(&self.bytes, self.layout.logical(), inflaters)?));
         }
-        let unzipped = self.unzipped.as_mut().ok_or(Damage("no frame"))?;
+        let unzipped = self.unzipped.as_mut().ok_or(Corruption("no frame"))?;
         let zip = Zip { z: &mut self.bytes, meta: &mut unzipped.meta };
         Ok(Frame { bytes: &mut unzipped.frame, zip: Some(zip) })
     }
@@ -213,7 +217,7 @@ impl<'b> Page<'b> {
     /// The bytes of a compressed page.
     pub(super) fn zip_mut(&mut self) -> Applied<&mut [u8]> {
         if !self.layout.is_zip() {
-            return Err(Damage("a record for a compressed page"));
+            return Err(Corruption("a record for a compressed page"));
         }
         Ok(&mut self.bytes)
     }

@@ -2,12 +2,12 @@
 
 use super::index_page::IndexPage;
 use super::page_header::MAX_TRX_ID;
-use super::shape::Shape;
-use super::{Applied, Damage, Room, create, insert, offsets};
+use super::record_layout::RecordLayout;
+use super::{Applied, ApplyScratch, Corruption, create, insert, offsets};
 use crate::innodb::bytes::{be64, put64};
 
 /// Empties the page and inserts its records again, in their order.
-pub(super) fn reorganize(page: &mut IndexPage<'_>, shape: &Shape, room: &mut Room) -> Applied {
+pub(super) fn reorganize(page: &mut IndexPage<'_>, shape: &RecordLayout, room: &mut ApplyScratch) -> Applied {
     room.page.clear();
     room.page.extend_from_slice(page.b);
     let format = page.format;
@@ -26,11 +26,11 @@ pub(super) fn reorganize(page: &mut IndexPage<'_>, shape: &Shape, room: &mut Roo
         last = insert::insert(page, shape, last, record, extent.extra)?;
         from = old.next(from)?;
     }
-    Err(Damage("a list of records without end"))
+    Err(Corruption("a list of records without end"))
 }
 
 /// Leaf pages of secondary indexes say which transaction changed them last.
-fn keep_max_trx_id(page: &mut IndexPage<'_>, shape: &Shape, old: &[u8]) {
+fn keep_max_trx_id(page: &mut IndexPage<'_>, shape: &RecordLayout, old: &[u8]) {
     if page.is_leaf() && !shape.clustered {
         put64(page.b, MAX_TRX_ID, be64(old, MAX_TRX_ID));
     }

@@ -10,7 +10,7 @@
 //!
 //! Undo record: offset of the next (2), body, offset of this one (2).
 
-use super::{Applied, Damage};
+use super::{Applied, Corruption};
 use crate::innodb::bytes::{be16, put16, put64};
 use crate::innodb::page::{FIL_TRAILER, PageType, header};
 
@@ -33,13 +33,13 @@ const LOG_NEXT: usize = 30;
 const LOG_PREV: usize = 32;
 const LOG_HEADER: usize = 46;
 
-const NO_ROOM: Damage = Damage("no room on the undo page");
+const NO_ROOM: Corruption = Corruption("no room on the undo page");
 
 /// The first free byte, such that `need` bytes fit after it.
 fn free(page: &[u8], need: usize) -> Applied<usize> {
     let free = usize::from(be16(page, PAGE_FREE));
     if free < PAGE_HEADER_END {
-        return Err(Damage("free space of the undo page starts inside its header"));
+        return Err(Corruption("free space of the undo page starts inside its header"));
     }
     if free + need > page.len() - FIL_TRAILER {
         return Err(NO_ROOM);
@@ -81,7 +81,7 @@ pub(super) fn header_create(page: &mut [u8], trx_id: u64) -> Applied {
     if previous != 0 {
         let previous = usize::from(previous);
         if previous < SEG_HEADER_END || previous + LOG_HEADER > page.len() - FIL_TRAILER {
-            return Err(Damage("the previous undo log lies outside of the page"));
+            return Err(Corruption("the previous undo log lies outside of the page"));
         }
         put16(page, previous + LOG_NEXT, log as u16);
     }

@@ -3,8 +3,8 @@
 
 use super::index_page::{INFO_DELETED, INFO_MIN_REC, IndexPage};
 use super::offsets::{self, FieldAt, INFO_INSTANT, INFO_VERSION, REDUNDANT_HEADER};
-use super::shape::Shape;
-use super::{Applied, Damage, zip};
+use super::record_layout::RecordLayout;
+use super::{Applied, Corruption, zip};
 use crate::innodb::bytes::{be16, put16};
 use crate::innodb::redo::record::{RowFormat, SystemFields, UpdateField, UpdateFields};
 
@@ -29,7 +29,7 @@ pub(super) fn sec_delete_mark(page: &mut IndexPage<'_>, rec: u16, deleted: bool)
 /// A compressed page does not hold the mark: its leftmost page says it by having no page before it.
 pub(super) fn min_rec_mark(page: &mut IndexPage<'_>, format: RowFormat, rec: u16) -> Applied {
     if page.format != format {
-        return Err(Damage("the page and the record have different row formats"));
+        return Err(Corruption("the page and the record have different row formats"));
     }
     let rec = page.user_record(usize::from(rec))?;
     page.set_info_bits(rec, page.info_bits(rec) | INFO_MIN_REC);
@@ -39,7 +39,7 @@ pub(super) fn min_rec_mark(page: &mut IndexPage<'_>, format: RowFormat, rec: u16
 /// Clustered index, with new system fields where the record carries them.
 pub(super) fn clust_delete_mark(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     rec: usize,
     deleted: bool,
     system: Option<&SystemFields<'_>>,
@@ -56,7 +56,7 @@ pub(super) fn clust_delete_mark(
 
 pub(super) fn in_place(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     rec: usize,
     system: Option<&SystemFields<'_>>,
     info_bits: u8,
@@ -86,7 +86,7 @@ fn field_at(fields: &[FieldAt], place: usize) -> Applied<FieldAt> {
         .get(place)
         .copied()
         .filter(|f| !f.absent)
-        .ok_or(Damage("an update of a field that the record has not"))
+        .ok_or(Corruption("an update of a field that the record has not"))
 }
 
 /// DB_TRX_ID and, after it, DB_ROLL_PTR.
@@ -99,10 +99,10 @@ fn set_system(
     let field = field_at(fields, system.position as usize)?;
     let at = rec + field.start;
     if field.len != TRX_ID || system.trx_id >> (8 * TRX_ID) != 0 {
-        return Err(Damage("no DB_TRX_ID where the record has it"));
+        return Err(Corruption("no DB_TRX_ID where the record has it"));
     }
     let bytes =
-        page.b.get_mut(at..at + TRX_ID + ROLL_PTR).ok_or(Damage("DB_ROLL_PTR outside of the page"))?;
+        page.b.get_mut(at..at + TRX_ID + ROLL_PTR).ok_or(Corruption("DB_ROLL_PTR outside of the page"))?;
     bytes[..TRX_ID].copy_from_slice(&system.trx_id.to_be_bytes()[2..]);
     bytes[TRX_ID..].copy_from_slice(system.roll_ptr);
     if page.zip.is_some() { zip::write_system(page, rec, at) } else { Ok(()) }
@@ -133,7 +133,7 @@ fn set_field(
             page.b[range].copy_from_slice(value);
             Ok(())
         }
-        _ => Err(Damage("an update in place that changes a field's length")),
+        _ => Err(Corruption("an update in place that changes a field's length")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a stretch of redo says about files: created, renamed, deleted, extended, and indexes built without redo.
 
-use super::group::Group;
+use super::mini_transaction::MiniTransaction;
 use super::record::{Body, Kind};
 use crate::base::{Lsn, PageNo, SpaceId};
 
@@ -69,7 +69,7 @@ pub enum FileChange {
 }
 
 /// The events of a group, those before the checkpoint left out. Bodies of other records are not looked at.
-pub fn file_events<'g>(group: &'g Group<'_>) -> impl Iterator<Item = FileEvent> + 'g {
+pub fn file_events<'g>(group: &'g MiniTransaction<'_>) -> impl Iterator<Item = FileEvent> + 'g {
     let any = group.outline().any(|(kind, ..)| kind.is_file_event() || kind == Kind::IndexLoad);
     let records = any.then(|| group.records()).into_iter().flatten();
     records.filter_map(|record| {

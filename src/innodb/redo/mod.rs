@@ -6,30 +6,30 @@
 //! and trailers too ([`lsn`]).
 
 pub mod block;
+pub mod compact_record;
 mod cursor;
 mod dump;
 mod dynamic_meta;
 pub mod file;
 mod file_events;
-mod group;
 pub mod index_info;
-pub mod lean;
 pub mod lsn;
+mod mini_transaction;
 mod parse;
 pub mod record;
 mod scanner;
 
 pub use block::{Block, BlockState, BlockWriter};
+pub use compact_record::CompactRun;
 pub use dynamic_meta::{auto_increment_group, corrupted_indexes_group};
 pub use file::{
     CHECKPOINT_BLOCKS, FileName, HEAD_LEN, HeadError, RedoFile, RedoFlags, RedoHead, newest_checkpoint,
 };
 pub use file_events::{FileChange, FileEvent, file_events};
-pub use group::{Group, RawRecord};
 pub use index_info::{IndexList, IndexNumbers};
-pub use lean::LeanRun;
+pub use mini_transaction::{MiniTransaction, RawRecord};
 pub use record::{Body, Kind, Record};
-pub use scanner::{Fed, GROUP_MAX, ScanError, Scanner};
+pub use scanner::{Fed, MINI_TRANSACTION_MAX, ScanError, Scanner};
 
 use crate::base::{PageNo, SpaceId};
 use cursor::{Cursor, Stop};

@@ -15,8 +15,8 @@
 use std::collections::VecDeque;
 
 use super::cursor::{Cursor, Stop};
-use super::group::{Group, RawRecord, Span};
 use super::index_info::KnownIndexes;
+use super::mini_transaction::{MiniTransaction, RawRecord, Span};
 use super::parse::{Head, skip};
 use super::record::Kind;
 use super::{BLOCK_HEADER, BLOCK_LEN, Block, BlockState, lsn};
@@ -24,7 +24,7 @@ use crate::base::{Lsn, OverBudget};
 
 /// Most bytes of one group. The largest seen have some 100 KB, and a server reads none that is longer than its log buffer (16 MiB,
 /// 64 MiB since 8.4, unless set larger); a group that does not end below this is none.
-pub const GROUP_MAX: usize = 64 << 20;
+pub const MINI_TRANSACTION_MAX: usize = 64 << 20;
 /// Most records of one group that are kept until it ends.
 pub(super) const GROUP_RECORDS_MAX: usize = 1 << 19;
 
@@ -60,7 +60,9 @@ pub enum ScanError {
         what: &'static str,
     },
     /// A group that does not end.
-    #[error("redo group at LSN {lsn} has more than {GROUP_MAX} bytes or {GROUP_RECORDS_MAX} records")]
+    #[error(
+        "redo group at LSN {lsn} has more than {MINI_TRANSACTION_MAX} bytes or {GROUP_RECORDS_MAX} records"
+    )]
     GroupTooLong {
         /// First byte of the group.
         lsn: Lsn,
@@ -191,7 +193,7 @@ impl Scanner {
     }
 
     /// The next group, if all of it has come in.
-    pub fn poll(&mut self) -> Result<Option<Group<'_>>, ScanError> {
+    pub fn poll(&mut self) -> Result<Option<MiniTransaction<'_>>, ScanError> {
         self.poll_with(&mut |_, _, _, _| false)
     }
 
@@ -201,7 +203,7 @@ impl Scanner {
     pub fn poll_changes(
         &mut self,
         mut changes: impl FnMut(&RawRecord<'_>),
-    ) -> Result<Option<Group<'_>>, ScanError> {
+    ) -> Result<Option<MiniTransaction<'_>>, ScanError> {
         let checkpoint = lsn::to_payload(self.checkpoint);
         self.poll_with(&mut |bytes: &[u8], base, span: &Span, index_key| {
             let is_change = span.head.kind.is_page_change();
@@ -221,7 +223,7 @@ impl Scanner {
     fn poll_with(
         &mut self,
         takes: &mut impl FnMut(&[u8], u64, &Span, u64) -> bool,
-    ) -> Result<Option<Group<'_>>, ScanError> {
+    ) -> Result<Option<MiniTransaction<'_>>, ScanError> {
         self.drop_done();
         let Some(base) = self.base else { return Ok(None) };
         if !self.parse_group(base, takes)? {
@@ -231,7 +233,7 @@ impl Scanner {
         self.done = to;
         // A group that ends with its block ends for the server only when the next block is there too, since the
         // LSN of its end lies in that one. The bytes are whole, so there is nothing to wait for here.
-        Ok(Some(Group::new(&self.pending, &self.spans, base, self.checkpoint, from..to)))
+        Ok(Some(MiniTransaction::new(&self.pending, &self.spans, base, self.checkpoint, from..to)))
     }
 
     /// Keeps where the block says that a group starts. A block that is fed again may say so only now.
@@ -280,7 +282,7 @@ impl Scanner {
             let (span, index_key) = match self.parse_record(at) {
                 Ok(parsed) => parsed,
                 Err(Stop::Bad(what)) => return bad(at, first, what),
-                Err(Stop::More) if self.pending.len() - self.done > GROUP_MAX => {
+                Err(Stop::More) if self.pending.len() - self.done > MINI_TRANSACTION_MAX => {
                     return Err(self.too_long(base));
                 }
                 Err(Stop::More) => return Ok(false),

@@ -34,7 +34,7 @@ fn blocks(groups: &[Vec<u8>]) -> Vec<[u8; BLOCK_LEN]> {
 }
 
 /// A group as a line: LSNs and records.
-fn line(group: &Group<'_>) -> String {
+fn line(group: &MiniTransaction<'_>) -> String {
     let records: Vec<_> = group.all_records().map(|r| r.to_string()).collect();
     format!("{}..{} {}", group.start_lsn, group.end_lsn, records.join("; "))
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::base::progress::Progress;
 use crate::base::{Budget, Stop};
 use crate::innodb::redo::{Kind, lsn};
-use crate::prepare::Means;
+use crate::prepare::Resources;
 use crate::stream::metadata::LOGFILE;
 use crate::stream::{Chunk, MemberName};
 
@@ -55,7 +55,7 @@ proptest! {
         let place = find_log(root).unwrap().unwrap();
         let writes = if in_place { Writes::InPlace } else { Writes::Disposable };
         let budget = Budget::new(64 << 20);
-        let means = Means { memory: 1 << 20, budget: &budget, threads: 2, progress: &progress, stop: &stop };
+        let means = Resources { memory: 1 << 20, budget: &budget, threads: 2, progress: &progress, stop: &stop };
         if let Ok((finish, _)) = apply(&datadir, &place, live, writes, &means) {
             finish.run(&datadir, || Ok(())).unwrap();
             prop_assert_eq!(find_log(root).unwrap(), None);
@@ -64,8 +64,8 @@ proptest! {
 }
 
 /// The table's pages pass by while its redo comes.
-fn arrive(root: &std::path::Path, progress: &std::sync::Arc<Progress>) -> Live {
-    let live = Live::start(root, 1 << 20, &Budget::new(64 << 20), true, progress.clone()).unwrap();
+fn arrive(root: &std::path::Path, progress: &std::sync::Arc<Progress>) -> StreamingApply {
+    let live = StreamingApply::start(root, 1 << 20, &Budget::new(64 << 20), true, progress.clone()).unwrap();
     let size = std::fs::metadata(root.join(LOGFILE)).unwrap().len();
     let mut bytes = std::fs::read(root.join(TABLE.0)).unwrap();
     let space = live.arriving().space(TABLE.0, &bytes).unwrap().unwrap();

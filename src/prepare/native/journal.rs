@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::records::run::STRETCH_PAGES;
-use super::tablespaces::{OpenSpace, Spaces};
+use super::records::run::RANGE_PAGES;
+use super::tablespaces::{OpenTablespace, TablespaceFiles};
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, PageBuffer, PageNo, Result, SpaceId};
@@ -60,7 +60,7 @@ pub(crate) struct Journal {
     round_len: u64,
     begun: Instant,
     /// What waits for its place, in the order of the images.
-    waiting: Vec<(Arc<OpenSpace>, Entry)>,
+    waiting: Vec<(Arc<OpenTablespace>, Entry)>,
     buffer: PageBuffer,
 }
 
@@ -92,7 +92,7 @@ impl Journal {
     }
 
     /// Takes pages that follow each other.
-    pub(crate) fn write(&mut self, space: &Arc<OpenSpace>, first: PageNo, images: &[u8]) -> Result<()> {
+    pub(crate) fn write(&mut self, space: &Arc<OpenTablespace>, first: PageNo, images: &[u8]) -> Result<()> {
         let page_len = space.layout.physical();
         let entry = Entry { space: space.id, page_len, first, count: images.len() / page_len };
         let at = HEAD_LEN as u64 + self.len;
@@ -115,7 +115,7 @@ impl Journal {
             sync().inspect(|()| syncing += begun.elapsed())
         };
         timed(&|| self.file.sync_data().map_err(|e| failed(&self.path, e)))?;
-        let mut synced: Option<Arc<OpenSpace>> = None;
+        let mut synced: Option<Arc<OpenTablespace>> = None;
         let mut at = HEAD_LEN as u64;
         for (space, entry) in std::mem::take(&mut self.waiting) {
             if let Some(before) = synced.take_if(|before| before.id != space.id) {
@@ -160,7 +160,7 @@ pub(crate) fn recover(datadir: &Datadir<'_>) -> Result<()> {
         return Ok(());
     }
     // A page 0 that is damaged keeps its tablespace from being found by its id, so these come first, by place.
-    let spaces = Spaces::find(datadir, Default::default())?;
+    let spaces = TablespaceFiles::find(datadir, Default::default())?;
     let mut mended = 0;
     for path in &journals {
         mended += restore(path, &spaces)?;
@@ -172,7 +172,7 @@ pub(crate) fn recover(datadir: &Datadir<'_>) -> Result<()> {
     journals.iter().try_for_each(|path| nofollow::remove_file(path).map_err(|e| failed(path, e)))
 }
 
-fn restore(path: &Path, spaces: &Spaces) -> Result<usize> {
+fn restore(path: &Path, spaces: &TablespaceFiles) -> Result<usize> {
     let unreadable = |e| failed(path, e);
     let journal = nofollow::open(path).map_err(unreadable)?;
     let mut head = vec![0; HEAD_LEN];
@@ -218,7 +218,7 @@ impl Entry {
     }
 
     fn is_possible(&self) -> bool {
-        (1..=LOGICAL_MAX).contains(&self.page_len) && (1..=STRETCH_PAGES).contains(&self.count)
+        (1..=LOGICAL_MAX).contains(&self.page_len) && (1..=RANGE_PAGES).contains(&self.count)
     }
 }
 
@@ -279,7 +279,7 @@ mod tests {
             write_space(root, SYSTEM, b"0");
             let around = Around::of(root);
             let datadir = around.datadir(root);
-            let spaces = Spaces::find(&datadir, Default::default()).unwrap();
+            let spaces = TablespaceFiles::find(&datadir, Default::default()).unwrap();
             let space = Arc::new(spaces.get(TABLE.1).unwrap().open(TABLE.1).unwrap());
 
             let mut images = vec![0; 2 * PAGE_LEN];
@@ -337,6 +337,6 @@ mod tests {
             other[at] ^= 0x80;
             assert_eq!(entries(&other), [], "{at}");
         }
-        assert_eq!(entries(&head([Entry { count: STRETCH_PAGES + 1, ..entry(1) }].iter())), []);
+        assert_eq!(entries(&head([Entry { count: RANGE_PAGES + 1, ..entry(1) }].iter())), []);
     }
 }

@@ -1,6 +1,6 @@
 //! How the memory of native prepare is shared between records that wait for their page and those that are applied.
 
-use crate::prepare::Means;
+use crate::prepare::Resources;
 
 /// What of the memory is not for records that wait, but for those being applied, for the segments of the log at hand, and for
 /// the program: a share, but not less than so many bytes if that leaves half. That is enough for two threads; each has a segment
@@ -16,7 +16,7 @@ pub(crate) fn store_memory(memory: u64) -> u64 {
 }
 
 /// Bytes that a batch of records may have that one thread applies.
-pub(crate) fn batch_len(means: &Means<'_>) -> usize {
+pub(crate) fn batch_len(means: &Resources<'_>) -> usize {
     let each = (means.memory - store_memory(means.memory)) / means.threads.max(1) as u64;
     usize::try_from(each / INDEX_SHARE).unwrap_or(usize::MAX)
 }

@@ -1,11 +1,11 @@
 //! Redo applied to the pages of a copy by ourselves: crash recovery up to, but without, the rollback.
 //!
 //! 1. [`gather`]: the redo is read once, from its checkpoint to the end of the backup, in [`pieces`] that several threads
-//!    understand at the same time ([`sheaf`]); what they say is kept in the order of the log. Records that change pages go,
+//!    understand at the same time ([`parsed`]); what they say is kept in the order of the log. Records that change pages go,
 //!    at half the size that they have in the log, into the [`store`], which keeps the records of neighbouring pages
 //!    together ([`row`]) and spills to a nameless file what exceeds the memory. Those that a page in the page cache has already are
 //!    left out ([`peek`]). On the way fall off: what happened to files, and the auto-increment counters ([`dynamic`]).
-//! 2. Files are created, renamed and removed as the log says ([`super::replay`]); [`spaces`] finds every tablespace by the
+//! 2. Files are created, renamed and removed as the log says ([`super::file_operations`]); [`spaces`] finds every tablespace by the
 //!    id in its page 0.
 //! 3. [`apply`]: threads take one stretch of pages after the other, in the order of the files, from the [`merge`] of what is
 //!    in memory and what was spilled. Each page is read once, brought up to date, and written once; a page already has
@@ -27,7 +27,7 @@
 //! * Groups of records behind the end of the backup: their transactions are not in the recorded position.
 //! * Records for tablespaces that redo removes later, of undo tablespaces without a file, and of the temporary one.
 //! * Encrypted pages and redo: the keys would be needed. Both are noticed when the first of them comes in.
-//! * Index builds write pages without redo. The sender's backup lock keeps them out of the window; the receiver can do
+//! * BatchIndex builds write pages without redo. The sender's backup lock keeps them out of the window; the receiver can do
 //!   nothing about one. `INDEX_LOAD` does not tell of all: a build with `LOCK=SHARED` logs none, nor do those of the auxiliary
 //!   tables of a full-text index.
 //!
@@ -66,7 +66,7 @@ mod tablespaces;
 
 use std::collections::BTreeMap;
 
-use super::{Datadir, Means, Prepared, options, replay};
+use super::{Datadir, Prepared, Resources, file_operations, options};
 use crate::base::progress::Progress;
 use crate::base::{Result, SpaceId};
 use crate::innodb::redo::{FileChange, FileEvent};
@@ -74,12 +74,12 @@ use error::spill_error;
 use finish::prepared_transactions;
 use log::scan;
 use pages::{bounds, cached_lsn};
-use tablespaces::Spaces;
+use tablespaces::TablespaceFiles;
 
 pub use finish::{Finish, mark_prepared};
 pub use journal::Writes;
-pub use log::{Place, find as find_log};
-pub use streaming::{Arriving, ArrivingSpace, Live};
+pub use log::{RedoLocation, find as find_log};
+pub use streaming::{StreamedTablespace, StreamingApply, StreamingApplyHandle};
 
 /// Applies the redo in `place` to the pages of `datadir`. What is returned makes the copy startable, once everything
 /// that was written is durable.
@@ -88,50 +88,50 @@ pub use streaming::{Arriving, ArrivingSpace, Live};
 /// [`Code::CorruptRedo`], [`Code::CorruptPage`], [`Code::Prepare`], [`Code::TargetIo`], [`Code::Interrupted`].
 pub fn apply(
     datadir: &Datadir<'_>,
-    place: &Place,
-    live: Option<Live>,
+    place: &RedoLocation,
+    live: Option<StreamingApply>,
     writes: Writes,
-    means: &Means<'_>,
+    means: &Resources<'_>,
 ) -> Result<(Finish, Prepared)> {
     let log = log::Log::open(place)?;
     if writes == Writes::InPlace {
         journal::recover(datadir)?;
     }
     let received = live.map(|live| live.finish(datadir)).transpose()?.flatten();
-    let (early, (gathered, store)) = match received {
-        Some(r) => (Some((r.applied, r.pages)), (r.gathered, r.store)),
+    let (early, (contents, store)) = match received {
+        Some(r) => (Some((r.applied, r.pages)), (r.contents, r.store)),
         None => (None, scan::gather(datadir, &log, cached_lsn::asker(datadir), means)?),
     };
-    Progress::set(&means.progress.records_total, gathered.records - gathered.dropped);
-    let mut notes = replay::apply(datadir, &gathered.events)?;
-    let removed = replay::removed(&gathered.events);
-    let spaces = Spaces::find(datadir, removed)?;
-    spaces.check_lengths(&gathered.growth)?;
-    let ends = bounds::Ends::new(extended(&gathered.events));
+    Progress::set(&means.progress.records_total, contents.records - contents.dropped);
+    let mut notes = file_operations::apply(datadir, &contents.events)?;
+    let removed = file_operations::removed(&contents.events);
+    let spaces = TablespaceFiles::find(datadir, removed)?;
+    spaces.check_lengths(&contents.growth)?;
+    let ends = bounds::TablespaceBounds::new(extended(&contents.events));
     let job =
-        pages::apply::Job { spaces: &spaces, ends: &ends, end: gathered.end, root: datadir.root, writes };
+        pages::apply::Job { spaces: &spaces, ends: &ends, end: contents.end, root: datadir.root, writes };
     let outcome = pages::apply::apply(&job, store.into_merge().map_err(spill_error)?, means)?;
     notes.push(format!(
         "{} of {} records applied to {} pages; {} pages had theirs already",
-        outcome.records_applied, gathered.records, outcome.pages_changed, outcome.pages_unchanged
+        outcome.records_applied, contents.records, outcome.pages_changed, outcome.pages_unchanged
     ));
     notes.extend(early.map(|(records, pages)| {
         format!("before that, {records} records were applied to {pages} pages as they arrived")
     }));
     let mut steps = Vec::new();
     if early.is_none() {
-        steps.push(("redo read", gathered.time));
+        steps.push(("redo read", contents.time));
     }
     steps.push(("pages", outcome.time));
     spaces.lengthen(ends.extended())?;
     notes.extend(undecided(datadir, prepared_transactions::count(&spaces)?)?);
     let finish = Finish {
         place: place.clone(),
-        end: gathered.end,
+        end: contents.end,
         system: spaces.system_file()?,
-        dynamic: gathered.dynamic,
+        dynamic: contents.dynamic,
     };
-    Ok((finish, Prepared { lsn: Some((log.checkpoint(), gathered.end)), notes, steps }))
+    Ok((finish, Prepared { lsn: Some((log.checkpoint(), contents.end)), notes, steps }))
 }
 
 /// What the user must know of transactions that the binary log decides on.

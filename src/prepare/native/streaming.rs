@@ -17,15 +17,15 @@ use std::thread::JoinHandle;
 
 use super::error::{corrupt, encrypted};
 use super::log::Log;
-use super::log::parsed_segment::Sheaf;
-use super::log::scan::{Gathered, beyond, promised};
-use super::log::segments::{Piece, Pieces};
-use super::log::watermark::Supply;
+use super::log::parsed_segment::ParsedSegment;
+use super::log::scan::{LogContents, beyond, promised};
+use super::log::segments::{Segment, Segments};
+use super::log::watermark::Watermark;
 use super::memory::store_memory;
-use super::pages::applier::Hand;
-use super::records::batch_index::Index;
+use super::pages::applier::PageApplier;
+use super::records::batch_index::BatchIndex;
 use super::records::merge::Batch;
-use super::records::run::{STRETCH_PAGES, Stretch};
+use super::records::run::{PageRange, RANGE_PAGES};
 use super::records::store::Store;
 use crate::base::progress::Progress;
 use crate::base::sync::lock;
@@ -44,15 +44,15 @@ const AMENDED_MAX: usize = 2 << 20;
 const PAGES_MAX: u64 = 1 << 16;
 
 /// Follows a stream. Dropping it gives up.
-pub struct Live {
-    shared: Arc<Arriving>,
-    thread: Option<JoinHandle<Result<Option<Found>>>>,
+pub struct StreamingApply {
+    shared: Arc<StreamingApplyHandle>,
+    thread: Option<JoinHandle<Result<Option<ScannedLog>>>>,
 }
 
 /// What threads that land chunks tell of them.
 #[derive(Default)]
-pub struct Arriving {
-    supply: Arc<Supply>,
+pub struct StreamingApplyHandle {
+    watermark: Arc<Watermark>,
     /// Once the header of the redo was read.
     store: OnceLock<(Lsn, Mutex<Store>)>,
     /// Whether pages may be changed.
@@ -66,22 +66,22 @@ pub struct Arriving {
 
 /// A tablespace file on its way.
 #[derive(Clone, Copy, Debug)]
-pub struct ArrivingSpace {
+pub struct StreamedTablespace {
     id: SpaceId,
     layout: PageLayout,
 }
 
 /// What is known when the stream has ended.
-pub(crate) struct Found {
-    pub(crate) gathered: Gathered,
+pub(crate) struct ScannedLog {
+    pub(crate) contents: LogContents,
     /// The end of the last whole group.
     scanned: Lsn,
     checkpoint: Lsn,
 }
 
 /// All that was done while receiving.
-pub(crate) struct Received {
-    pub(crate) gathered: Gathered,
+pub(crate) struct StreamedLog {
+    pub(crate) contents: LogContents,
     pub(crate) store: Store,
     /// Records applied, and pages that they were applied to.
     pub(crate) applied: u64,
@@ -90,13 +90,13 @@ pub(crate) struct Received {
 
 #[derive(Default)]
 struct Worker {
-    hand: Hand,
+    applier: PageApplier,
     batch: Batch,
-    index: Index,
+    index: BatchIndex,
     image: Vec<u8>,
 }
 
-impl Live {
+impl StreamingApply {
     /// For a stream whose redo is going to be written to the folder `root`. `changes`: its redo ends with the backup.
     /// It takes `memory` bytes, and `budget` for what is not a page's.
     pub fn start(
@@ -105,18 +105,18 @@ impl Live {
         budget: &Budget,
         changes: bool,
         progress: Arc<Progress>,
-    ) -> Result<Live> {
-        let shared = Arc::new(Arriving { changes, ..Arriving::default() });
+    ) -> Result<StreamingApply> {
+        let shared = Arc::new(StreamingApplyHandle { changes, ..StreamingApplyHandle::default() });
         let (of_thread, root, budget) = (shared.clone(), root.to_owned(), budget.clone());
         let thread = std::thread::Builder::new()
             .name("redo".to_owned())
             .spawn(move || of_thread.follow(&root, (memory, &budget), &progress))
             .map_err(|e| Error::new(Code::Internal, "can't start a thread").cause(e))?;
-        Ok(Live { shared, thread: Some(thread) })
+        Ok(StreamingApply { shared, thread: Some(thread) })
     }
 
     /// What landing threads tell.
-    pub fn arriving(&self) -> &Arc<Arriving> {
+    pub fn arriving(&self) -> &Arc<StreamingApplyHandle> {
         &self.shared
     }
 
@@ -129,36 +129,36 @@ impl Live {
     }
 
     /// The stream has ended and all of it has landed. `None`: the redo must be read from its file again.
-    pub(crate) fn finish(mut self, datadir: &Datadir<'_>) -> Result<Option<Received>> {
+    pub(crate) fn finish(mut self, datadir: &Datadir<'_>) -> Result<Option<StreamedLog>> {
         let Some(thread) = self.thread.take() else { return Ok(None) };
         let found =
             thread.join().map_err(|_| Error::new(Code::Internal, "the thread that reads redo panicked"))?;
         self.check()?;
-        let Some(Found { mut gathered, scanned, checkpoint }) = found? else { return Ok(None) };
+        let Some(ScannedLog { mut contents, scanned, checkpoint }) = found? else { return Ok(None) };
         let promised = promised(datadir, checkpoint);
-        if promised.is_some_and(|promised| gathered.end > promised) {
+        if promised.is_some_and(|promised| contents.end > promised) {
             return match self.shared.changes {
-                true => Err(corrupt(format!("it goes on to LSN {}, beyond the backup's end", gathered.end))),
+                true => Err(corrupt(format!("it goes on to LSN {}, beyond the backup's end", contents.end))),
                 false => Ok(None),
             };
         }
-        gathered.ends_at(scanned, promised)?;
+        contents.ends_at(scanned, promised)?;
         // Chunks that were landed hold no more than a moment to it.
         let shared = Arc::into_inner(std::mem::take(&mut self.shared))
             .ok_or_else(|| Error::new(Code::Internal, "the stream is still landing"))?;
         let Some((_, store)) = shared.store.into_inner() else { return Ok(None) };
         let store = store.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((space, page, lsn)) = store.beyond(gathered.end) {
-            return Err(beyond(space, page, lsn, gathered.end));
+        if let Some((space, page, lsn)) = store.beyond(contents.end) {
+            return Err(beyond(space, page, lsn, contents.end));
         }
         let (applied, pages) = (shared.applied.into_inner(), shared.pages.into_inner());
-        Ok(Some(Received { gathered, store, applied, pages }))
+        Ok(Some(StreamedLog { contents, store, applied, pages }))
     }
 }
 
-impl Drop for Live {
+impl Drop for StreamingApply {
     fn drop(&mut self) {
-        self.shared.supply.give_up();
+        self.shared.watermark.give_up();
         if let Some(thread) = self.thread.take() {
             // Nobody wants to know any more.
             let _ = thread.join();
@@ -166,22 +166,22 @@ impl Drop for Live {
     }
 }
 
-impl Arriving {
+impl StreamingApplyHandle {
     /// Bytes of the redo are in their file.
     pub fn redo_written(&self, from: u64, to: u64) {
-        self.supply.written(from, to);
+        self.watermark.written(from, to);
     }
 
     /// The redo has this size.
     pub fn redo_ended(&self, size: u64) {
-        self.supply.ended(size);
+        self.watermark.ended(size);
     }
 
     /// What the first bytes of a member say of the tablespace that it is; `None` if it is none.
     ///
     /// # Errors
     /// Where it is encrypted.
-    pub fn space(&self, member: &str, first_bytes: &[u8]) -> Result<Option<ArrivingSpace>> {
+    pub fn space(&self, member: &str, first_bytes: &[u8]) -> Result<Option<StreamedTablespace>> {
         if FilHeader::of(first_bytes).is_none_or(|header| header.page_no() != PageNo(0)) {
             // Such is a further file of the system tablespace.
             return Ok(None);
@@ -190,11 +190,11 @@ impl Arriving {
         if page0.flags.is_encrypted() || page0.encryption.is_some() {
             return Err(encrypted(member));
         }
-        Ok(Some(ArrivingSpace { id: page0.space, layout: page0.layout }))
+        Ok(Some(StreamedTablespace { id: page0.space, layout: page0.layout }))
     }
 
     /// Looks at a chunk of a tablespace file; gives the pages that are newer than in the chunk, and where they begin.
-    pub fn pages(&self, space: ArrivingSpace, chunk: &Chunk) -> Vec<(u64, Vec<u8>)> {
+    pub fn pages(&self, space: StreamedTablespace, chunk: &Chunk) -> Vec<(u64, Vec<u8>)> {
         let Some((base, store)) = self.store.get() else { return Vec::new() };
         let page_len = space.layout.physical() as u64;
         let (first, end) = (chunk.offset.div_ceil(page_len), chunk.end() / page_len);
@@ -204,16 +204,9 @@ impl Arriving {
         let view = chunk.view();
         let (mut number, mut amended) = (first, Vec::new());
         while number < end {
-            let (stretch, slot) = Stretch::of(space.id, PageNo(number as u32));
-            let count = (STRETCH_PAGES - slot).min((end - number) as usize);
-            self.stretch(
-                &mut worker,
-                (*base, store),
-                space,
-                (stretch, slot..slot + count),
-                &view,
-                &mut amended,
-            );
+            let (range, slot) = PageRange::of(space.id, PageNo(number as u32));
+            let count = (RANGE_PAGES - slot).min((end - number) as usize);
+            self.range(&mut worker, (*base, store), space, (range, slot..slot + count), &view, &mut amended);
             number += count as u64;
         }
         lock(&self.hands).push(worker);
@@ -221,20 +214,20 @@ impl Arriving {
     }
 
     /// Pages of one stretch.
-    fn stretch(
+    fn range(
         &self,
         worker: &mut Worker,
         (base, store): (Lsn, &Mutex<Store>),
-        space: ArrivingSpace,
-        (stretch, slots): (Stretch, Range<usize>),
+        space: StreamedTablespace,
+        (range, slots): (PageRange, Range<usize>),
         chunk: &View<'_>,
         amended: &mut Vec<(u64, Vec<u8>)>,
     ) {
         let page_len = space.layout.physical();
-        let has_records = self.changes && worker.take(&lock(store), stretch, base);
+        let has_records = self.changes && worker.take(&lock(store), range, base);
         let mut seen = Vec::new();
         for slot in slots {
-            let number = stretch.page(slot);
+            let number = range.page(slot);
             let at = u64::from(number.0) * page_len as u64;
             let mut header = [0; FIL_HEADER];
             chunk.copy(at, &mut header);
@@ -264,7 +257,7 @@ impl Arriving {
     }
 
     /// Reads the redo as it comes.
-    fn follow(&self, root: &Path, memory: (u64, &Budget), progress: &Progress) -> Result<Option<Found>> {
+    fn follow(&self, root: &Path, memory: (u64, &Budget), progress: &Progress) -> Result<Option<ScannedLog>> {
         let path: PathBuf = root.join(LOGFILE);
         let followed = self.follow_log(&path, root, memory, progress);
         followed.map_err(|e| {
@@ -281,51 +274,54 @@ impl Arriving {
         root: &Path,
         (memory, budget): (u64, &Budget),
         progress: &Progress,
-    ) -> Result<Option<Found>> {
-        let Some(log) = Log::follow(path, self.supply.clone())? else { return Ok(None) };
+    ) -> Result<Option<ScannedLog>> {
+        let Some(log) = Log::follow(path, self.watermark.clone())? else { return Ok(None) };
         let store = Mutex::new(Store::new(log.start(), store_memory(memory), root));
         let (_, store) = self.store.get_or_init(|| (log.start(), store));
-        let mut gathered = Gathered::from(log.checkpoint(), budget);
-        let (mut pieces, mut piece) = (Pieces::of(&log, budget), Piece::default());
-        let mut sheaf = Sheaf::new(log.checkpoint(), None, lock(store).catalog().clone(), budget);
+        let mut contents = LogContents::from(log.checkpoint(), budget);
+        let (mut segments, mut segment) = (Segments::of(&log, budget), Segment::default());
+        let mut parsed = ParsedSegment::new(log.checkpoint(), None, lock(store).dictionary().clone(), budget);
         let mut scanned = log.checkpoint();
-        while pieces.next(&mut piece)? {
-            sheaf.fill(&piece)?;
-            gathered.take(&sheaf, &mut lock(store), progress)?;
-            scanned = sheaf.reached;
-            if sheaf.over {
+        while segments.next(&mut segment)? {
+            parsed.fill(&segment)?;
+            contents.take(&parsed, &mut lock(store), progress)?;
+            scanned = parsed.reached;
+            if parsed.over {
                 break;
             }
         }
-        Ok(Some(Found { gathered, scanned, checkpoint: log.checkpoint() }))
+        Ok(Some(ScannedLog { contents, scanned, checkpoint: log.checkpoint() }))
     }
 }
 
 impl Worker {
     /// Takes the records so far for a stretch; false if there are none that could be applied.
-    fn take(&mut self, store: &Store, stretch: Stretch, base: Lsn) -> bool {
-        if !store.pending(stretch, &mut self.batch.bytes) {
+    fn take(&mut self, store: &Store, range: PageRange, base: Lsn) -> bool {
+        if !store.pending(range, &mut self.batch.bytes) {
             return false;
         }
-        self.hand.indexes = store.catalog().list();
-        self.batch.stretch = Some(stretch);
+        self.applier.indexes = store.dictionary().list();
+        self.batch.range = Some(range);
         self.batch.ends = vec![self.batch.bytes.len()];
         self.batch.landed = None;
         self.index.build(&mut self.batch, base).is_ok()
     }
 
     /// Reads a page out of its chunk; false if it is not sound.
-    fn read(&mut self, space: ArrivingSpace, page: PageNo, chunk: &View<'_>, at: u64) -> bool {
+    fn read(&mut self, space: StreamedTablespace, page: PageNo, chunk: &View<'_>, at: u64) -> bool {
         self.image.resize(space.layout.physical(), 0);
         let expected = Expected { space: space.id, page };
         chunk.copy(at, &mut self.image)
-            && matches!(verify(&self.image, &space.layout, expected, &mut self.hand.scratch), Ok(Verdict::Ok))
+            && matches!(
+                verify(&self.image, &space.layout, expected, &mut self.applier.scratch),
+                Ok(Verdict::Ok)
+            )
     }
 
     /// Brings the page that was read up to date. `None`: it stays as it is, since it has all, or for the end to deal with.
     fn page(
         &mut self,
-        space: ArrivingSpace,
+        space: StreamedTablespace,
         number: PageNo,
         slot: usize,
         from: Lsn,
@@ -335,9 +331,9 @@ impl Worker {
             return None;
         }
         let bytes = &mut self.image[..];
-        let mut page = Page::load(space.id, number, space.layout, bytes, &mut self.hand.scratch).ok()?;
+        let mut page = Page::load(space.id, number, space.layout, bytes, &mut self.applier.scratch).ok()?;
         let runs = self.index.runs(&self.batch.bytes, slot);
-        let brought = self.hand.bring_up(&mut page, from, runs, || number.to_string());
+        let brought = self.applier.bring_up(&mut page, from, runs, || number.to_string());
         let brought = brought.ok()?;
         let to = brought.to?;
         Some((to, brought.records, page.finish(to).ok()?.to_vec()))

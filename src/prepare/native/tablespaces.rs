@@ -19,13 +19,13 @@ use crate::prepare::native::error::corrupt;
 use crate::prepare::{Datadir, lengths, options};
 
 /// All tablespaces.
-pub(crate) struct Spaces {
-    by_id: HashMap<SpaceId, Space>,
+pub(crate) struct TablespaceFiles {
+    by_id: HashMap<SpaceId, Tablespace>,
     removed: BTreeSet<SpaceId>,
 }
 
 /// One tablespace. Only the system's has more than one file.
-pub(crate) struct Space {
+pub(crate) struct Tablespace {
     pub(crate) layout: PageLayout,
     pub(crate) encrypted: bool,
     promise: Promise,
@@ -33,7 +33,7 @@ pub(crate) struct Space {
 }
 
 /// A tablespace whose files are open.
-pub(crate) struct OpenSpace {
+pub(crate) struct OpenTablespace {
     pub(crate) id: SpaceId,
     pub(crate) layout: PageLayout,
     files: Vec<OpenFile>,
@@ -47,9 +47,9 @@ struct OpenFile {
     first: u64,
 }
 
-impl Spaces {
+impl TablespaceFiles {
     /// Looks into page 0 of every file that is one of a tablespace; `removed` are those that redo deletes.
-    pub(crate) fn find(datadir: &Datadir<'_>, removed: BTreeSet<SpaceId>) -> Result<Spaces> {
+    pub(crate) fn find(datadir: &Datadir<'_>, removed: BTreeSet<SpaceId>) -> Result<TablespaceFiles> {
         let mut by_id = HashMap::new();
         let mut files: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
         for (id, found) in datafiles::tablespaces(datadir)? {
@@ -71,9 +71,9 @@ impl Spaces {
                 ));
             }
             let encrypted = page0.flags.is_encrypted() || page0.encryption.is_some();
-            by_id.insert(id, Space { layout: page0.layout, encrypted, promise, files });
+            by_id.insert(id, Tablespace { layout: page0.layout, encrypted, promise, files });
         }
-        Ok(Spaces { by_id, removed })
+        Ok(TablespaceFiles { by_id, removed })
     }
 
     /// Refuses a tablespace that was cut: one that is shorter than its header says, which redo does not explain.
@@ -84,7 +84,7 @@ impl Spaces {
     }
 
     /// The tablespace with this id.
-    pub(crate) fn get(&self, id: SpaceId) -> Option<&Space> {
+    pub(crate) fn get(&self, id: SpaceId) -> Option<&Tablespace> {
         self.by_id.get(&id)
     }
 
@@ -95,7 +95,7 @@ impl Spaces {
     }
 
     /// The undo tablespaces.
-    pub(crate) fn undo(&self) -> impl Iterator<Item = (SpaceId, &Space)> {
+    pub(crate) fn undo(&self) -> impl Iterator<Item = (SpaceId, &Tablespace)> {
         self.by_id.iter().filter(|(id, _)| id.is_undo()).map(|(id, space)| (*id, space))
     }
 
@@ -130,9 +130,9 @@ impl Spaces {
     }
 }
 
-impl Space {
+impl Tablespace {
     /// Opens its files for reading and writing.
-    pub(crate) fn open(&self, id: SpaceId) -> Result<OpenSpace> {
+    pub(crate) fn open(&self, id: SpaceId) -> Result<OpenTablespace> {
         let page_len = self.layout.physical() as u64;
         let mut first = 0;
         let mut files = Vec::new();
@@ -143,11 +143,11 @@ impl Space {
             files.push(OpenFile { path: path.clone(), file, first });
             first += len / page_len;
         }
-        Ok(OpenSpace { id, layout: self.layout, files, pages: first })
+        Ok(OpenTablespace { id, layout: self.layout, files, pages: first })
     }
 }
 
-impl OpenSpace {
+impl OpenTablespace {
     /// How many whole pages its files had when it was opened.
     pub(crate) fn pages(&self) -> u32 {
         u32::try_from(self.pages).unwrap_or(u32::MAX)

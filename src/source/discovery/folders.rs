@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::{Code, Error, Result};
-use crate::source::facts::ServerFacts;
+use crate::source::server_facts::ServerFacts;
 
 use super::names::text;
 use super::schemas::Schemas;

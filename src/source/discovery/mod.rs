@@ -18,9 +18,9 @@ use std::path::PathBuf;
 use crate::base::{Code, Error, Result, SpaceId};
 
 use super::corrupt::too_short;
-use super::facts::ServerFacts;
 use super::other_engines::{OtherEngines, Unlocked};
 use super::privileges::Privileges;
+use super::server_facts::ServerFacts;
 use super::session::Session;
 
 use dictionary::{Dictionary, Tablespace};

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::base::{Code, Error, Result};
-use crate::source::facts::ServerFacts;
+use crate::source::server_facts::ServerFacts;
 
 use super::{Datafile, ExternalFile, Inventory};
 

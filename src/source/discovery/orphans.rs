@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::base::{Code, Error, Result, SpaceId};
 use crate::innodb::page::{Page0, Page0Error};
-use crate::source::facts::ServerFacts;
 use crate::source::files;
+use crate::source::server_facts::ServerFacts;
 use crate::source::session::{Session, TextRow};
 
 use super::Inventory;

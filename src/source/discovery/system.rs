@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt;
 use crate::base::{Code, Error, Result};
 use crate::innodb::page::Page0;
 use crate::source::corrupt::{CORRUPT_HINT, too_short};
-use crate::source::facts::ServerFacts;
 use crate::source::files;
+use crate::source::server_facts::ServerFacts;
 
 use super::Datafile;
 

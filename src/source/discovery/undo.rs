@@ -4,8 +4,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::base::SpaceId;
-use crate::source::facts::ServerFacts;
 use crate::source::files;
+use crate::source::server_facts::ServerFacts;
 
 /// Offset of the space id in the FIL header.
 const SPACE_ID: u64 = 34;

@@ -4,9 +4,9 @@
 use super::super::index_page::IndexPage;
 use super::super::offsets::{self, NODE_POINTER};
 use super::super::page_header::{FREE, HEAP_TOP, N_RECS, PAGE_DATA};
+use super::super::record_layout::RecordLayout;
 use super::super::reorganize::reorganize;
-use super::super::shape::Shape;
-use super::super::{Applied, Damage, Room};
+use super::super::{Applied, ApplyScratch, Corruption};
 use super::dense::{DELETED, OWNED};
 use super::{
     BLOB_REF, HEAP_OWN, HEAP_START, Meta, RECORD_HEADER, SLOT, SYSTEM_FIELDS, dense_len, fields, is_leaf,
@@ -15,14 +15,14 @@ use super::{
 use crate::innodb::bytes::put16;
 use crate::innodb::page::{FIL_HEADER, header};
 
-const BROKEN: Damage = Damage("the records of the page do not make up its heap");
+const BROKEN: Corruption = Corruption("the records of the page do not make up its heap");
 /// The end of the modification log.
 const LOG_END: usize = 1;
 
 /// A compressed page being made.
-struct Compressor<'a> {
+struct PageCompressor<'a> {
     frame: &'a [u8],
-    shape: &'a Shape,
+    shape: &'a RecordLayout,
     z: Vec<u8>,
     /// The records of the heap by heap number.
     recs: Vec<usize>,
@@ -34,12 +34,12 @@ struct Compressor<'a> {
 }
 
 /// Compresses the frame of `page` into its compressed half.
-pub(in super::super) fn compress(page: &mut IndexPage<'_>, shape: &Shape, level: u8) -> Applied {
+pub(in super::super) fn compress(page: &mut IndexPage<'_>, shape: &RecordLayout, level: u8) -> Applied {
     if !zlib::LEVELS.contains(&level) {
-        return Err(Damage("no such compression level"));
+        return Err(Corruption("no such compression level"));
     }
-    let zip = page.zip.as_mut().ok_or(Damage("no compressed page"))?;
-    let mut c = Compressor {
+    let zip = page.zip.as_mut().ok_or(Corruption("no compressed page"))?;
+    let mut c = PageCompressor {
         frame: page.b,
         shape,
         z: zip.z.to_vec(),
@@ -59,9 +59,9 @@ pub(in super::super) fn compress(page: &mut IndexPage<'_>, shape: &Shape, level:
 /// Rebuilds the frame without its garbage and compresses it.
 pub(in super::super) fn compress_and_reorganize(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     level: u8,
-    room: &mut Room,
+    room: &mut ApplyScratch,
 ) -> Applied {
     let zip = page.zip.take();
     reorganize(page, shape, room)?;
@@ -69,12 +69,12 @@ pub(in super::super) fn compress_and_reorganize(
     compress(page, shape, level)
 }
 
-impl Compressor<'_> {
+impl PageCompressor<'_> {
     /// Headers and the dense directory, the latter in order: records, then the free list (`page_zip_dir_encode`).
     fn directory(&mut self) -> Applied {
         let dense = dense_len(self.frame);
         if PAGE_DATA + dense * slot_size(self.frame, self.shape.clustered) >= self.z.len() {
-            return Err(Damage("more records than fit the compressed page"));
+            return Err(Corruption("more records than fit the compressed page"));
         }
         // The rest of the FIL header is written when the page is.
         self.z[header::PREV..header::LSN].copy_from_slice(&self.frame[header::PREV..header::LSN]);
@@ -198,7 +198,7 @@ impl Compressor<'_> {
             self.recs.len() * slot_size(self.frame, self.shape.clustered) + self.meta.blobs * BLOB_REF;
         self.meta.log_end = PAGE_DATA + stream.len();
         if self.meta.log_end + LOG_END + trailer > self.z.len() {
-            return Err(Damage("the page does not get as small as the server made it"));
+            return Err(Corruption("the page does not get as small as the server made it"));
         }
         self.z[PAGE_DATA..self.meta.log_end].copy_from_slice(&stream);
         Ok(())

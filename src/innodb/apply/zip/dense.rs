@@ -3,7 +3,7 @@
 //! Entry `n` lies `2 * (n + 1)` bytes before the end of the page.
 
 use super::super::page_header::{N_RECS, PAGE_DATA};
-use super::super::{Applied, Damage};
+use super::super::{Applied, Corruption};
 use super::{BLOB_REF, SLOT, SYSTEM_FIELDS, Zip, dense_len, is_leaf};
 use crate::innodb::apply::offsets::NODE_POINTER;
 use crate::innodb::bytes::{be16, put16};
@@ -15,7 +15,7 @@ pub(super) const DELETED: u16 = 0x8000;
 /// Offset of the record in the frame.
 pub(super) const OFFSET: u16 = 0x3FFF;
 
-const NO_ENTRY: Damage = Damage("a record that the dense directory lacks");
+const NO_ENTRY: Corruption = Corruption("a record that the dense directory lacks");
 
 /// The entry `n` of a compressed page's dense directory, which is long enough.
 pub(super) fn entry(z: &[u8], n: usize) -> u16 {
@@ -40,7 +40,7 @@ impl Zip<'_> {
     pub(in super::super) fn check(&self, clustered: bool) -> Applied {
         let (dense, len) = (dense_len(self.z), self.trailer_len(clustered));
         if self.recs() > dense || PAGE_DATA + len >= self.z.len() || self.meta.log_end + len >= self.z.len() {
-            return Err(Damage("the directories of a compressed page do not fit it"));
+            return Err(Corruption("the directories of a compressed page do not fit it"));
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Zip<'_> {
         };
         let blobs_at = stored - blobs;
         if blobs_at < self.meta.log_end + gap {
-            return Err(Damage("no room on a compressed page for another entry"));
+            return Err(Corruption("no room on a compressed page for another entry"));
         }
         self.z.copy_within(blobs_at..stored, blobs_at - gap);
         self.z.copy_within(stored..directory, stored - SLOT);

@@ -6,8 +6,8 @@
 //! leaf pages, the number of the field that starts with DB_TRX_ID (0: not a clustered index), on others how many
 //! fields of the index can be NULL.
 
-use super::super::shape::{Field, Shape};
-use super::super::{Applied, Damage};
+use super::super::record_layout::{Field, RecordLayout};
+use super::super::{Applied, Corruption};
 use crate::innodb::redo::index_info::FIELDS_MAX;
 
 /// Longest fixed length that is written as one field (`DICT_MAX_FIXED_COL_LEN`).
@@ -15,13 +15,13 @@ const FIXED_MAX: u16 = 768;
 
 /// What the list says.
 pub(in super::super) struct ZipFields {
-    pub(super) shape: Shape,
+    pub(super) shape: RecordLayout,
     /// The field that starts with DB_TRX_ID, on leaf pages of a clustered index.
     pub(super) trx_id: Option<usize>,
 }
 
 pub(super) fn decode(list: &[u8], leaf: bool) -> Applied<ZipFields> {
-    const BAD: Damage = Damage("the list of fields of a compressed page can't be read");
+    const BAD: Corruption = Corruption("the list of fields of a compressed page can't be read");
     let mut values = Vec::new();
     let mut bytes = list.iter().map(|b| u16::from(*b));
     while let Some(first) = bytes.next() {
@@ -44,7 +44,7 @@ pub(super) fn decode(list: &[u8], leaf: bool) -> Applied<ZipFields> {
         false if last < nullable => return Err(BAD),
         false => (None, last),
     };
-    Ok(ZipFields { shape: Shape::of_zip(fields, nullable, trx_id.is_some()), trx_id })
+    Ok(ZipFields { shape: RecordLayout::of_zip(fields, nullable, trx_id.is_some()), trx_id })
 }
 
 fn field((value, long): (u16, bool)) -> Field {
@@ -57,7 +57,7 @@ fn field((value, long): (u16, bool)) -> Field {
 }
 
 /// The list for a page of the index; `trx_id` on leaf pages of a clustered one.
-pub(super) fn encode(shape: &Shape, leaf: bool, trx_id: Option<usize>) -> Vec<u8> {
+pub(super) fn encode(shape: &RecordLayout, leaf: bool, trx_id: Option<usize>) -> Vec<u8> {
     let count = if leaf { shape.fields.len() } else { shape.unique.min(shape.fields.len()) };
     let mut list = List { bytes: Vec::new(), fields: 0, sum: 0 };
     let mut trx_id_field = 0;
@@ -125,11 +125,11 @@ mod tests {
     use crate::innodb::redo::parse_body;
     use crate::innodb::redo::record::{Body, Kind};
 
-    fn shape(info: &[u8]) -> Shape {
+    fn shape(info: &[u8]) -> RecordLayout {
         let body = [info, &[0, 120]].concat();
         let parsed = parse_body(Kind::RecDelete, crate::base::SpaceId(1), &body);
         let Ok(Body::RecDelete { index, .. }) = parsed else { panic!("{parsed:?}") };
-        Shape::compile(&index).unwrap()
+        RecordLayout::compile(&index).unwrap()
     }
 
     /// id INT NOT NULL, DB_TRX_ID, DB_ROLL_PTR, INT NULL, CHAR(100) NOT NULL, VARCHAR(1000) NULL.

@@ -2,7 +2,7 @@
 //! `page_zip_parse_write_node_ptr`, `page_zip_parse_write_blob_ptr`).
 
 use super::super::page::Page;
-use super::super::{Applied, Damage};
+use super::super::{Applied, Corruption};
 use crate::innodb::bytes::put32;
 use crate::innodb::page::header;
 
@@ -17,7 +17,7 @@ pub(in super::super) fn page_compress(
     let z = page.zip_mut()?;
     let gap = header::TYPE + data.len()..z.len().saturating_sub(trailer.len());
     if gap.start > gap.end {
-        return Err(Damage("a compressed page that is longer than its place"));
+        return Err(Corruption("a compressed page that is longer than its place"));
     }
     put32(z, header::PREV, prev);
     put32(z, header::NEXT, next);
@@ -56,7 +56,7 @@ pub(in super::super) fn write_blob_ptr(
 
 /// Writes to the compressed page, and to its frame if there is one.
 fn write_both(page: &mut Page<'_>, at: usize, zip_at: usize, bytes: &[u8]) -> Applied {
-    const OUTSIDE: Damage = Damage("a write beyond the end of the page");
+    const OUTSIDE: Corruption = Corruption("a write beyond the end of the page");
     if at + bytes.len() > page.layout().logical() {
         return Err(OUTSIDE);
     }

@@ -5,11 +5,11 @@
 //! fixed header in reverse order, then its data without the fields that are stored apart. A zero byte ends the log.
 
 use super::super::offsets::{self, COMPACT_HEADER, Extent, FieldAt};
-use super::super::{Applied, Damage};
+use super::super::{Applied, Corruption};
 use super::{HEAP_START, Unzip, is_leaf, slot_size};
 use crate::innodb::bytes::put16;
 
-const BROKEN: Damage = Damage("the modification log of a compressed page can't be read");
+const BROKEN: Corruption = Corruption("the modification log of a compressed page can't be read");
 
 /// Applies the log that starts at `start`; the offset of its end.
 pub(super) fn apply(page: &mut Unzip<'_>, start: usize) -> Applied<usize> {

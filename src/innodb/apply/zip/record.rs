@@ -4,24 +4,24 @@
 use super::super::index_page::IndexPage;
 use super::super::offsets::{COMPACT_HEADER, Extent, FieldAt, NODE_POINTER};
 use super::super::page_header::N_RECS;
-use super::super::shape::Shape;
-use super::super::{Applied, Damage, offsets};
+use super::super::record_layout::RecordLayout;
+use super::super::{Applied, Corruption, offsets};
 use super::dense::{OFFSET, entry};
 use super::{BLOB_REF, SYSTEM_FIELDS, Zip, dense_len};
 use crate::innodb::bytes::be16;
 
-const BROKEN: Damage = Damage("a record does not fit the compressed page");
+const BROKEN: Corruption = Corruption("a record does not fit the compressed page");
 /// Heap numbers of the log are less by one, since 0 ends it.
 const HEAP_NO_BASE: usize = 1;
 
 /// The compressed half of `page`, which has one.
 fn zip<'a, 'p>(page: &'a mut IndexPage<'p>) -> Applied<(&'a mut Zip<'p>, &'a mut [u8])> {
-    let zip = page.zip.as_mut().ok_or(Damage("no compressed page"))?;
+    let zip = page.zip.as_mut().ok_or(Corruption("no compressed page"))?;
     Ok((zip, page.b))
 }
 
 /// Number of LOB references of the record at `rec`.
-fn externals(frame: &[u8], rec: usize, shape: &Shape) -> Applied<usize> {
+fn externals(frame: &[u8], rec: usize, shape: &RecordLayout) -> Applied<usize> {
     let mut fields = Vec::new();
     offsets::fields(frame, rec, shape, &mut fields)?;
     Ok(fields.iter().filter(|f| f.external).count())
@@ -36,7 +36,7 @@ impl Zip<'_> {
     }
 
     /// LOB references of existing records with a lower heap number (`page_zip_get_n_prev_extern`).
-    fn blobs_before(&self, frame: &[u8], heap_no: usize, shape: &Shape) -> Applied<usize> {
+    fn blobs_before(&self, frame: &[u8], heap_no: usize, shape: &RecordLayout) -> Applied<usize> {
         let recs = usize::from(be16(self.z, N_RECS)).min(dense_len(self.z));
         let mut count = 0;
         for n in 0..recs {
@@ -62,7 +62,12 @@ impl Zip<'_> {
 }
 
 /// Appends the record at `rec` to the modification log and stores what lies apart. `create`: it is new.
-pub(in super::super) fn write(page: &mut IndexPage<'_>, shape: &Shape, rec: usize, create: bool) -> Applied {
+pub(in super::super) fn write(
+    page: &mut IndexPage<'_>,
+    shape: &RecordLayout,
+    rec: usize,
+    create: bool,
+) -> Applied {
     let mut fields = Vec::new();
     let extent = offsets::fields(page.b, rec, shape, &mut fields)?;
     let (deleted, heap_no, leaf) = (page.is_deleted(rec), page.heap_no(rec), page.is_leaf());
@@ -104,7 +109,7 @@ impl Log {
         let at = zip.meta.log_end;
         let end = at + self.bytes.len();
         if end + zip.trailer_len(clustered) >= zip.z.len() {
-            return Err(Damage("the modification log of a compressed page is full"));
+            return Err(Corruption("the modification log of a compressed page is full"));
         }
         zip.z[at..end].copy_from_slice(&self.bytes);
         zip.meta.log_end = end;
@@ -124,7 +129,7 @@ struct Target {
 fn clustered(
     zip: &mut Zip<'_>,
     frame: &[u8],
-    shape: &Shape,
+    shape: &RecordLayout,
     target: &Target,
     fields: &[FieldAt],
     log: &mut Log,
@@ -155,7 +160,7 @@ fn clustered(
 fn place_blobs(
     zip: &mut Zip<'_>,
     frame: &[u8],
-    shape: &Shape,
+    shape: &RecordLayout,
     target: &Target,
     fields: &[FieldAt],
 ) -> Applied<usize> {
@@ -191,14 +196,14 @@ pub(in super::super) fn write_system(page: &mut IndexPage<'_>, rec: usize, at: u
 /// dense directory, and what lies apart cleared. Lowers N_RECS.
 pub(in super::super) fn delete(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     rec: usize,
     free: Option<usize>,
 ) -> Applied {
     let mut fields = Vec::new();
     offsets::fields(page.b, rec, shape, &mut fields)?;
     let (heap_no, leaf) = (page.heap_no(rec), page.is_leaf());
-    let recs = page.get(N_RECS).checked_sub(1).ok_or(Damage("a deletion from an empty page"))?;
+    let recs = page.get(N_RECS).checked_sub(1).ok_or(Corruption("a deletion from an empty page"))?;
     let (half, _) = zip(page)?;
     half.check(shape.clustered)?;
     half.delete(rec, free)?;
@@ -215,7 +220,7 @@ pub(in super::super) fn delete(
 /// far as the new one does not cover it (`page_cur_insert_rec_zip`).
 pub(in super::super) fn clear_free(
     page: &mut IndexPage<'_>,
-    shape: &Shape,
+    shape: &RecordLayout,
     free: usize,
     size: usize,
 ) -> Applied {
@@ -236,7 +241,13 @@ pub(in super::super) fn clear_free(
 }
 
 /// Takes the references of a deleted record out of the array.
-fn remove_blobs(zip: &mut Zip<'_>, frame: &[u8], shape: &Shape, heap_no: usize, count: usize) -> Applied {
+fn remove_blobs(
+    zip: &mut Zip<'_>,
+    frame: &[u8],
+    shape: &RecordLayout,
+    heap_no: usize,
+    count: usize,
+) -> Applied {
     if count == 0 {
         return Ok(());
     }
@@ -254,7 +265,7 @@ fn remove_blobs(zip: &mut Zip<'_>, frame: &[u8], shape: &Shape, heap_no: usize, 
 fn clear(
     zip: &mut Zip<'_>,
     frame: &mut [u8],
-    shape: &Shape,
+    shape: &RecordLayout,
     (rec, heap_no): (usize, usize),
     fields: &[FieldAt],
 ) -> Applied {

@@ -7,7 +7,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::super::{Applied, Damage};
+use super::super::{Applied, Corruption};
 use crate::innodb::bytes::be32;
 use crate::innodb::page::checksum::adler32;
 use crate::innodb::redo::index_info::FIELDS_MAX;
@@ -50,7 +50,7 @@ pub(super) fn inflate(bytes: &[u8], records_max: usize, inflaters: &mut Inflater
             return Ok(parts);
         }
     }
-    Err(Damage("the zlib stream of a compressed page is broken"))
+    Err(Corruption("the zlib stream of a compressed page is broken"))
 }
 
 /// The parts, if the second starts at `border`.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::index_page::IndexPage;
 use super::super::page::Page;
 use super::super::page_header::N_RECS;
-use super::super::shape::Shape;
+use super::super::record_layout::RecordLayout;
 use super::super::{Applier, ApplyError};
 use super::{Inflaters, Meta, Zip, compress, unzip};
 use crate::base::{Lsn, PageNo, SpaceId};
@@ -58,10 +58,10 @@ fn layout() -> PageLayout {
     PageLayout::zip(LOGICAL, 2048).unwrap()
 }
 
-fn shape(index: Index) -> Shape {
+fn shape(index: Index) -> RecordLayout {
     let body = [index.info(), &[0, 120]].concat();
     let Ok(Body::RecDelete { index, .. }) = parse_body(Kind::RecDelete, SPACE, &body) else { panic!() };
-    Shape::compile(&index).unwrap()
+    RecordLayout::compile(&index).unwrap()
 }
 
 /// An empty compressed page.

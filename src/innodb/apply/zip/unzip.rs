@@ -4,7 +4,7 @@ use super::super::create;
 use super::super::index_page::IndexPage;
 use super::super::offsets::{self, COMPACT_HEADER, FieldAt, NODE_POINTER};
 use super::super::page_header::{self, HEAP_TOP, N_RECS, N_SLOTS, PAGE_DATA};
-use super::super::{Applied, Damage};
+use super::super::{Applied, Corruption};
 use super::dense::{DELETED, OFFSET, OWNED, entry};
 use super::stream::{Inflaters, inflate};
 use super::{
@@ -15,7 +15,7 @@ use crate::innodb::bytes::{be16, be32, put16};
 use crate::innodb::page::{FIL_TRAILER, FilHeader, PageType, header};
 use crate::innodb::redo::record::RowFormat;
 
-const BROKEN: Damage = Damage("the records of a compressed page do not fit its directories");
+const BROKEN: Corruption = Corruption("the records of a compressed page do not fit its directories");
 /// `FIL_NULL`: no neighbour.
 const NO_PAGE: u32 = u32::MAX;
 /// `REC_INFO_MIN_REC_FLAG`, in a record's info byte.
@@ -28,12 +28,12 @@ const NODE: usize = 1;
 pub(in super::super) fn unzip(z: &[u8], logical: usize, inflaters: &mut Inflaters) -> Applied<Unzipped> {
     let page_type = FilHeader::of(z).map(FilHeader::page_type);
     if !page_type.is_some_and(PageType::is_index) {
-        return Err(Damage("not an index page"));
+        return Err(Corruption("not an index page"));
     }
     let parts = inflate(&z[PAGE_DATA..], logical - HEAP_START - FIL_TRAILER, inflaters)?;
     let fields = fields::decode(&parts.fields, is_leaf(z))?;
     if PAGE_DATA + dense_len(z) * slot_size(z, fields.trx_id.is_some()) >= z.len() {
-        return Err(Damage("the directories of a compressed page do not fit it"));
+        return Err(Corruption("the directories of a compressed page do not fit it"));
     }
     let mut page = Unzip { z, frame: vec![0; logical], recs: Vec::new(), fields, heap_no: HEAP_OWN };
     page.frame[..PAGE_DATA].copy_from_slice(&z[..PAGE_DATA]);
@@ -43,7 +43,7 @@ pub(in super::super) fn unzip(z: &[u8], logical: usize, inflaters: &mut Inflater
     let log_end = modlog::apply(&mut page, PAGE_DATA + parts.len)?;
     let mut meta = Meta { log_end, blobs: 0 };
     if log_end + dense_len(z) * slot_size(z, clustered) >= z.len() {
-        return Err(Damage("the modification log of a compressed page reaches into its trailer"));
+        return Err(Corruption("the modification log of a compressed page reaches into its trailer"));
     }
     page.uncompressed_fields(&mut meta)?;
     page.headers()?;

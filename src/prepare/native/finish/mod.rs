@@ -19,8 +19,8 @@ use crate::innodb::page::header::FLUSH_LSN;
 use crate::innodb::redo::file::DIRECTORY;
 use crate::innodb::redo::{BLOCK_LEN, BlockWriter, FileName, HEAD_LEN, RedoFlags, RedoHead, lsn};
 use crate::prepare::Datadir;
-use crate::prepare::native::log::table_metadata::Dynamic;
-use crate::prepare::native::log::{APPLIED, OUR_UUID, Place, remove_dir};
+use crate::prepare::native::log::table_metadata::TableMetadata;
+use crate::prepare::native::log::{APPLIED, OUR_UUID, RedoLocation, remove_dir};
 use crate::stream::metadata::{BackupType, CHECKPOINTS, Checkpoints, METADATA_MAX};
 
 pub(crate) mod prepared_transactions;
@@ -40,10 +40,10 @@ const PERMISSIONS: u32 = 0o777;
 /// What is left to do when all pages are up to date and durable.
 #[derive(Debug)]
 pub struct Finish {
-    pub(crate) place: Place,
+    pub(crate) place: RedoLocation,
     pub(crate) end: Lsn,
     pub(crate) system: PathBuf,
-    pub(crate) dynamic: Dynamic,
+    pub(crate) dynamic: TableMetadata,
 }
 
 impl Finish {
@@ -92,7 +92,9 @@ impl Finish {
     fn switch(&self, root: &Path) -> io::Result<()> {
         let place = root.join(DIRECTORY);
         match &self.place {
-            Place::Folder(folder) if *folder == place => nofollow::rename(folder, &root.join(APPLIED))?,
+            RedoLocation::Folder(folder) if *folder == place => {
+                nofollow::rename(folder, &root.join(APPLIED))?
+            }
             // What is there was made by an earlier run that was killed just after this.
             _ => remove_dir(&place)?,
         }
@@ -101,8 +103,8 @@ impl Finish {
 
     fn remove_old(&self, root: &Path) -> io::Result<()> {
         match &self.place {
-            Place::Logfile(path) => nofollow::remove_file(path),
-            Place::Folder(_) => remove_dir(&root.join(APPLIED)),
+            RedoLocation::Logfile(path) => nofollow::remove_file(path),
+            RedoLocation::Folder(_) => remove_dir(&root.join(APPLIED)),
         }
     }
 }

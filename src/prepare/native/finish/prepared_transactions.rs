@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::base::{PageNo, Result};
 use crate::innodb::page::{FIL_HEADER, FilHeader, PageType};
-use crate::prepare::native::tablespaces::Spaces;
+use crate::prepare::native::tablespaces::TablespaceFiles;
 
 const STATE: usize = 56;
 const LAST_LOG: usize = 58;
@@ -21,7 +21,7 @@ const XID_TEXT: usize = 46 + 12;
 const INTERNAL: &[u8] = b"MySQLXid";
 
 /// How many there are.
-pub(crate) fn count(spaces: &Spaces) -> Result<usize> {
+pub(crate) fn count(spaces: &TablespaceFiles) -> Result<usize> {
     let mut found = BTreeSet::new();
     for (id, space) in spaces.undo() {
         let open = space.open(id)?;

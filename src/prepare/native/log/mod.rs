@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use self::watermark::Supply;
+use self::watermark::Watermark;
 use crate::base::format::Format;
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
@@ -37,7 +37,7 @@ pub(crate) const OUR_UUID: u32 = 0x7862_7031;
 
 /// Where the redo of a copy is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum RedoLocation {
     /// The member `xtrabackup_logfile`, as it came.
     Logfile(PathBuf),
     /// A folder of redo files.
@@ -45,7 +45,7 @@ pub enum Place {
 }
 
 /// Looks for the redo of the copy at `root`: where an earlier run left it, too. `None`: it was applied already.
-pub fn find(root: &Path) -> Result<Option<Place>> {
+pub fn find(root: &Path) -> Result<Option<RedoLocation>> {
     let (logfile, applied, folder) = (root.join(LOGFILE), root.join(APPLIED), root.join(DIRECTORY));
     let ours = is_ours(&folder);
     if ours && nofollow::is_dir(&applied) {
@@ -62,13 +62,13 @@ pub fn find(root: &Path) -> Result<Option<Place>> {
             .hint("a server was started on it before it was prepared: extract the backup again"));
         }
         return Ok(Some(if nofollow::is_file(&logfile) {
-            Place::Logfile(logfile)
+            RedoLocation::Logfile(logfile)
         } else {
-            Place::Folder(applied)
+            RedoLocation::Folder(applied)
         }));
     }
     match nofollow::is_dir(&folder) {
-        true => Ok((!ours).then_some(Place::Folder(folder))),
+        true => Ok((!ours).then_some(RedoLocation::Folder(folder))),
         false => Err(Error::new(
             Code::CorruptRedo,
             format!("{} has no redo: neither {LOGFILE} nor {DIRECTORY}", root.display()),
@@ -82,38 +82,38 @@ pub(crate) struct Log {
     pub(crate) files: Vec<(PathBuf, File, RedoFile)>,
     checkpoint: Lsn,
     /// Where it still grows.
-    supply: Option<Arc<Supply>>,
+    watermark: Option<Arc<Watermark>>,
 }
 
 impl Log {
     /// Reads the headers.
-    pub(crate) fn open(place: &Place) -> Result<Log> {
+    pub(crate) fn open(place: &RedoLocation) -> Result<Log> {
         let files = match place {
-            Place::Logfile(path) => {
+            RedoLocation::Logfile(path) => {
                 let (path, file, mut redo) = open_file(path, RedoHead::read_logfile)?;
                 // A checkpoint may lie in the block behind the last: nothing was logged after it.
                 redo.len += BLOCK_LEN as u64;
                 vec![(path, file, redo)]
             }
-            Place::Folder(folder) => open_folder(folder)?,
+            RedoLocation::Folder(folder) => open_folder(folder)?,
         };
         Log::of(files, None)
     }
 
     /// Reads the header of a logfile that is being written. `None` if it never gets one.
-    pub(crate) fn follow(path: &Path, supply: Arc<Supply>) -> Result<Option<Log>> {
-        if supply.wait(HEAD_LEN as u64)?.until < HEAD_LEN as u64 {
+    pub(crate) fn follow(path: &Path, watermark: Arc<Watermark>) -> Result<Option<Log>> {
+        if watermark.wait(HEAD_LEN as u64)?.until < HEAD_LEN as u64 {
             return Ok(None);
         }
         let (path, file, mut redo) = open_file(path, RedoHead::read_logfile)?;
         redo.len = u64::MAX;
-        Log::of(vec![(path, file, redo)], Some(supply)).map(Some)
+        Log::of(vec![(path, file, redo)], Some(watermark)).map(Some)
     }
 
-    fn of(files: Vec<(PathBuf, File, RedoFile)>, supply: Option<Arc<Supply>>) -> Result<Log> {
+    fn of(files: Vec<(PathBuf, File, RedoFile)>, watermark: Option<Arc<Watermark>>) -> Result<Log> {
         let checkpoint = newest_checkpoint(files.iter().map(|(_, _, redo)| redo))
             .ok_or_else(|| corrupt("it has no valid checkpoint"))?;
-        Ok(Log { files, checkpoint, supply })
+        Ok(Log { files, checkpoint, watermark })
     }
 
     /// Recovery begins here.
@@ -128,13 +128,13 @@ impl Log {
 
     /// Whether it is being written.
     pub(crate) fn grows(&self) -> bool {
-        self.supply.is_some()
+        self.watermark.is_some()
     }
 
     /// Waits for a block at `at`; how much may be read there, not more than `wanted`.
     pub(crate) fn readable(&self, at: u64, wanted: usize) -> Result<usize> {
-        let Some(supply) = &self.supply else { return Ok(wanted) };
-        let supplied = supply.wait(at + BLOCK_LEN as u64)?;
+        let Some(watermark) = &self.watermark else { return Ok(wanted) };
+        let supplied = watermark.wait(at + BLOCK_LEN as u64)?;
         Ok(supplied.until.saturating_sub(at).min(wanted as u64) as usize)
     }
 }

@@ -3,18 +3,18 @@
 use std::io;
 use std::sync::Arc;
 
-use super::segments::Piece;
-use super::table_metadata::Dynamic;
+use super::segments::Segment;
+use super::table_metadata::TableMetadata;
 use crate::base::{Budget, Charge, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{
-    Body, FileChange, FileEvent, Group, IndexNumbers, Kind, RawRecord, ScanError, Scanner, file_events, lean,
-    lsn,
+    Body, FileChange, FileEvent, IndexNumbers, Kind, MiniTransaction, RawRecord, ScanError, Scanner,
+    compact_record, file_events, lsn,
 };
 use crate::prepare::lengths::Growth;
 use crate::prepare::native::error::corrupt;
 use crate::prepare::native::log::{scan_error, take};
-use crate::prepare::native::records::index_dictionary::Catalog;
-use crate::prepare::native::records::run::Run;
+use crate::prepare::native::records::index_dictionary::IndexDictionary;
+use crate::prepare::native::records::run::RecordRun;
 use crate::prepare::native::records::store::Store;
 
 /// Blocks that are taken in before what they say is asked for.
@@ -23,12 +23,12 @@ const BLOCKS_FED: usize = 64;
 const FREE: usize = 6 << 20;
 
 /// Whole groups, understood. Its memory is used for one piece after the other.
-pub(crate) struct Sheaf {
+pub(crate) struct ParsedSegment {
     scanner: Scanner,
     checkpoint: Lsn,
     /// Groups that end behind this are not wanted.
     promised: Option<Lsn>,
-    catalog: Arc<Catalog>,
+    dictionary: Arc<IndexDictionary>,
     numbers: IndexNumbers,
     bytes: Vec<u8>,
     runs: Vec<Bound>,
@@ -37,7 +37,7 @@ pub(crate) struct Sheaf {
     /// Where the last record ends in the payload of the log.
     last_end: u64,
     pub(crate) events: Vec<FileEvent>,
-    pub(crate) dynamic: Dynamic,
+    pub(crate) dynamic: TableMetadata,
     /// Tablespaces whose size is set, and where.
     grown: Vec<(SpaceId, Lsn)>,
     /// What it takes beyond [`FREE`].
@@ -97,27 +97,27 @@ impl Described {
     }
 }
 
-impl Sheaf {
+impl ParsedSegment {
     /// Of a log with this checkpoint.
     pub(crate) fn new(
         checkpoint: Lsn,
         promised: Option<Lsn>,
-        catalog: Arc<Catalog>,
+        dictionary: Arc<IndexDictionary>,
         budget: &Budget,
-    ) -> Sheaf {
-        Sheaf {
+    ) -> ParsedSegment {
+        ParsedSegment {
             charge: budget.charged(super::segments::GROUPS),
             scanner: Scanner::new(checkpoint),
             checkpoint,
             promised,
-            catalog,
+            dictionary,
             numbers: IndexNumbers::default(),
             bytes: Vec::new(),
             runs: Vec::new(),
             before: Before::default(),
             last_end: 0,
             events: Vec::new(),
-            dynamic: Dynamic::default(),
+            dynamic: TableMetadata::default(),
             grown: Vec::new(),
             records: 0,
             end: None,
@@ -127,7 +127,7 @@ impl Sheaf {
     }
 
     /// Understands a piece.
-    pub(crate) fn fill(&mut self, piece: &Piece) -> Result<()> {
+    pub(crate) fn fill(&mut self, segment: &Segment) -> Result<()> {
         let mut scanner = std::mem::replace(&mut self.scanner, Scanner::new(self.checkpoint));
         if self.charge.bytes() > 0 {
             // What an unusual piece took is given back.
@@ -135,19 +135,19 @@ impl Sheaf {
             (self.bytes, self.runs, self.events, self.grown) = Default::default();
         }
         self.clear();
-        scanner.restart(piece.start);
-        let filled = self.fill_from(&mut scanner, piece);
+        scanner.restart(segment.start);
+        let filled = self.fill_from(&mut scanner, segment);
         self.scanner = scanner;
         filled
     }
 
-    fn fill_from(&mut self, scanner: &mut Scanner, piece: &Piece) -> Result<()> {
-        self.over = piece.next.is_none();
-        for blocks in piece.blocks().chunks(BLOCKS_FED) {
+    fn fill_from(&mut self, scanner: &mut Scanner, segment: &Segment) -> Result<()> {
+        self.over = segment.next.is_none();
+        for blocks in segment.blocks().chunks(BLOCKS_FED) {
             // What the groups before a bad block say comes first: they may be the last that are wanted.
             let fed: Result<bool> =
                 blocks.iter().try_fold(true, |goes_on, block| Ok(goes_on && take(scanner, block)?));
-            while piece.next.is_none() || scanner.recovered_lsn() != piece.next {
+            while segment.next.is_none() || scanner.recovered_lsn() != segment.next {
                 let polled = scanner.poll_changes(|record| self.record(record));
                 let Some(group) = polled.map_err(scan_error)? else { break };
                 if let Some(promised) = self.promised.filter(|promised| group.end_lsn > *promised) {
@@ -172,7 +172,7 @@ impl Sheaf {
         }
         self.forget_group();
         self.reached = scanner.recovered_lsn().map_or(self.checkpoint, |lsn| lsn.max(self.checkpoint));
-        match piece.next {
+        match segment.next {
             Some(next) if !self.over && scanner.recovered_lsn() != Some(next) => {
                 Err(corrupt(ScanError::Desync { expected: next }))
             }
@@ -194,12 +194,12 @@ impl Sheaf {
         self.runs.clear();
         self.events.clear();
         self.grown.clear();
-        self.dynamic = Dynamic::default();
+        self.dynamic = TableMetadata::default();
         (self.records, self.end, self.before) = (0, None, Before::default());
     }
 
     /// A group is whole; it has what is not for a page.
-    fn group(&mut self, group: &Group<'_>) {
+    fn group(&mut self, group: &MiniTransaction<'_>) {
         self.runs[self.before.runs..].iter_mut().for_each(|run| run.end = group.end_lsn);
         self.before = Before {
             bytes: self.bytes.len(),
@@ -227,14 +227,14 @@ impl Sheaf {
     fn record(&mut self, record: &RawRecord<'_>) {
         let number = match record.index {
             [] => None,
-            index => self.numbers.get(record.index_key, || self.catalog.number(index)),
+            index => self.numbers.get(record.index_key, || self.dictionary.number(index)),
         };
         let index = if record.kind.has_index() { Described::By(number) } else { Described::Not };
         if record.sets_space_size() {
             self.grown.push((record.space, record.start_lsn()));
         }
         let before = self.bytes.len();
-        lean::put(&mut self.bytes, record, number.is_some());
+        compact_record::put(&mut self.bytes, record, number.is_some());
         let len = (self.bytes.len() - before) as u32;
         self.records += 1;
         let follows = std::mem::replace(&mut self.last_end, record.at.end) == record.at.start;
@@ -251,8 +251,8 @@ impl Sheaf {
     }
 
     /// What does not belong to a page.
-    fn beside(&mut self, group: &Group<'_>) {
-        // Index builds say nothing of files.
+    fn beside(&mut self, group: &MiniTransaction<'_>) {
+        // BatchIndex builds say nothing of files.
         let is_of_file = |event: &FileEvent| !matches!(event.what, FileChange::IndexLoad { .. });
         self.events.extend(file_events(group).filter(is_of_file));
         if !group.outline().any(|(kind, ..)| kind == Kind::TableDynamicMeta) {
@@ -271,13 +271,13 @@ impl Sheaf {
     }
 
     /// The records for pages.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = (SpaceId, PageNo, Run<'_>)> {
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (SpaceId, PageNo, RecordRun<'_>)> {
         let mut rest = &self.bytes[..];
         self.runs.iter().map(move |run| {
             let (bytes, left) = rest.split_at(run.len as usize);
             rest = left;
             let (start_lsn, end_lsn, index) = (run.start, run.end, run.index.number());
-            (run.space, run.page, Run { start_lsn, end_lsn, records: run.records, index, bytes })
+            (run.space, run.page, RecordRun { start_lsn, end_lsn, records: run.records, index, bytes })
         })
     }
 

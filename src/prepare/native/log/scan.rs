@@ -3,9 +3,9 @@
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::parsed_segment::Sheaf;
-use super::segments::{Piece, Pieces};
-use super::table_metadata::Dynamic;
+use super::parsed_segment::ParsedSegment;
+use super::segments::{Segment, Segments};
+use super::table_metadata::TableMetadata;
 use crate::base::progress::Progress;
 use crate::base::sync::lock;
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageNo, Result, SpaceId};
@@ -14,18 +14,18 @@ use crate::prepare::lengths::Growth;
 use crate::prepare::native::error::{corrupt, spill_error, too_short};
 use crate::prepare::native::log::Log;
 use crate::prepare::native::memory::store_memory;
-use crate::prepare::native::records::store::{Ask, Store};
-use crate::prepare::{Datadir, Means};
+use crate::prepare::native::records::store::{CachedLsnLookup, Store};
+use crate::prepare::{Datadir, Resources};
 
 /// An event, with its path, is there so often.
 const EVENT_COPIES: u64 = 3;
 
 /// What the log says.
-pub(crate) struct Gathered {
+pub(crate) struct LogContents {
     pub(crate) events: Vec<FileEvent>,
     events_len: u64,
     kept: Charge,
-    pub(crate) dynamic: Dynamic,
+    pub(crate) dynamic: TableMetadata,
     /// Where tablespaces grow.
     pub(crate) growth: Growth,
     /// The end of the last group.
@@ -37,14 +37,14 @@ pub(crate) struct Gathered {
     pub(crate) time: Duration,
 }
 
-impl Gathered {
+impl LogContents {
     /// Nothing yet of a log that begins at this checkpoint.
-    pub(crate) fn from(checkpoint: Lsn, budget: &Budget) -> Gathered {
-        Gathered {
+    pub(crate) fn from(checkpoint: Lsn, budget: &Budget) -> LogContents {
+        LogContents {
             events: Vec::new(),
             events_len: 0,
             kept: budget.charged("what redo says of files and counters"),
-            dynamic: Dynamic::default(),
+            dynamic: TableMetadata::default(),
             growth: Growth::default(),
             end: checkpoint,
             records: 0,
@@ -54,17 +54,22 @@ impl Gathered {
     }
 
     /// Takes in what the next piece of the log says.
-    pub(crate) fn take(&mut self, sheaf: &Sheaf, store: &mut Store, progress: &Progress) -> Result<()> {
-        self.dropped += sheaf.put(store).map_err(spill_error)?;
-        self.records += sheaf.records;
-        self.events_len += sheaf.events.iter().map(FileEvent::memory).sum::<usize>() as u64;
+    pub(crate) fn take(
+        &mut self,
+        parsed: &ParsedSegment,
+        store: &mut Store,
+        progress: &Progress,
+    ) -> Result<()> {
+        self.dropped += parsed.put(store).map_err(spill_error)?;
+        self.records += parsed.records;
+        self.events_len += parsed.events.iter().map(FileEvent::memory).sum::<usize>() as u64;
         // Its fate, and that of its file, are found out from it.
-        sheaf.put_growth(&mut self.growth);
+        parsed.put_growth(&mut self.growth);
         let beside = self.dynamic.memory() + self.growth.memory();
         self.kept.set(EVENT_COPIES * self.events_len + beside as u64)?;
-        self.events.extend_from_slice(&sheaf.events);
-        self.dynamic.merge(&sheaf.dynamic);
-        self.end = self.end.max(sheaf.end.unwrap_or(self.end));
+        self.events.extend_from_slice(&parsed.events);
+        self.dynamic.merge(&parsed.dynamic);
+        self.end = self.end.max(parsed.end.unwrap_or(self.end));
         Progress::set(&progress.records_total, self.records - self.dropped);
         store.end_groups().map_err(spill_error)
     }
@@ -94,25 +99,27 @@ pub(crate) fn promised(datadir: &Datadir<'_>, checkpoint: Lsn) -> Option<Lsn> {
 pub(crate) fn gather(
     datadir: &Datadir<'_>,
     log: &Log,
-    ask: Ask,
-    means: &Means<'_>,
-) -> Result<(Gathered, Store)> {
+    ask: CachedLsnLookup,
+    means: &Resources<'_>,
+) -> Result<(LogContents, Store)> {
     let begun = Instant::now();
     let promised = promised(datadir, log.checkpoint());
     let store = Store::new(log.start(), store_memory(means.memory), datadir.root).asking(ask);
-    let catalog = store.catalog().clone();
+    let dictionary = store.dictionary().clone();
     let reading = Reading {
-        pieces: Mutex::new(Pieces::of(log, means.budget)),
+        segments: Mutex::new(Segments::of(log, means.budget)),
         kept: Mutex::new(Kept {
             store,
-            gathered: Gathered::from(log.checkpoint(), means.budget),
+            contents: LogContents::from(log.checkpoint(), means.budget),
             next: 0,
             over: false,
             reached: log.checkpoint(),
         }),
         turn: Condvar::new(),
     };
-    let read = || reading.read(Sheaf::new(log.checkpoint(), promised, catalog.clone(), means.budget), means);
+    let read = || {
+        reading.read(ParsedSegment::new(log.checkpoint(), promised, dictionary.clone(), means.budget), means)
+    };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..means.threads.max(1)).map(|_| scope.spawn(read)).collect();
         let panicked = || Error::new(Code::Internal, "a thread that reads redo panicked");
@@ -120,14 +127,14 @@ pub(crate) fn gather(
         // All are joined before the first error counts.
         joined.collect::<Vec<Result<()>>>().into_iter().collect::<Result<()>>()
     })?;
-    let Kept { store, mut gathered, reached, .. } =
+    let Kept { store, mut contents, reached, .. } =
         reading.kept.into_inner().unwrap_or_else(PoisonError::into_inner);
-    gathered.time = begun.elapsed();
-    gathered.ends_at(reached, promised)?;
-    if let Some((space, page, lsn)) = store.beyond(gathered.end) {
-        return Err(beyond(space, page, lsn, gathered.end));
+    contents.time = begun.elapsed();
+    contents.ends_at(reached, promised)?;
+    if let Some((space, page, lsn)) = store.beyond(contents.end) {
+        return Err(beyond(space, page, lsn, contents.end));
     }
-    Ok((gathered, store))
+    Ok((contents, store))
 }
 
 /// A page that is newer than the redo goes.
@@ -138,7 +145,7 @@ pub(crate) fn beyond(space: SpaceId, page: PageNo, lsn: Lsn, end: Lsn) -> Error 
 /// What the threads share: each understands one piece of the log after the other, and what it says is kept in the order of the
 /// log.
 struct Reading<'a> {
-    pieces: Mutex<Pieces<'a>>,
+    segments: Mutex<Segments<'a>>,
     kept: Mutex<Kept>,
     /// Another piece is next.
     turn: Condvar,
@@ -146,7 +153,7 @@ struct Reading<'a> {
 
 struct Kept {
     store: Store,
-    gathered: Gathered,
+    contents: LogContents,
     /// The number of the piece that is kept next.
     next: u64,
     /// No more is wanted: the log has ended, or something is wrong.
@@ -155,26 +162,26 @@ struct Kept {
 }
 
 impl Reading<'_> {
-    fn read(&self, mut sheaf: Sheaf, means: &Means<'_>) -> Result<()> {
-        let _panicking = GiveUp(self);
-        let mut piece = Piece::default();
+    fn read(&self, mut parsed: ParsedSegment, means: &Resources<'_>) -> Result<()> {
+        let _panicking = WakeOnPanic(self);
+        let mut segment = Segment::default();
         loop {
-            let found = lock(&self.pieces).next(&mut piece);
+            let found = lock(&self.segments).next(&mut segment);
             let understood = match found {
                 Ok(false) => return Ok(()),
-                Ok(true) => sheaf.fill(&piece),
+                Ok(true) => parsed.fill(&segment),
                 Err(e) => Err(e),
             };
-            let waits = |kept: &mut Kept| !kept.over && kept.next != piece.number;
+            let waits = |kept: &mut Kept| !kept.over && kept.next != segment.number;
             let kept = self.turn.wait_while(lock(&self.kept), waits);
             let mut kept = kept.unwrap_or_else(PoisonError::into_inner);
             if kept.over {
                 // Whatever stands behind the end is of no interest.
                 return Ok(());
             }
-            let done = means.stop.check().and(understood).and_then(|()| kept.take(&sheaf, means.progress));
+            let done = means.stop.check().and(understood).and_then(|()| kept.take(&parsed, means.progress));
             kept.next += 1;
-            kept.over = sheaf.over || done.is_err();
+            kept.over = parsed.over || done.is_err();
             drop(kept);
             self.turn.notify_all();
             done?;
@@ -183,16 +190,16 @@ impl Reading<'_> {
 }
 
 impl Kept {
-    fn take(&mut self, sheaf: &Sheaf, progress: &Progress) -> Result<()> {
-        self.reached = sheaf.reached;
-        self.gathered.take(sheaf, &mut self.store, progress)
+    fn take(&mut self, parsed: &ParsedSegment, progress: &Progress) -> Result<()> {
+        self.reached = parsed.reached;
+        self.contents.take(parsed, &mut self.store, progress)
     }
 }
 
 /// Lets the others go where a thread panics.
-struct GiveUp<'a, 'b>(&'a Reading<'b>);
+struct WakeOnPanic<'a, 'b>(&'a Reading<'b>);
 
-impl Drop for GiveUp<'_, '_> {
+impl Drop for WakeOnPanic<'_, '_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             lock(&self.0.kept).over = true;

@@ -5,7 +5,7 @@
 //! blocks are right is not looked at here: who understands a piece checks them all.
 
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageBuffer, Result};
-use crate::innodb::redo::{BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, GROUP_MAX};
+use crate::innodb::redo::{BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, MINI_TRANSACTION_MAX};
 use crate::prepare::native::error::corrupt;
 use crate::prepare::native::log::{Log, read_up_to};
 
@@ -13,16 +13,16 @@ use crate::prepare::native::log::{Log, read_up_to};
 pub(crate) const GROUPS: &str = "a mini-transaction in the redo";
 
 /// Bytes read at a time; a piece has about so many.
-const PIECE_LEN: usize = 1 << 20;
+const SEGMENT_LEN: usize = 1 << 20;
 const MEMORY_PAGE: usize = 4096;
 /// Bytes of a piece that are not charged.
 const FREE: usize = 4 << 20;
 /// No group is so long that it would need more.
-const PIECE_MAX: usize = GROUP_MAX + GROUP_MAX / 16;
+const SEGMENT_MAX: usize = MINI_TRANSACTION_MAX + MINI_TRANSACTION_MAX / 16;
 
 /// Some blocks of the log.
 #[derive(Default)]
-pub(crate) struct Piece {
+pub(crate) struct Segment {
     /// Which one it is.
     pub(crate) number: u64,
     bytes: PageBuffer,
@@ -36,20 +36,20 @@ pub(crate) struct Piece {
     pub(crate) next: Option<Lsn>,
 }
 
-impl Piece {
+impl Segment {
     pub(crate) fn blocks(&self) -> &[[u8; BLOCK_LEN]] {
         self.bytes[self.begin..].as_chunks().0
     }
 }
 
 /// Reads a log in pieces.
-pub(crate) struct Pieces<'a> {
+pub(crate) struct Segments<'a> {
     log: &'a Log,
     budget: Budget,
     /// For `rest`.
     charge: Charge,
     /// Bytes read at a time.
-    piece_len: usize,
+    segment_len: usize,
     /// The file to read from, by its place in the log.
     file: usize,
     /// The block to be read next.
@@ -60,14 +60,14 @@ pub(crate) struct Pieces<'a> {
     over: bool,
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> Segments<'a> {
     /// From the checkpoint on.
-    pub(crate) fn of(log: &'a Log, budget: &Budget) -> Pieces<'a> {
-        Pieces {
+    pub(crate) fn of(log: &'a Log, budget: &Budget) -> Segments<'a> {
+        Segments {
             log,
             budget: budget.clone(),
             charge: budget.charged(super::segments::GROUPS),
-            piece_len: PIECE_LEN,
+            segment_len: SEGMENT_LEN,
             file: 0,
             read: log.start(),
             rest: Vec::new(),
@@ -77,54 +77,55 @@ impl<'a> Pieces<'a> {
     }
 
     /// The next one; false if there is none.
-    pub(crate) fn next(&mut self, piece: &mut Piece) -> Result<bool> {
+    pub(crate) fn next(&mut self, segment: &mut Segment) -> Result<bool> {
         if std::mem::replace(&mut self.over, true) {
             return Ok(false);
         }
-        piece.start = Lsn(self.read.0 - self.rest.len() as u64);
-        piece.begin = self.begin();
-        let mut len = piece.begin + self.rest.len();
-        piece.bytes.resize(len);
-        piece.bytes[piece.begin..].copy_from_slice(&self.rest);
-        piece.number = self.number;
+        segment.start = Lsn(self.read.0 - self.rest.len() as u64);
+        segment.begin = self.begin();
+        let mut len = segment.begin + self.rest.len();
+        segment.bytes.resize(len);
+        segment.bytes[segment.begin..].copy_from_slice(&self.rest);
+        segment.number = self.number;
         self.number += 1;
-        piece.next = None;
-        let mut looked_at = piece.begin;
-        if piece.charge.take().is_some() {
-            piece.bytes = PageBuffer::from(&piece.bytes[..]);
+        segment.next = None;
+        let mut looked_at = segment.begin;
+        if segment.charge.take().is_some() {
+            segment.bytes = PageBuffer::from(&segment.bytes[..]);
         }
-        while len <= PIECE_MAX {
-            let longer = len + self.piece_len.max(len);
+        while len <= SEGMENT_MAX {
+            let longer = len + self.segment_len.max(len);
             if longer > FREE {
-                let charge = piece.charge.get_or_insert_with(|| self.budget.charged(super::segments::GROUPS));
+                let charge =
+                    segment.charge.get_or_insert_with(|| self.budget.charged(super::segments::GROUPS));
                 charge.set((longer - FREE) as u64)?;
             }
-            piece.bytes.resize(longer);
-            let filled = self.read(&mut piece.bytes[len..])?;
+            segment.bytes.resize(longer);
+            let filled = self.read(&mut segment.bytes[len..])?;
             len += filled;
-            piece.bytes.resize(len);
+            segment.bytes.resize(len);
             if filled == 0 {
                 break;
             }
-            match cut(&piece.bytes[piece.begin..], looked_at - piece.begin, piece.start) {
-                Cut::At(block, next) => {
-                    let rest = piece.bytes.len() - piece.begin - block;
+            match cut(&segment.bytes[segment.begin..], looked_at - segment.begin, segment.start) {
+                SegmentEnd::At(block, next) => {
+                    let rest = segment.bytes.len() - segment.begin - block;
                     self.charge.set(rest.saturating_sub(FREE) as u64)?;
                     self.rest.clear();
-                    self.rest.extend_from_slice(&piece.bytes[piece.begin + block..]);
-                    piece.bytes.resize(piece.begin + block + BLOCK_LEN);
-                    piece.next = Some(next);
+                    self.rest.extend_from_slice(&segment.bytes[segment.begin + block..]);
+                    segment.bytes.resize(segment.begin + block + BLOCK_LEN);
+                    segment.next = Some(next);
                     self.over = false;
                     break;
                 }
-                Cut::Ends(with) => {
-                    piece.bytes.resize(piece.begin + with + BLOCK_LEN);
+                SegmentEnd::TablespaceBounds(with) => {
+                    segment.bytes.resize(segment.begin + with + BLOCK_LEN);
                     break;
                 }
-                Cut::Nowhere => looked_at = len,
+                SegmentEnd::Nowhere => looked_at = len,
             }
         }
-        Ok(len > piece.begin)
+        Ok(len > segment.begin)
     }
 
     /// Where the next piece's first block goes, such that what is read lies in its memory pages as it does in the file's: the
@@ -159,28 +160,28 @@ impl<'a> Pieces<'a> {
 }
 
 /// Where a piece may end.
-enum Cut {
+enum SegmentEnd {
     /// With this block, in which a group starts there.
     At(usize, Lsn),
     /// The log ends with this block, or before it.
-    Ends(usize),
+    TablespaceBounds(usize),
     Nowhere,
 }
 
 /// Looks for the last block from `from` on that a group starts in, as far as the log goes.
-fn cut(bytes: &[u8], from: usize, start: Lsn) -> Cut {
+fn cut(bytes: &[u8], from: usize, start: Lsn) -> SegmentEnd {
     const PAYLOAD: std::ops::Range<u16> = BLOCK_HEADER as u16..(BLOCK_LEN - BLOCK_TRAILER) as u16;
-    let mut found = Cut::Nowhere;
+    let mut found = SegmentEnd::Nowhere;
     let (blocks, _) = bytes.as_chunks::<BLOCK_LEN>();
     for (n, bytes) in blocks.iter().enumerate().skip(from / BLOCK_LEN) {
         let (at, block) = (n * BLOCK_LEN, Block::of(bytes));
         let lsn = start.plus(at as u64);
         if !block.is_of(lsn) || usize::from(block.data_len()) != BLOCK_LEN {
-            return Cut::Ends(at);
+            return SegmentEnd::TablespaceBounds(at);
         }
         // The first block is where this piece begins itself.
         if let Some(group) = block.first_group().filter(|group| n > 0 && PAYLOAD.contains(group)) {
-            found = Cut::At(at, lsn.plus(u64::from(group)));
+            found = SegmentEnd::At(at, lsn.plus(u64::from(group)));
         }
     }
     found

@@ -5,12 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::innodb::redo::index_info::KnownIndexes;
-use crate::innodb::redo::{LeanRun, Scanner, lsn};
-use crate::prepare::native::log::Place;
-use crate::prepare::native::log::parsed_segment::Sheaf;
-use crate::prepare::native::records::index_dictionary::Catalog;
+use crate::innodb::redo::{CompactRun, Scanner, lsn};
+use crate::prepare::native::log::RedoLocation;
+use crate::prepare::native::log::parsed_segment::ParsedSegment;
+use crate::prepare::native::records::index_dictionary::IndexDictionary;
 use crate::prepare::native::records::store::Store;
-use crate::prepare::native::records::table::Landed;
+use crate::prepare::native::records::table::LandedLsns;
 use crate::prepare::native::testing::{START, write_log};
 use crate::stream::metadata::LOGFILE;
 
@@ -70,28 +70,29 @@ fn at_once(blocks: &[[u8; BLOCK_LEN]], checkpoint: Lsn) -> Said {
     (records, scanner.recovered_lsn().map_or(checkpoint, |lsn| lsn.max(checkpoint)))
 }
 
-fn in_pieces(root: &Path, piece_len: usize, checkpoint: Lsn) -> (Said, u64) {
-    let log = Log::open(&Place::Logfile(root.join(LOGFILE))).unwrap();
-    let mut pieces = Pieces { piece_len, ..Pieces::of(&log, &budget()) };
-    let catalog = Arc::new(Catalog::default());
-    let (mut piece, mut sheaf) = (Piece::default(), Sheaf::new(checkpoint, None, catalog.clone(), &budget()));
+fn in_segments(root: &Path, segment_len: usize, checkpoint: Lsn) -> (Said, u64) {
+    let log = Log::open(&RedoLocation::Logfile(root.join(LOGFILE))).unwrap();
+    let mut segments = Segments { segment_len, ..Segments::of(&log, &budget()) };
+    let dictionary = Arc::new(IndexDictionary::default());
+    let (mut segment, mut parsed) =
+        (Segment::default(), ParsedSegment::new(checkpoint, None, dictionary.clone(), &budget()));
     let (mut records, mut reached, mut number) = (Vec::new(), checkpoint, 0);
-    while pieces.next(&mut piece).unwrap() {
-        assert_eq!(piece.number, number);
+    while segments.next(&mut segment).unwrap() {
+        assert_eq!(segment.number, number);
         number += 1;
-        sheaf.fill(&piece).unwrap();
-        let (indexes, mut known) = (catalog.list(), KnownIndexes::default());
-        for (space, page, run) in sheaf.runs() {
+        parsed.fill(&segment).unwrap();
+        let (indexes, mut known) = (dictionary.list(), KnownIndexes::default());
+        for (space, page, run) in parsed.runs() {
             let index = run.index.map(|number| indexes.get(number).unwrap());
-            let mut lean = LeanRun::new((space, page), run.start_lsn, run.end_lsn, index, run.bytes);
+            let mut lean = CompactRun::new((space, page), run.start_lsn, run.end_lsn, index, run.bytes);
             let before = records.len();
             while let Some(record) = lean.next(&mut known) {
                 records.push((record.unwrap().to_string(), run.end_lsn));
             }
             assert_eq!(records.len() - before, run.records as usize);
         }
-        reached = sheaf.reached;
-        if sheaf.over {
+        reached = parsed.reached;
+        if parsed.over {
             break;
         }
     }
@@ -116,7 +117,7 @@ proptest! {
         let checkpoint = lsn::advance(START, before as u64);
         let dir = tempfile::tempdir().unwrap();
         let blocks = write_log(dir.path(), &groups, checkpoint);
-        let (said, _) = in_pieces(dir.path(), piece_blocks * BLOCK_LEN, checkpoint);
+        let (said, _) = in_segments(dir.path(), piece_blocks * BLOCK_LEN, checkpoint);
         prop_assert_eq!(said, at_once(&blocks, checkpoint));
     }
 }
@@ -127,25 +128,25 @@ fn a_log_has_many_pieces_and_its_runs_reach_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let checkpoint = lsn::first_payload(START);
     write_log(dir.path(), &groups, checkpoint);
-    let ((records, _), pieces) = in_pieces(dir.path(), 4096, checkpoint);
-    assert!(pieces > 10, "{pieces}");
+    let ((records, _), segments) = in_segments(dir.path(), 4096, checkpoint);
+    assert!(segments > 10, "{segments}");
     let mut store = Store::new(START, 1 << 20, dir.path());
-    let log = Log::open(&Place::Logfile(dir.path().join(LOGFILE))).unwrap();
-    let (mut all, mut piece, mut sheaf) = (
-        Pieces::of(&log, &budget()),
-        Piece::default(),
-        Sheaf::new(checkpoint, None, store.catalog().clone(), &budget()),
+    let log = Log::open(&RedoLocation::Logfile(dir.path().join(LOGFILE))).unwrap();
+    let (mut all, mut segment, mut parsed) = (
+        Segments::of(&log, &budget()),
+        Segment::default(),
+        ParsedSegment::new(checkpoint, None, store.dictionary().clone(), &budget()),
     );
-    assert!(all.next(&mut piece).unwrap());
-    sheaf.fill(&piece).unwrap();
-    assert_eq!((sheaf.put(&mut store).unwrap(), sheaf.records), (0, (0..3000u64).map(|n| n % 7).sum()));
-    assert_eq!(sheaf.records, records.len() as u64);
-    assert!(store.catalog().list().get(1).is_some());
+    assert!(all.next(&mut segment).unwrap());
+    parsed.fill(&segment).unwrap();
+    assert_eq!((parsed.put(&mut store).unwrap(), parsed.records), (0, (0..3000u64).map(|n| n % 7).sum()));
+    assert_eq!(parsed.records, records.len() as u64);
+    assert!(store.dictionary().list().get(1).is_some());
 }
 
 #[test]
 fn a_page_is_asked_once_for_its_lsn() {
-    let mut landed = Landed::unknown();
+    let mut landed = LandedLsns::unknown();
     landed.ask(3, || Some(Lsn(500)));
     landed.ask(3, || unreachable!());
     assert!(landed.has(3, Lsn(499)) && !landed.has(3, Lsn(500)) && !landed.has(4, Lsn(1)));

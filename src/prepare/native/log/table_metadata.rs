@@ -12,9 +12,9 @@ use crate::innodb::redo::{auto_increment_group, corrupted_indexes_group};
 /// Bytes of an index in the record: space id and index id.
 const INDEX_LEN: usize = 12;
 
-/// Dynamic metadata by table id.
+/// TableMetadata metadata by table id.
 #[derive(Default, Debug)]
-pub(crate) struct Dynamic {
+pub(crate) struct TableMetadata {
     tables: BTreeMap<u64, Table>,
     /// Corrupted indexes that were noted, whichever were forgotten since.
     indexes: usize,
@@ -27,7 +27,7 @@ struct Table {
     corrupted: BTreeSet<[u8; INDEX_LEN]>,
 }
 
-impl Dynamic {
+impl TableMetadata {
     /// Takes a record in.
     pub(crate) fn note(&mut self, table: u64, version: u64, meta: &DynamicMeta<'_>) {
         let known = self.tables.entry(table).or_default();
@@ -56,7 +56,7 @@ impl Dynamic {
     }
 
     /// Takes in what was found in a later part of the log.
-    pub(crate) fn merge(&mut self, later: &Dynamic) {
+    pub(crate) fn merge(&mut self, later: &TableMetadata) {
         for (table, found) in &later.tables {
             if let Some(counter) = found.counter {
                 self.note(*table, found.version, &DynamicMeta::AutoIncrement(counter));
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn the_newest_version_and_the_highest_counter_count() {
-        let mut all = Dynamic::default();
+        let mut all = TableMetadata::default();
         for (table, version, counter) in [(5, 0, 10), (5, 0, 12), (5, 0, 11), (6, 3, 7), (6, 4, 2), (6, 3, 9)]
         {
             all.note(table, version, &DynamicMeta::AutoIncrement(counter));
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn corrupted_indexes_are_kept() {
-        let mut all = Dynamic::default();
+        let mut all = TableMetadata::default();
         let (one, two) = ([1; 12], [2; 12]);
         all.note(5, 0, &DynamicMeta::CorruptedIndexes(&one));
         all.note(5, 0, &DynamicMeta::AutoIncrement(1));

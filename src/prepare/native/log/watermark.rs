@@ -8,14 +8,14 @@ use crate::base::{Code, Error, Result};
 
 /// Told of by those who write, waited for by the one who reads.
 #[derive(Default)]
-pub(crate) struct Supply {
+pub(crate) struct Watermark {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    supplied: Supplied,
+    supplied: Readable,
     /// What was written behind a gap: from, to.
     ahead: BTreeMap<u64, u64>,
     size: Option<u64>,
@@ -24,13 +24,13 @@ struct State {
 
 /// What may be read.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Supplied {
+pub(crate) struct Readable {
     pub(crate) until: u64,
     /// There will be no more.
     pub(crate) ended: bool,
 }
 
-impl Supply {
+impl Watermark {
     /// These bytes are written.
     pub(crate) fn written(&self, from: u64, to: u64) {
         let mut state = lock(&self.state);
@@ -54,7 +54,7 @@ impl Supply {
     }
 
     /// Waits until the file is written up to `wanted`, or ended.
-    pub(crate) fn wait(&self, wanted: u64) -> Result<Supplied> {
+    pub(crate) fn wait(&self, wanted: u64) -> Result<Readable> {
         let state = lock(&self.state);
         let waits = |s: &mut State| !s.is_given_up && !s.supplied.ended && s.supplied.until < wanted;
         let state = self.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
@@ -80,26 +80,26 @@ mod tests {
 
     #[test]
     fn only_what_has_no_gap_before_it_may_be_read() {
-        let supply = Supply::default();
-        supply.written(10, 20);
-        supply.written(0, 5);
-        assert_eq!(supply.wait(5).unwrap().until, 5);
-        supply.written(5, 10);
-        let supplied = supply.wait(6).unwrap();
+        let watermark = Watermark::default();
+        watermark.written(10, 20);
+        watermark.written(0, 5);
+        assert_eq!(watermark.wait(5).unwrap().until, 5);
+        watermark.written(5, 10);
+        let supplied = watermark.wait(6).unwrap();
         assert_eq!((supplied.until, supplied.ended), (20, false));
-        supply.ended(30);
-        assert!(!supply.wait(20).unwrap().ended);
-        supply.written(20, 30);
-        let supplied = supply.wait(1000).unwrap();
+        watermark.ended(30);
+        assert!(!watermark.wait(20).unwrap().ended);
+        watermark.written(20, 30);
+        let supplied = watermark.wait(1000).unwrap();
         assert_eq!((supplied.until, supplied.ended), (30, true));
     }
 
     #[test]
     fn a_reader_is_let_go() {
-        let supply = Supply::default();
+        let watermark = Watermark::default();
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| supply.wait(1).map(|s| s.until));
-            supply.give_up();
+            let reader = scope.spawn(|| watermark.wait(1).map(|s| s.until));
+            watermark.give_up();
             assert_eq!(reader.join().unwrap().unwrap_err().code, Code::Interrupted);
         });
     }

@@ -6,13 +6,13 @@ use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::{Applier, Page};
 use crate::innodb::page::Scratch;
 use crate::innodb::redo::index_info::KnownIndexes;
-use crate::innodb::redo::{Body, IndexList, LeanRun};
+use crate::innodb::redo::{Body, CompactRun, IndexList};
 use crate::prepare::native::error::corrupt;
-use crate::prepare::native::records::run::Run;
+use crate::prepare::native::records::run::RecordRun;
 
 /// What a thread that applies records has: what it knows of indexes, and room.
 #[derive(Default)]
-pub(crate) struct Hand {
+pub(crate) struct PageApplier {
     applier: Applier,
     known: KnownIndexes,
     /// What records are kept without.
@@ -21,24 +21,24 @@ pub(crate) struct Hand {
 }
 
 /// What became of a page.
-pub(crate) struct Brought {
+pub(crate) struct PageUpdate {
     /// The end of the last group with a record that was applied; `None`: the page had all.
     pub(crate) to: Option<Lsn>,
     /// How many records were applied.
     pub(crate) records: u64,
 }
 
-impl Hand {
+impl PageApplier {
     /// Applies those records of `runs` that start at `from` or later. `shown` names the page.
     pub(crate) fn bring_up<'a>(
         &mut self,
         page: &mut Page<'_>,
         from: Lsn,
-        runs: impl Iterator<Item = Run<'a>>,
+        runs: impl Iterator<Item = RecordRun<'a>>,
         shown: impl Fn() -> String,
-    ) -> Result<Brought> {
-        let mut brought = Brought { to: None, records: 0 };
-        let Hand { applier, known, indexes, .. } = self;
+    ) -> Result<PageUpdate> {
+        let mut brought = PageUpdate { to: None, records: 0 };
+        let PageApplier { applier, known, indexes, .. } = self;
         for run in runs {
             if run.end_lsn <= from {
                 continue;
@@ -65,7 +65,7 @@ impl Hand {
     pub(crate) fn last_init<'a>(
         &mut self,
         page: (SpaceId, PageNo),
-        runs: impl Iterator<Item = Run<'a>>,
+        runs: impl Iterator<Item = RecordRun<'a>>,
     ) -> Option<Lsn> {
         let mut last = None;
         for run in runs {
@@ -82,8 +82,8 @@ impl Hand {
 }
 
 /// The records of a run.
-fn lean<'a>(page: (SpaceId, PageNo), run: &Run<'a>, indexes: &'a IndexList) -> Result<LeanRun<'a>> {
+fn lean<'a>(page: (SpaceId, PageNo), run: &RecordRun<'a>, indexes: &'a IndexList) -> Result<CompactRun<'a>> {
     let unknown = || Error::new(Code::Internal, "a kept redo record is of an index that is not known");
     let index = run.index.map(|number| indexes.get(number).ok_or_else(unknown)).transpose()?;
-    Ok(LeanRun::new(page, run.start_lsn, run.end_lsn, index, run.bytes))
+    Ok(CompactRun::new(page, run.start_lsn, run.end_lsn, index, run.bytes))
 }

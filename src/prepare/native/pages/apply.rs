@@ -4,29 +4,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::applier::Hand;
-use super::bounds::Ends;
+use super::applier::PageApplier;
+use super::bounds::TablespaceBounds;
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Lsn, PageBuffer, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
 use crate::innodb::page::{Expected, Verdict, verify};
-use crate::prepare::Means;
+use crate::prepare::Resources;
 use crate::prepare::native::error::{corrupt, encrypted, spill_error};
 use crate::prepare::native::journal::Journal;
 use crate::prepare::native::journal::Writes;
 use crate::prepare::native::memory::batch_len;
-use crate::prepare::native::records::batch_index::Index;
+use crate::prepare::native::records::batch_index::BatchIndex;
 use crate::prepare::native::records::merge::{Batch, Merge};
-use crate::prepare::native::records::run::{Run, STRETCH_PAGES, Stretch};
-use crate::prepare::native::tablespaces::{OpenSpace, Spaces};
+use crate::prepare::native::records::run::{PageRange, RANGE_PAGES, RecordRun};
+use crate::prepare::native::tablespaces::{OpenTablespace, TablespaceFiles};
 
 /// Pages between two wanted ones that are read with them, not left out: one call for more bytes is cheaper than two.
 const GAP_MAX: usize = 2;
 
 /// What all threads share.
 pub(crate) struct Job<'a> {
-    pub(crate) spaces: &'a Spaces,
-    pub(crate) ends: &'a Ends,
+    pub(crate) spaces: &'a TablespaceFiles,
+    pub(crate) ends: &'a TablespaceBounds,
     /// No page may be newer.
     pub(crate) end: Lsn,
     /// Where journals go.
@@ -45,7 +45,7 @@ pub(crate) struct Outcome {
 }
 
 /// Applies all records of `merge`.
-pub(crate) fn apply(job: &Job<'_>, mut merge: Merge, means: &Means<'_>) -> Result<Outcome> {
+pub(crate) fn apply(job: &Job<'_>, mut merge: Merge, means: &Resources<'_>) -> Result<Outcome> {
     let begun = Instant::now();
     merge.start().map_err(spill_error)?;
     let (base, indexes) = (merge.base, merge.indexes.clone());
@@ -53,7 +53,7 @@ pub(crate) fn apply(job: &Job<'_>, mut merge: Merge, means: &Means<'_>) -> Resul
     let failed = AtomicBool::new(false);
     let work = |thread: usize| {
         let mut worker = Worker::new(job, base, means, thread)?;
-        worker.hand.indexes = indexes.clone();
+        worker.applier.indexes = indexes.clone();
         worker.work(&merge, &failed).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         Ok(worker.outcome)
     };
@@ -80,11 +80,11 @@ fn panicked() -> Error {
 struct Worker<'a> {
     job: &'a Job<'a>,
     base: Lsn,
-    means: &'a Means<'a>,
-    hand: Hand,
+    means: &'a Resources<'a>,
+    applier: PageApplier,
     batch: Batch,
-    index: Index,
-    space: Option<Arc<OpenSpace>>,
+    index: BatchIndex,
+    space: Option<Arc<OpenTablespace>>,
     /// The pages of a stretch, as far as they are read.
     pages: PageBuffer,
     /// Which of them were changed.
@@ -94,7 +94,7 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(job: &'a Job<'a>, base: Lsn, means: &'a Means<'a>, thread: usize) -> Result<Worker<'a>> {
+    fn new(job: &'a Job<'a>, base: Lsn, means: &'a Resources<'a>, thread: usize) -> Result<Worker<'a>> {
         let journal = match job.writes {
             Writes::Disposable => None,
             Writes::InPlace => Some(Journal::create(job.root, thread)?),
@@ -103,9 +103,9 @@ impl<'a> Worker<'a> {
             job,
             base,
             means,
-            hand: Hand::default(),
+            applier: PageApplier::default(),
             batch: Batch::default(),
-            index: Index::default(),
+            index: BatchIndex::default(),
             space: None,
             pages: PageBuffer::new(0),
             changed: Vec::new(),
@@ -122,8 +122,8 @@ impl<'a> Worker<'a> {
             if !all.next(len_max, &mut self.batch).map_err(spill_error)? {
                 break;
             }
-            let first = self.batch.stretch.filter(|stretch| stretch.page(0) == PageNo(0));
-            let _begun = first.map(|stretch| self.job.ends.begin(stretch.space()));
+            let first = self.batch.range.filter(|range| range.page(0) == PageNo(0));
+            let _begun = first.map(|range| self.job.ends.begin(range.space()));
             // Younger records of the same pages must wait for these.
             while self.batch.more {
                 self.batch()?;
@@ -144,15 +144,15 @@ impl<'a> Worker<'a> {
 
     /// Brings the pages of a stretch up to date.
     fn batch(&mut self) -> Result<()> {
-        let Some(stretch) = self.batch.stretch else { return Ok(()) };
+        let Some(range) = self.batch.range else { return Ok(()) };
         let dropped = self.index.build(&mut self.batch, self.base)?;
-        let wanted: Vec<usize> = (0..STRETCH_PAGES).filter(|slot| self.index.has(*slot)).collect();
+        let wanted: Vec<usize> = (0..RANGE_PAGES).filter(|slot| self.index.has(*slot)).collect();
         let kept = self.index.records();
         if let [first, ..] = wanted[..]
-            && self.enter(stretch.space(), stretch.page(first))?
+            && self.enter(range.space(), range.page(first))?
             && let Some(space) = self.space.take()
         {
-            let done = self.stretch(&space, stretch, &wanted);
+            let done = self.apply_to_range(&space, range, &wanted);
             self.space = Some(space);
             done?;
         }
@@ -183,29 +183,34 @@ impl<'a> Worker<'a> {
         Ok(true)
     }
 
-    fn stretch(&mut self, space: &Arc<OpenSpace>, stretch: Stretch, wanted: &[usize]) -> Result<()> {
+    fn apply_to_range(
+        &mut self,
+        space: &Arc<OpenTablespace>,
+        range: PageRange,
+        wanted: &[usize],
+    ) -> Result<()> {
         let page_len = space.layout.physical();
-        self.check_end(space, stretch, wanted)?;
-        self.pages.resize(STRETCH_PAGES * page_len);
+        self.check_end(space, range, wanted)?;
+        self.pages.resize(RANGE_PAGES * page_len);
         self.changed.clear();
         for run in wanted.chunk_by(|before, slot| slot - before <= GAP_MAX + 1) {
             let (first, last) = (run[0], run[run.len() - 1]);
-            let range = first * page_len..(last + 1) * page_len;
-            let filled = first * page_len + space.read(stretch.page(first), &mut self.pages[range])?;
+            let bytes = first * page_len..(last + 1) * page_len;
+            let filled = first * page_len + space.read(range.page(first), &mut self.pages[bytes])?;
             for &slot in run {
-                self.page(space, stretch, slot, filled >= (slot + 1) * page_len)?;
+                self.page(space, range, slot, filled >= (slot + 1) * page_len)?;
             }
         }
-        if wanted[0] == 0 && stretch.page(0) == PageNo(0) {
+        if wanted[0] == 0 && range.page(0) == PageNo(0) {
             self.job.ends.note(space.id, &self.pages[..page_len]);
         }
-        self.write(space, stretch)
+        self.write(space, range)
     }
 
     /// Refuses pages behind the end of their tablespace, but for those that lie beside its first one.
-    fn check_end(&self, space: &OpenSpace, stretch: Stretch, wanted: &[usize]) -> Result<()> {
-        let last = wanted.last().map_or(PageNo(0), |slot| stretch.page(*slot));
-        if stretch.page(0) == PageNo(0) || last.0 < space.pages() {
+    fn check_end(&self, space: &OpenTablespace, range: PageRange, wanted: &[usize]) -> Result<()> {
+        let last = wanted.last().map_or(PageNo(0), |slot| range.page(*slot));
+        if range.page(0) == PageNo(0) || last.0 < space.pages() {
             return Ok(());
         }
         let pages = self.job.ends.pages(space)?;
@@ -219,17 +224,17 @@ impl<'a> Worker<'a> {
     }
 
     /// Brings a page up to date in the buffer, where it stands unless the file does not reach so far.
-    fn page(&mut self, space: &OpenSpace, stretch: Stretch, slot: usize, is_there: bool) -> Result<()> {
-        let number = stretch.page(slot);
-        let Worker { hand, index, batch, outcome, .. } = self;
+    fn page(&mut self, space: &OpenTablespace, range: PageRange, slot: usize, is_there: bool) -> Result<()> {
+        let number = range.page(slot);
+        let Worker { applier, index, batch, outcome, .. } = self;
         let runs = || index.runs(&batch.bytes, slot);
         let range = slot * space.layout.physical()..(slot + 1) * space.layout.physical();
         let bytes = &mut self.pages[range.clone()];
         let (mut page, from) = match is_there {
-            true => load(space, number, bytes, hand, runs, self.job.end)?,
+            true => load(space, number, bytes, applier, runs, self.job.end)?,
             false => (Page::blank(space.id, number, space.layout), Lsn(0)),
         };
-        let brought = hand.bring_up(&mut page, from, runs(), || space.shown(number))?;
+        let brought = applier.bring_up(&mut page, from, runs(), || space.shown(number))?;
         outcome.records_applied += brought.records;
         let Some(end) = brought.to else {
             outcome.pages_unchanged += 1;
@@ -246,12 +251,12 @@ impl<'a> Worker<'a> {
     }
 
     /// Writes the changed pages to their places, those that follow each other together.
-    fn write(&mut self, space: &Arc<OpenSpace>, stretch: Stretch) -> Result<()> {
+    fn write(&mut self, space: &Arc<OpenTablespace>, range: PageRange) -> Result<()> {
         let page_len = space.layout.physical();
         let images = |slots: &[usize]| slots[0] * page_len..(slots[slots.len() - 1] + 1) * page_len;
         if let Some(journal) = &mut self.journal {
             for run in self.changed.chunk_by(|before, slot| before + 1 == *slot) {
-                journal.write(space, stretch.page(run[0]), &self.pages[images(run)])?;
+                journal.write(space, range.page(run[0]), &self.pages[images(run)])?;
             }
             return match self.batch.more {
                 // The next batch reads these pages again.
@@ -260,7 +265,7 @@ impl<'a> Worker<'a> {
             };
         }
         for run in self.changed.chunk_by(|before, slot| before + 1 == *slot) {
-            space.write(stretch.page(run[0]), &self.pages[images(run)])?;
+            space.write(range.page(run[0]), &self.pages[images(run)])?;
         }
         Ok(())
     }
@@ -268,26 +273,26 @@ impl<'a> Worker<'a> {
 
 /// The page as it is in `bytes`, and the LSN from which on it lacks records; those for it are `runs`. What can't be read starts
 /// empty, if a record says that its content does not matter. No page may be newer than `end`.
-fn load<'b, 'r, R: Iterator<Item = Run<'r>>>(
-    space: &OpenSpace,
+fn load<'b, 'r, R: Iterator<Item = RecordRun<'r>>>(
+    space: &OpenTablespace,
     number: PageNo,
     bytes: &'b mut [u8],
-    hand: &mut Hand,
+    applier: &mut PageApplier,
     runs: impl FnOnce() -> R,
     end: Lsn,
 ) -> Result<(Page<'b>, Lsn)> {
     let blank = || Page::blank(space.id, number, space.layout);
     let expected = Expected { space: space.id, page: number };
-    match verify(bytes, &space.layout, expected, &mut hand.scratch) {
+    match verify(bytes, &space.layout, expected, &mut applier.scratch) {
         Ok(Verdict::Encrypted) => return Err(encrypted(space.shown(number))),
         Ok(Verdict::AllZero) => return Ok((blank(), Lsn(0))),
         Ok(Verdict::Ok) => {}
         Err(defect) => {
             let damaged = || Error::new(Code::CorruptPage, space.shown(number)).cause(defect);
-            return Ok((blank(), hand.last_init((space.id, number), runs()).ok_or_else(damaged)?));
+            return Ok((blank(), applier.last_init((space.id, number), runs()).ok_or_else(damaged)?));
         }
     }
-    let page = Page::load(space.id, number, space.layout, bytes, &mut hand.scratch)
+    let page = Page::load(space.id, number, space.layout, bytes, &mut applier.scratch)
         .map_err(|e| Error::new(Code::CorruptPage, space.shown(number)).cause(e))?;
     let lsn = page.lsn();
     if lsn > end {

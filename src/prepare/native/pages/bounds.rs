@@ -10,10 +10,10 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use crate::base::sync::lock;
 use crate::base::{PageNo, Result, SpaceId};
 use crate::innodb::page::Page0;
-use crate::prepare::native::tablespaces::OpenSpace;
+use crate::prepare::native::tablespaces::OpenTablespace;
 
 /// What is known of ends.
-pub(crate) struct Ends {
+pub(crate) struct TablespaceBounds {
     /// Lengths in bytes that redo says files were extended to.
     extended: BTreeMap<SpaceId, u64>,
     state: Mutex<State>,
@@ -29,11 +29,11 @@ struct State {
 }
 
 /// The first pages of a tablespace are in hand until this is dropped.
-pub(crate) struct Begun<'a>(&'a Ends, SpaceId);
+pub(crate) struct Begun<'a>(&'a TablespaceBounds, SpaceId);
 
-impl Ends {
-    pub(crate) fn new(extended: BTreeMap<SpaceId, u64>) -> Ends {
-        Ends { extended, state: Mutex::default(), changed: Condvar::new() }
+impl TablespaceBounds {
+    pub(crate) fn new(extended: BTreeMap<SpaceId, u64>) -> TablespaceBounds {
+        TablespaceBounds { extended, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// What redo says of extensions.
@@ -55,7 +55,7 @@ impl Ends {
     }
 
     /// How many pages `space` has at most in the end.
-    pub(crate) fn pages(&self, space: &OpenSpace) -> Result<u64> {
+    pub(crate) fn pages(&self, space: &OpenTablespace) -> Result<u64> {
         let waits = |state: &mut State| state.under_way.contains(&space.id);
         let state = self.changed.wait_while(lock(&self.state), waits);
         let known = state.unwrap_or_else(PoisonError::into_inner).sizes.get(&space.id).copied();

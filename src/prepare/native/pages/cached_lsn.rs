@@ -16,8 +16,8 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use crate::base::{Lsn, PageBuffer, PageNo, SpaceId};
 use crate::innodb::page::{Expected, FilHeader, LOGICAL_MAX, Scratch, Verdict, verify};
 use crate::prepare::Datadir;
-use crate::prepare::native::records::store::Ask;
-use crate::prepare::native::tablespaces::{OpenSpace, Spaces};
+use crate::prepare::native::records::store::CachedLsnLookup;
+use crate::prepare::native::tablespaces::{OpenTablespace, TablespaceFiles};
 
 /// Tablespaces that are open at a time.
 const OPEN_MAX: usize = 64;
@@ -25,9 +25,9 @@ const OPEN_MAX: usize = 64;
 const TMPFS: i64 = 0x0102_1994;
 
 /// Asks the tablespaces of `datadir` as they are now. Where they can't be told from each other, nothing is known.
-pub(crate) fn asker(datadir: &Datadir<'_>) -> Ask {
-    let spaces = Spaces::find(datadir, Default::default()).ok();
-    let mut open: HashMap<SpaceId, Option<OpenSpace>> = HashMap::new();
+pub(crate) fn asker(datadir: &Datadir<'_>) -> CachedLsnLookup {
+    let spaces = TablespaceFiles::find(datadir, Default::default()).ok();
+    let mut open: HashMap<SpaceId, Option<OpenTablespace>> = HashMap::new();
     let (mut bytes, mut scratch) = (PageBuffer::new(LOGICAL_MAX), Scratch::new());
     Box::new(move |id, page| {
         if open.len() >= OPEN_MAX && !open.contains_key(&id) {
@@ -38,7 +38,7 @@ pub(crate) fn asker(datadir: &Datadir<'_>) -> Ask {
     })
 }
 
-fn lsn(space: &OpenSpace, page: PageNo, buffer: &mut [u8], scratch: &mut Scratch) -> Option<Lsn> {
+fn lsn(space: &OpenTablespace, page: PageNo, buffer: &mut [u8], scratch: &mut Scratch) -> Option<Lsn> {
     let bytes = buffer.get_mut(..space.layout.physical())?;
     let (file, at) = space.at(page);
     if !read_cached(file, bytes, at) {

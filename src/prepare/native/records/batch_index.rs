@@ -1,12 +1,12 @@
 //! Where the records of each page are in a batch.
 
 use super::merge::Batch;
-use super::run::{self, Run, STRETCH_PAGES};
+use super::run::{self, RANGE_PAGES, RecordRun};
 use crate::base::{Code, Error, Lsn, Result};
 
 /// The records of some neighbouring pages, by page.
 #[derive(Default)]
-pub(crate) struct Index {
+pub(crate) struct BatchIndex {
     found: Vec<Entry>,
     /// Positions in `found`, by page and in the order of the log.
     order: Vec<u32>,
@@ -26,11 +26,11 @@ struct Entry {
     slot: u8,
 }
 
-impl Index {
+impl BatchIndex {
     /// Looks through the runs of `batch`. Gives how many records its pages are known to have.
     pub(crate) fn build(&mut self, batch: &mut Batch, base: Lsn) -> Result<u64> {
         self.found.clear();
-        let (mut counts, mut dropped) = ([0; STRETCH_PAGES], 0);
+        let (mut counts, mut dropped) = ([0; RANGE_PAGES], 0);
         let mut at = 0;
         for end in &batch.ends {
             let mut last = base;
@@ -63,12 +63,12 @@ impl Index {
     /// Gives back what it took for records of more than `len` bytes.
     pub(crate) fn shrink(&mut self, len: usize) {
         if self.found.capacity() * size_of::<Entry>() > 16 * len {
-            *self = Index::default();
+            *self = BatchIndex::default();
         }
     }
 
-    fn sort(&mut self, counts: &[u32; STRETCH_PAGES]) {
-        let mut next = [0u32; STRETCH_PAGES];
+    fn sort(&mut self, counts: &[u32; RANGE_PAGES]) {
+        let mut next = [0u32; RANGE_PAGES];
         self.begins.clear();
         let mut sum = 0;
         for (slot, count) in counts.iter().enumerate() {
@@ -97,11 +97,11 @@ impl Index {
     }
 
     /// The runs of a page, in the order of the log.
-    pub(crate) fn runs<'a>(&'a self, bytes: &'a [u8], slot: usize) -> impl Iterator<Item = Run<'a>> {
+    pub(crate) fn runs<'a>(&'a self, bytes: &'a [u8], slot: usize) -> impl Iterator<Item = RecordRun<'a>> {
         self.order[self.range(slot)].iter().map(move |number| {
             let Entry { start, end, at, len, records, index, .. } = self.found[*number as usize];
             let bytes = &bytes[at as usize..][..len as usize];
-            Run { start_lsn: start, end_lsn: end, records, index, bytes }
+            RecordRun { start_lsn: start, end_lsn: end, records, index, bytes }
         })
     }
 

@@ -9,7 +9,7 @@ use std::io;
 
 use memmap2::{Advice, MmapMut};
 
-use super::run::Head;
+use super::run::RunHeader;
 
 /// The shortest piece. All positions in an arena are multiples of it.
 const PIECE_MIN: usize = 64;
@@ -24,13 +24,13 @@ pub(crate) struct Arena {
     regions: Vec<MmapMut>,
     /// How much of all the regions was given out.
     taken: usize,
-    /// Pieces that were given back, by length.
-    free: [Vec<Piece>; CLASSES],
+    /// Segments that were given back, by length.
+    free: [Vec<ArenaPiece>; CLASSES],
 }
 
 /// A piece of an arena.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+struct ArenaPiece {
     /// In units of [`PIECE_MIN`].
     at: u32,
     /// Twice as long for each.
@@ -39,16 +39,16 @@ struct Piece {
 
 /// Bytes, in an arena.
 #[derive(Default)]
-pub(crate) struct Row {
-    pieces: Vec<Piece>,
+pub(crate) struct RecordBuffer {
+    pieces: Vec<ArenaPiece>,
     len: usize,
     /// Bytes that are free in the last piece.
     room: usize,
 }
 
-impl Piece {
+impl ArenaPiece {
     /// What one costs beside its bytes.
-    const COST: usize = size_of::<Piece>();
+    const COST: usize = size_of::<ArenaPiece>();
 
     fn len(self) -> usize {
         PIECE_MIN << self.class
@@ -56,7 +56,7 @@ impl Piece {
 }
 
 impl Arena {
-    fn take(&mut self, class: usize) -> io::Result<Piece> {
+    fn take(&mut self, class: usize) -> io::Result<ArenaPiece> {
         if let Some(piece) = self.free[class].pop().or_else(|| self.split(class)) {
             return Ok(piece);
         }
@@ -73,18 +73,18 @@ impl Arena {
         }
         let at = u32::try_from(self.taken / PIECE_MIN).map_err(|_| io::ErrorKind::OutOfMemory)?;
         self.taken += len;
-        Ok(Piece { at, class: class as u8 })
+        Ok(ArenaPiece { at, class: class as u8 })
     }
 
     /// A piece cut from a longer one that was given back.
-    fn split(&mut self, class: usize) -> Option<Piece> {
+    fn split(&mut self, class: usize) -> Option<ArenaPiece> {
         let longer = (class + 1..CLASSES).find(|longer| !self.free[*longer].is_empty())?;
         let piece = self.free[longer].pop()?;
         for half in (class..longer).rev() {
             let at = piece.at + (1 << half);
-            self.free[half].push(Piece { at, class: half as u8 });
+            self.free[half].push(ArenaPiece { at, class: half as u8 });
         }
-        Some(Piece { class: class as u8, ..piece })
+        Some(ArenaPiece { class: class as u8, ..piece })
     }
 
     /// Forgets all rows, whose memory is used again.
@@ -94,22 +94,22 @@ impl Arena {
     }
 
     /// Takes back the memory of a row.
-    pub(crate) fn recycle(&mut self, row: Row) {
+    pub(crate) fn recycle(&mut self, row: RecordBuffer) {
         row.pieces.iter().for_each(|piece| self.free[usize::from(piece.class)].push(*piece));
     }
 
-    fn bytes(&self, piece: Piece) -> &[u8] {
+    fn bytes(&self, piece: ArenaPiece) -> &[u8] {
         let at = piece.at as usize * PIECE_MIN;
         &self.regions[at / REGION_LEN][at % REGION_LEN..][..piece.len()]
     }
 
-    fn bytes_mut(&mut self, piece: Piece) -> &mut [u8] {
+    fn bytes_mut(&mut self, piece: ArenaPiece) -> &mut [u8] {
         let at = piece.at as usize * PIECE_MIN;
         &mut self.regions[at / REGION_LEN][at % REGION_LEN..][..piece.len()]
     }
 }
 
-impl Row {
+impl RecordBuffer {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -120,7 +120,7 @@ impl Row {
 
     /// Appends a run; gives how much more memory the row takes.
     #[inline]
-    pub(crate) fn push(&mut self, head: &Head, bytes: &[u8], arena: &mut Arena) -> io::Result<usize> {
+    pub(crate) fn push(&mut self, head: &RunHeader, bytes: &[u8], arena: &mut Arena) -> io::Result<usize> {
         let head = head.bytes();
         if let Some(piece) = self.pieces.last()
             && head.len() + bytes.len() <= self.room
@@ -147,7 +147,7 @@ impl Row {
                     let piece = arena.take(class)?;
                     self.pieces.push(piece);
                     self.room = piece.len();
-                    more += piece.len() + Piece::COST;
+                    more += piece.len() + ArenaPiece::COST;
                     piece
                 }
             };
@@ -162,7 +162,7 @@ impl Row {
 
     /// The memory that it takes.
     pub(crate) fn cost(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.len() + Piece::COST).sum()
+        self.pieces.iter().map(|piece| piece.len() + ArenaPiece::COST).sum()
     }
 
     /// Its bytes, one part after the other; a run may lie in several of them.
@@ -179,38 +179,38 @@ impl Row {
 mod tests {
     use super::*;
     use crate::base::Lsn;
-    use crate::prepare::native::records::run::Run;
+    use crate::prepare::native::records::run::RecordRun;
 
     #[test]
     fn rows_keep_what_they_are_given() {
         let mut arena = Arena::default();
-        let (mut rows, mut wanted): (Vec<Row>, Vec<Vec<u8>>) = Default::default();
+        let (mut rows, mut wanted): (Vec<RecordBuffer>, Vec<Vec<u8>>) = Default::default();
         // Twice, since the memory is used again; the longest run is longer than all pieces.
         for round in 0..2 {
             let mut cost = 0;
-            rows = (0..40).map(|_| Row::default()).collect();
+            rows = (0..40).map(|_| RecordBuffer::default()).collect();
             wanted = vec![Vec::new(); rows.len()];
             for n in 0..20_000 {
                 let len = if n % 5000 == 4999 { 100_000 } else { n * 7 % 300 };
                 let (bytes, of) = (vec![(n + round) as u8; len], n * n % rows.len());
-                let run = Run {
+                let run = RecordRun {
                     start_lsn: Lsn(n as u64),
                     end_lsn: Lsn(n as u64),
                     records: 1,
                     index: None,
                     bytes: &bytes,
                 };
-                let head = Head::of(&run, 5, Lsn(0));
+                let head = RunHeader::of(&run, 5, Lsn(0));
                 cost += rows[of].push(&head, &bytes, &mut arena).unwrap();
                 wanted[of].extend([head.bytes(), &bytes].concat());
             }
-            assert_eq!(cost, rows.iter().map(Row::cost).sum::<usize>());
+            assert_eq!(cost, rows.iter().map(RecordBuffer::cost).sum::<usize>());
             if round == 0 {
                 arena.clear();
             }
         }
         let regions = arena.regions.len();
-        let bytes = |row: &Row, arena: &Arena| row.parts(arena).collect::<Vec<_>>().concat();
+        let bytes = |row: &RecordBuffer, arena: &Arena| row.parts(arena).collect::<Vec<_>>().concat();
         for (row, wanted) in rows.iter().zip(&wanted) {
             assert_eq!((bytes(row, &arena), row.len()), (wanted.clone(), wanted.len()));
         }

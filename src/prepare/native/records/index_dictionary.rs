@@ -7,9 +7,9 @@ use crate::innodb::redo::IndexList;
 
 /// Grows while the log is read by several threads; those who apply records take it as it is by then.
 #[derive(Default)]
-pub(crate) struct Catalog(Mutex<Arc<IndexList>>);
+pub(crate) struct IndexDictionary(Mutex<Arc<IndexList>>);
 
-impl Catalog {
+impl IndexDictionary {
     /// The number of a description; `None`: it has to stay with its record.
     pub(crate) fn number(&self, description: &[u8]) -> Option<u32> {
         let mut list = lock(&self.0);

@@ -5,10 +5,10 @@ use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::sync::Arc;
 
-use super::buffer::{Arena, Row};
-use super::run::Stretch;
+use super::buffer::{Arena, RecordBuffer};
+use super::run::PageRange;
 use super::spill::{RunReader, Spill};
-use super::table::Landed;
+use super::table::LandedLsns;
 use crate::base::Lsn;
 use crate::innodb::redo::IndexList;
 
@@ -21,21 +21,21 @@ pub(crate) struct Merge {
     /// What records are kept without.
     pub(crate) indexes: Arc<IndexList>,
     runs: Vec<RunReader>,
-    memory: std::vec::IntoIter<(Stretch, Row)>,
+    memory: std::vec::IntoIter<(PageRange, RecordBuffer)>,
     arena: Arena,
-    landed: HashMap<Stretch, Box<Landed>, foldhash::fast::RandomState>,
+    landed: HashMap<PageRange, Box<LandedLsns>, foldhash::fast::RandomState>,
     /// The next stretch of each source, and the length of its records; the memory is the source behind the runs.
-    next: BinaryHeap<Reverse<(Stretch, usize, usize)>>,
+    next: BinaryHeap<Reverse<(PageRange, usize, usize)>>,
 }
 
 /// The records of one stretch: all of them, or the older ones.
 #[derive(Default)]
 pub(crate) struct Batch {
-    pub(crate) stretch: Option<Stretch>,
+    pub(crate) range: Option<PageRange>,
     pub(crate) bytes: Vec<u8>,
     /// Where the parts of `bytes` end. In each the LSN is counted from the start of the log anew.
     pub(crate) ends: Vec<usize>,
-    pub(crate) landed: Option<Box<Landed>>,
+    pub(crate) landed: Option<Box<LandedLsns>>,
     /// The next batch has younger records for the same pages.
     pub(crate) more: bool,
 }
@@ -54,8 +54,8 @@ impl Merge {
         base: Lsn,
         indexes: Arc<IndexList>,
         spill: Option<Spill>,
-        (memory, arena): (Vec<(Stretch, Row)>, Arena),
-        landed: HashMap<Stretch, Box<Landed>, foldhash::fast::RandomState>,
+        (memory, arena): (Vec<(PageRange, RecordBuffer)>, Arena),
+        landed: HashMap<PageRange, Box<LandedLsns>, foldhash::fast::RandomState>,
         memory_len: u64,
     ) -> Merge {
         let runs = spill.map(|spill| spill.into_runs(memory_len / BUFFERS_SHARE)).unwrap_or_default();
@@ -72,9 +72,9 @@ impl Merge {
         into.bytes.clear();
         into.ends.clear();
         into.more = false;
-        into.stretch = None;
-        while let Some(&Reverse((stretch, source, len))) = self.next.peek() {
-            if into.stretch.is_some_and(|now| now != stretch) {
+        into.range = None;
+        while let Some(&Reverse((range, source, len))) = self.next.peek() {
+            if into.range.is_some_and(|now| now != range) {
                 break;
             }
             if !into.bytes.is_empty() && into.bytes.len() + len > len_max {
@@ -82,14 +82,13 @@ impl Merge {
                 break;
             }
             self.next.pop();
-            into.stretch = Some(stretch);
+            into.range = Some(range);
             self.take(source, len, &mut into.bytes)?;
             into.ends.push(into.bytes.len());
             self.advance(source)?;
         }
-        let Some(stretch) = into.stretch else { return Ok(false) };
-        into.landed =
-            if into.more { self.landed.get(&stretch).cloned() } else { self.landed.remove(&stretch) };
+        let Some(range) = into.range else { return Ok(false) };
+        into.landed = if into.more { self.landed.get(&range).cloned() } else { self.landed.remove(&range) };
         Ok(true)
     }
 
@@ -107,9 +106,9 @@ impl Merge {
     fn advance(&mut self, source: usize) -> io::Result<()> {
         let next = match self.runs.get_mut(source) {
             Some(run) => run.next()?,
-            None => self.memory.as_slice().first().map(|(stretch, row)| (*stretch, row.len())),
+            None => self.memory.as_slice().first().map(|(range, row)| (*range, row.len())),
         };
-        self.next.extend(next.map(|(stretch, len)| Reverse((stretch, source, len))));
+        self.next.extend(next.map(|(range, len)| Reverse((range, source, len))));
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Records kept between the scan of the log and their page's turn: the pages of a tablespace are cut into stretches of
-//! [`STRETCH_PAGES`], and what the log has for one stretch is a row of bytes. Records of one group for one page that follow
-//! each other in the log (a run) are kept together ([`crate::innodb::redo::lean`]), behind:
+//! [`RANGE_PAGES`], and what the log has for one stretch is a row of bytes. Records of one group for one page that follow
+//! each other in the log (a run) are kept together ([`crate::innodb::redo::compact_record`]), behind:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -17,22 +17,22 @@
 use crate::base::{Lsn, PageNo, SpaceId};
 
 /// Pages of a stretch: a block of a stream with pages of 16 KiB.
-pub(crate) const STRETCH_PAGES: usize = 1 << STRETCH_SHIFT;
-const STRETCH_SHIFT: u32 = 6;
+pub(crate) const RANGE_PAGES: usize = 1 << RANGE_SHIFT;
+const RANGE_SHIFT: u32 = 6;
 
 /// Some neighbouring pages of a tablespace. Their order is that of the files.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
-pub(crate) struct Stretch(u64);
+pub(crate) struct PageRange(u64);
 
-impl Stretch {
+impl PageRange {
     /// The one that a page is in, and which of its pages that is.
-    pub(crate) fn of(space: SpaceId, page: PageNo) -> (Stretch, usize) {
-        let key = u64::from(space.0) << 32 | u64::from(page.0 >> STRETCH_SHIFT);
-        (Stretch(key), page.0 as usize % STRETCH_PAGES)
+    pub(crate) fn of(space: SpaceId, page: PageNo) -> (PageRange, usize) {
+        let key = u64::from(space.0) << 32 | u64::from(page.0 >> RANGE_SHIFT);
+        (PageRange(key), page.0 as usize % RANGE_PAGES)
     }
 
-    pub(crate) fn from_key(key: u64) -> Stretch {
-        Stretch(key)
+    pub(crate) fn from_key(key: u64) -> PageRange {
+        PageRange(key)
     }
 
     pub(crate) fn key(self) -> u64 {
@@ -45,13 +45,13 @@ impl Stretch {
 
     /// Its page number `slot`.
     pub(crate) fn page(self, slot: usize) -> PageNo {
-        PageNo((self.0 as u32) << STRETCH_SHIFT | slot as u32)
+        PageNo((self.0 as u32) << RANGE_SHIFT | slot as u32)
     }
 }
 
 /// A run of records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Run<'a> {
+pub(crate) struct RecordRun<'a> {
     /// LSN of its first byte.
     pub(crate) start_lsn: Lsn,
     /// LSN of the end of its group.
@@ -65,18 +65,18 @@ pub(crate) struct Run<'a> {
 }
 
 /// What stands before a run.
-pub(crate) struct Head {
-    bytes: [u8; Head::LEN_MAX],
+pub(crate) struct RunHeader {
+    bytes: [u8; RunHeader::LEN_MAX],
     len: usize,
 }
 
-impl Head {
+impl RunHeader {
     const LEN_MAX: usize = 1 + 10 * 5;
 
     /// Of a run for the page `slot` of a stretch; `last` is the first LSN of the run before it in the row, or that of the start
     /// of the log.
-    pub(crate) fn of(run: &Run<'_>, slot: usize, last: Lsn) -> Head {
-        let mut head = Head { bytes: [0; Head::LEN_MAX], len: 1 };
+    pub(crate) fn of(run: &RecordRun<'_>, slot: usize, last: Lsn) -> RunHeader {
+        let mut head = RunHeader { bytes: [0; RunHeader::LEN_MAX], len: 1 };
         head.bytes[0] = slot as u8;
         head.number(run.start_lsn.since(last));
         head.number(run.end_lsn.since(run.start_lsn));
@@ -104,9 +104,9 @@ impl Head {
     }
 }
 
-/// Takes the first run off `rest`, and which page it is for; `last` as for [`Head::of`]. `None` where the bytes are not what
+/// Takes the first run off `rest`, and which page it is for; `last` as for [`RunHeader::of`]. `None` where the bytes are not what
 /// was put there, or end.
-pub(crate) fn take<'a>(rest: &mut &'a [u8], last: Lsn) -> Option<(Run<'a>, usize)> {
+pub(crate) fn take<'a>(rest: &mut &'a [u8], last: Lsn) -> Option<(RecordRun<'a>, usize)> {
     let (slot, left) = rest.split_first()?;
     *rest = left;
     let slot = usize::from(*slot);
@@ -117,7 +117,7 @@ pub(crate) fn take<'a>(rest: &mut &'a [u8], last: Lsn) -> Option<(Run<'a>, usize
     let len = usize::try_from(number(rest)?).ok()?;
     let (bytes, left) = rest.split_at_checked(len)?;
     *rest = left;
-    (slot < STRETCH_PAGES).then_some((Run { start_lsn, end_lsn, records, index, bytes }, slot))
+    (slot < RANGE_PAGES).then_some((RecordRun { start_lsn, end_lsn, records, index, bytes }, slot))
 }
 
 fn number(rest: &mut &[u8]) -> Option<u64> {
@@ -140,12 +140,12 @@ mod tests {
 
     #[test]
     fn stretches_are_in_the_order_of_pages() {
-        let (a, slot) = Stretch::of(SpaceId(7), PageNo(130));
+        let (a, slot) = PageRange::of(SpaceId(7), PageNo(130));
         assert_eq!((a.space(), a.page(0), slot), (SpaceId(7), PageNo(128), 2));
-        let (last, slot) = Stretch::of(SpaceId(7), PageNo(u32::MAX));
-        assert_eq!((last.page(slot), slot), (PageNo(u32::MAX), STRETCH_PAGES - 1));
-        assert!(a < last && last < Stretch::of(SpaceId(8), PageNo(0)).0);
-        assert_eq!(Stretch::from_key(last.key()), last);
+        let (last, slot) = PageRange::of(SpaceId(7), PageNo(u32::MAX));
+        assert_eq!((last.page(slot), slot), (PageNo(u32::MAX), RANGE_PAGES - 1));
+        assert!(a < last && last < PageRange::of(SpaceId(8), PageNo(0)).0);
+        assert_eq!(PageRange::from_key(last.key()), last);
     }
 
     proptest! {
@@ -157,7 +157,7 @@ mod tests {
                     any::<(u32, Option<u32>)>(),
                     0u64..1 << 47,
                     0u64..1 << 29,
-                    0..STRETCH_PAGES,
+                    0..RANGE_PAGES,
                     prop::collection::vec(any::<u8>(), 0..300),
                 ),
                 1..40,
@@ -166,8 +166,8 @@ mod tests {
             let (mut row, mut lsn, mut wanted) = (Vec::new(), Lsn(base), Vec::new());
             for ((records, index), from, len, slot, bytes) in &runs {
                 let start_lsn = lsn.plus(*from);
-                let run = Run { start_lsn, end_lsn: start_lsn.plus(*len), records: *records, index: *index, bytes };
-                row.extend_from_slice(Head::of(&run, *slot, lsn).bytes());
+                let run = RecordRun { start_lsn, end_lsn: start_lsn.plus(*len), records: *records, index: *index, bytes };
+                row.extend_from_slice(RunHeader::of(&run, *slot, lsn).bytes());
                 row.extend_from_slice(bytes);
                 lsn = start_lsn;
                 wanted.push((run, *slot));

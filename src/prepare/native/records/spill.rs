@@ -11,8 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::buffer::{Arena, Row};
-use super::run::Stretch;
+use super::buffer::{Arena, RecordBuffer};
+use super::run::PageRange;
 use crate::base::read::read_up_to;
 use crate::base::{PageBuffer, nofollow};
 
@@ -54,8 +54,8 @@ impl Spill {
     }
 
     /// The records of a stretch, which lies behind the one before it.
-    pub(crate) fn put(&mut self, stretch: Stretch, records: &Row, arena: &Arena) -> io::Result<()> {
-        self.append(&stretch.key().to_le_bytes())?;
+    pub(crate) fn put(&mut self, range: PageRange, records: &RecordBuffer, arena: &Arena) -> io::Result<()> {
+        self.append(&range.key().to_le_bytes())?;
         self.append(&(records.len() as u64).to_le_bytes())?;
         records.parts(arena).try_for_each(|part| self.append(part))
     }
@@ -119,7 +119,7 @@ pub(crate) struct RunReader {
 
 impl RunReader {
     /// The next stretch, and how long its records are; `None` at the end.
-    pub(crate) fn next(&mut self) -> io::Result<Option<(Stretch, usize)>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<(PageRange, usize)>> {
         if self.given == self.filled && self.run.is_empty() {
             return Ok(None);
         }
@@ -128,7 +128,7 @@ impl RunReader {
         let number = |at: usize| Some(u64::from_le_bytes(*head.get(at..)?.first_chunk()?));
         let len = number(8).and_then(|len| usize::try_from(len).ok());
         let (key, len) = number(0).zip(len).ok_or_else(broken)?;
-        Ok(Some((Stretch::from_key(key), len)))
+        Ok(Some((PageRange::from_key(key), len)))
     }
 
     /// Appends the records of the stretch at hand.
@@ -170,20 +170,20 @@ impl Filter {
     /// A mebibit: with a hundred thousand stretches spilled, one in ten is taken for spilled wrongly.
     const WORDS: usize = 1 << 14;
 
-    pub(crate) fn add(&mut self, stretch: Stretch) {
+    pub(crate) fn add(&mut self, range: PageRange) {
         self.0.resize(Self::WORDS, 0);
-        let (word, bit) = Self::place(stretch);
+        let (word, bit) = Self::place(range);
         self.0[word] |= 1 << bit;
     }
 
-    pub(crate) fn may_have(&self, stretch: Stretch) -> bool {
-        let (word, bit) = Self::place(stretch);
+    pub(crate) fn may_have(&self, range: PageRange) -> bool {
+        let (word, bit) = Self::place(range);
         self.0.get(word).is_some_and(|bits| bits >> bit & 1 == 1)
     }
 
-    fn place(stretch: Stretch) -> (usize, u32) {
+    fn place(range: PageRange) -> (usize, u32) {
         // Fibonacci hashing.
-        let hash = stretch.key().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ stretch.key() >> 32;
+        let hash = range.key().wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ range.key() >> 32;
         let hash = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         ((hash >> 50) as usize % Self::WORDS, (hash >> 44 & 63) as u32)
     }

@@ -15,19 +15,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::buffer::{Arena, Row};
-use super::index_dictionary::Catalog;
+use super::buffer::{Arena, RecordBuffer};
+use super::index_dictionary::IndexDictionary;
 use super::merge::Merge;
-use super::run::{self, Run, STRETCH_PAGES, Stretch};
+use super::run::{self, PageRange, RANGE_PAGES, RecordRun};
 use super::spill::{Filter, Spill};
-use super::table::{Landed, Pending, Table};
+use super::table::{LandedLsns, Pending, Table};
 use crate::base::{Lsn, PageNo, SpaceId};
 
 /// Bytes that a stretch takes beside its records: its place in the table, some of which is free, the list of its pieces, and its
 /// place in the order of the files.
 const STRETCH_COST: u64 = 288;
 /// The same for the LSNs of its pages.
-const LANDED_COST: u64 = 8 * STRETCH_PAGES as u64 + 16;
+const LANDED_COST: u64 = 8 * RANGE_PAGES as u64 + 16;
 /// LSNs of pages take so much of the memory at most.
 const LANDED_SHARE: u64 = 8;
 /// Dropping must free so much of the memory, or it is done again too soon.
@@ -41,20 +41,20 @@ const STRETCH_MIN: u64 = 64 << 10;
 const PENDING_MAX: usize = 512 << 10;
 
 /// Tells the LSN of a page that is in its file, if that is known.
-pub(crate) type Ask = Box<dyn FnMut(SpaceId, PageNo) -> Option<Lsn> + Send>;
+pub(crate) type CachedLsnLookup = Box<dyn FnMut(SpaceId, PageNo) -> Option<Lsn> + Send>;
 
 /// The records of the log by page.
 pub(crate) struct Store {
     base: Lsn,
-    catalog: Arc<Catalog>,
+    dictionary: Arc<IndexDictionary>,
     table: Table,
     /// Memory: what it may be, and what it is.
     memory: u64,
     used: u64,
     landed_used: u64,
-    ask: Option<Ask>,
+    ask: Option<CachedLsnLookup>,
     /// Stretches that have become too long.
-    long: Vec<Stretch>,
+    long: Vec<PageRange>,
     spill: Option<Spill>,
     spilled: Filter,
     spill_dir: PathBuf,
@@ -68,7 +68,7 @@ impl Store {
     pub(crate) fn new(base: Lsn, memory: u64, dir: &Path) -> Store {
         Store {
             base,
-            catalog: Arc::default(),
+            dictionary: Arc::default(),
             table: Table::new(),
             memory,
             used: 0,
@@ -83,24 +83,24 @@ impl Store {
     }
 
     /// Pages are all there: what they have is left out.
-    pub(crate) fn asking(mut self, ask: Ask) -> Store {
+    pub(crate) fn asking(mut self, ask: CachedLsnLookup) -> Store {
         self.ask = Some(ask);
         self
     }
 
     /// The index descriptions that records are kept without.
-    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
+    pub(crate) fn dictionary(&self) -> &Arc<IndexDictionary> {
+        &self.dictionary
     }
 
     /// Adds records of a page; false if the page has them.
-    pub(crate) fn push(&mut self, space: SpaceId, page: PageNo, run: &Run<'_>) -> io::Result<bool> {
-        let (stretch, slot) = Stretch::of(space, page);
+    pub(crate) fn push(&mut self, space: SpaceId, page: PageNo, run: &RecordRun<'_>) -> io::Result<bool> {
+        let (range, slot) = PageRange::of(space, page);
         let before = self.table.len();
-        let (pending, arena) = self.table.entry(stretch, self.base);
+        let (pending, arena) = self.table.entry(range, self.base);
         if let Some(ask) = &mut self.ask {
             if pending.landed.is_none() && self.landed_used + LANDED_COST <= self.memory / LANDED_SHARE {
-                pending.landed = Some(Landed::unknown());
+                pending.landed = Some(LandedLsns::unknown());
                 self.landed_used += LANDED_COST;
                 self.used += LANDED_COST;
             }
@@ -113,7 +113,7 @@ impl Store {
             let (before, max) = (pending.row.len(), self.row_max);
             self.used += pending.push(slot, run, arena)? as u64;
             if before <= max && pending.row.len() > max {
-                self.long.push(stretch);
+                self.long.push(range);
             }
         }
         self.used += (self.table.len() - before) as u64 * STRETCH_COST;
@@ -137,8 +137,8 @@ impl Store {
 
     /// A page with this LSN is on its way to its file.
     pub(crate) fn note_landed(&mut self, space: SpaceId, page: PageNo, lsn: Lsn) {
-        let (stretch, slot) = Stretch::of(space, page);
-        let known = self.table.get(stretch);
+        let (range, slot) = PageRange::of(space, page);
+        let known = self.table.get(range);
         if known.is_none_or(|pending| pending.landed.is_none()) {
             if self.landed_used + LANDED_COST > self.memory / LANDED_SHARE {
                 return;
@@ -146,16 +146,16 @@ impl Store {
             self.landed_used += LANDED_COST;
             self.used += LANDED_COST + if known.is_none() { STRETCH_COST } else { 0 };
         }
-        let (pending, _) = self.table.entry(stretch, self.base);
-        pending.landed.get_or_insert_with(Landed::unknown).note(slot, lsn);
+        let (pending, _) = self.table.entry(range, self.base);
+        pending.landed.get_or_insert_with(LandedLsns::unknown).note(slot, lsn);
     }
 
     /// Copies all records so far for a stretch; false if there are none, or some of them are not in memory.
-    pub(crate) fn pending(&self, stretch: Stretch, into: &mut Vec<u8>) -> bool {
+    pub(crate) fn pending(&self, range: PageRange, into: &mut Vec<u8>) -> bool {
         into.clear();
-        match self.table.get(stretch) {
+        match self.table.get(range) {
             Some(pending)
-                if (1..=PENDING_MAX).contains(&pending.row.len()) && !self.spilled.may_have(stretch) =>
+                if (1..=PENDING_MAX).contains(&pending.row.len()) && !self.spilled.may_have(range) =>
             {
                 pending.row.parts(&self.table.arena).for_each(|part| into.extend_from_slice(part));
                 true
@@ -166,10 +166,10 @@ impl Store {
 
     /// Pages that were taken for newer than `end`, so that they lack records that were dropped.
     pub(crate) fn beyond(&self, end: Lsn) -> Option<(SpaceId, PageNo, Lsn)> {
-        self.table.iter().find_map(|Pending { stretch, landed, .. }| {
+        self.table.iter().find_map(|Pending { range, landed, .. }| {
             let landed = landed.as_ref()?;
             let slot = landed.beyond(end)?;
-            Some((stretch.space(), stretch.page(slot), landed.lsns[slot]))
+            Some((range.space(), range.page(slot), landed.lsns[slot]))
         })
     }
 
@@ -183,13 +183,13 @@ impl Store {
         let mut landed = HashMap::default();
         let mut memory = Vec::with_capacity(self.table.len());
         for pending in self.table.take() {
-            landed.extend(pending.landed.map(|pages| (pending.stretch, pages)));
+            landed.extend(pending.landed.map(|pages| (pending.range, pages)));
             if !pending.row.is_empty() {
-                memory.push((pending.stretch, pending.row));
+                memory.push((pending.range, pending.row));
             }
         }
         let rows = (memory, self.table.arena);
-        Ok(Merge::new(self.base, self.catalog.list(), self.spill, rows, landed, self.memory))
+        Ok(Merge::new(self.base, self.dictionary.list(), self.spill, rows, landed, self.memory))
     }
 
     /// Leaves out what pages have by now.
@@ -204,7 +204,8 @@ impl Store {
             *used = used.saturating_sub(pending.row.cost() as u64);
             arena.recycle(std::mem::take(&mut pending.row));
             let (mut rest, mut lsn) = (&bytes[..], *base);
-            let mut kept = Pending { stretch: pending.stretch, row: Row::default(), last: lsn, landed: None };
+            let mut kept =
+                Pending { range: pending.range, row: RecordBuffer::default(), last: lsn, landed: None };
             while let Some((run, slot)) = run::take(&mut rest, lsn) {
                 lsn = run.start_lsn;
                 if !landed.has(slot, lsn) {
@@ -218,16 +219,16 @@ impl Store {
 
     /// Takes the stretches that are too long out of memory, each as a run of its own.
     fn spill_long(&mut self) -> io::Result<()> {
-        for stretch in std::mem::take(&mut self.long) {
-            let (pending, arena) = self.table.entry(stretch, self.base);
+        for range in std::mem::take(&mut self.long) {
+            let (pending, arena) = self.table.entry(range, self.base);
             let row = std::mem::take(&mut pending.row);
             pending.last = self.base;
             self.used = self.used.saturating_sub(row.cost() as u64);
             let spill = opened(&mut self.spill, &self.spill_dir)?;
             spill.begin_run();
-            spill.put(stretch, &row, arena)?;
+            spill.put(range, &row, arena)?;
             spill.end_run()?;
-            self.spilled.add(stretch);
+            self.spilled.add(range);
             arena.recycle(row);
         }
         Ok(())
@@ -238,11 +239,11 @@ impl Store {
         spill.begin_run();
         for pending in self.table.take() {
             if !pending.row.is_empty() {
-                self.spilled.add(pending.stretch);
-                spill.put(pending.stretch, &pending.row, &self.table.arena)?;
+                self.spilled.add(pending.range);
+                spill.put(pending.range, &pending.row, &self.table.arena)?;
             }
             if pending.landed.is_some() {
-                self.table.entry(pending.stretch, self.base).0.landed = pending.landed;
+                self.table.entry(pending.range, self.base).0.landed = pending.landed;
             }
         }
         spill.end_run()?;

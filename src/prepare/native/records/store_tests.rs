@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::prepare::native::records::batch_index::Index;
+use crate::prepare::native::records::batch_index::BatchIndex;
 use crate::prepare::native::records::merge::Batch;
 
 const BASE: Lsn = Lsn(1 << 20);
@@ -40,7 +40,7 @@ fn log(made: &[Made]) -> Vec<(SpaceId, PageNo, Lsn, Lsn, Vec<u8>)> {
 
 fn fill(store: &mut Store, made: &[Made], mut between: impl FnMut(&mut Store, usize)) {
     for (at, (space, page, start_lsn, end_lsn, bytes)) in log(made).iter().enumerate() {
-        let run = Run { start_lsn: *start_lsn, end_lsn: *end_lsn, records: 1, index: None, bytes };
+        let run = RecordRun { start_lsn: *start_lsn, end_lsn: *end_lsn, records: 1, index: None, bytes };
         store.push(*space, *page, &run).unwrap();
         if made[at].2 {
             store.end_groups().unwrap();
@@ -54,16 +54,16 @@ fn drain(store: Store, len_max: usize) -> (Found, usize) {
     let mut merge = store.into_merge().unwrap();
     merge.start().unwrap();
     let (mut batch, mut index, mut found, mut batches) =
-        (Batch::default(), Index::default(), Found::new(), 0);
+        (Batch::default(), BatchIndex::default(), Found::new(), 0);
     let mut last = None;
     while merge.next(len_max, &mut batch).unwrap() {
-        let stretch = batch.stretch.unwrap();
-        assert!(last <= Some(stretch), "stretches come in the order of the files");
-        last = Some(stretch);
+        let range = batch.range.unwrap();
+        assert!(last <= Some(range), "stretches come in the order of the files");
+        last = Some(range);
         index.build(&mut batch, BASE).unwrap();
-        for slot in 0..STRETCH_PAGES {
+        for slot in 0..RANGE_PAGES {
             for run in index.runs(&batch.bytes, slot) {
-                let page = (stretch.space().0, stretch.page(slot).0);
+                let page = (range.space().0, range.page(slot).0);
                 let run = (run.start_lsn, run.end_lsn, run.bytes.to_vec());
                 found.entry(page).or_default().push(run);
             }
@@ -154,14 +154,14 @@ fn what_is_pending_is_given_until_it_is_spilled() {
     let made: Vec<Made> = (0..50).map(|n| ((7, n % 5), 100, true)).collect();
     let dir = tempfile::tempdir().unwrap();
     let mut store = Store::new(BASE, 1 << 20, dir.path());
-    let (stretch, _) = Stretch::of(SpaceId(7), PageNo(0));
+    let (range, _) = PageRange::of(SpaceId(7), PageNo(0));
     let mut bytes = Vec::new();
-    assert!(!store.pending(stretch, &mut bytes));
+    assert!(!store.pending(range, &mut bytes));
     fill(&mut store, &made, |_, _| ());
-    assert!(store.pending(stretch, &mut bytes) && bytes.len() > 5000);
+    assert!(store.pending(range, &mut bytes) && bytes.len() > 5000);
     store.spill().unwrap();
     fill(&mut store, &made, |_, _| ());
-    assert!(!store.pending(stretch, &mut bytes), "older records are in the file");
+    assert!(!store.pending(range, &mut bytes), "older records are in the file");
 }
 
 #[test]

@@ -3,33 +3,33 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::buffer::{Arena, Row};
-use super::run::{self, Run, STRETCH_PAGES, Stretch};
+use super::buffer::{Arena, RecordBuffer};
+use super::run::{self, PageRange, RANGE_PAGES, RecordRun};
 use crate::base::Lsn;
 
 /// What one stretch waits for.
 pub(crate) struct Pending {
-    pub(crate) stretch: Stretch,
-    pub(crate) row: Row,
+    pub(crate) range: PageRange,
+    pub(crate) row: RecordBuffer,
     /// The first LSN of the last run of the row; the start of the log if there is none.
     pub(crate) last: Lsn,
-    pub(crate) landed: Option<Box<Landed>>,
+    pub(crate) landed: Option<Box<LandedLsns>>,
 }
 
 /// The pages of a stretch whose LSN is known, from the time they passed by on their way to their file, or from there: each has
 /// what starts before its LSN.
 #[derive(Clone)]
-pub(crate) struct Landed {
-    pub(crate) lsns: [Lsn; STRETCH_PAGES],
+pub(crate) struct LandedLsns {
+    pub(crate) lsns: [Lsn; RANGE_PAGES],
     /// Pages that were asked for, whatever came of that.
     asked: u64,
     /// Pages of which records were dropped.
     dropped: u64,
 }
 
-impl Landed {
-    pub(crate) fn unknown() -> Box<Landed> {
-        Box::new(Landed { lsns: [Lsn(0); STRETCH_PAGES], asked: 0, dropped: 0 })
+impl LandedLsns {
+    pub(crate) fn unknown() -> Box<LandedLsns> {
+        Box::new(LandedLsns { lsns: [Lsn(0); RANGE_PAGES], asked: 0, dropped: 0 })
     }
 
     /// Whether the page has what starts there.
@@ -53,16 +53,16 @@ impl Landed {
 
     /// The first page of which records were dropped, though its LSN lies behind `end`.
     pub(crate) fn beyond(&self, end: Lsn) -> Option<usize> {
-        (0..STRETCH_PAGES).find(|slot| self.dropped >> slot & 1 == 1 && self.lsns[*slot] > end)
+        (0..RANGE_PAGES).find(|slot| self.dropped >> slot & 1 == 1 && self.lsns[*slot] > end)
     }
 }
 
 /// The stretches.
 pub(crate) struct Table {
     all: Vec<Pending>,
-    places: HashMap<Stretch, usize, foldhash::fast::RandomState>,
+    places: HashMap<PageRange, usize, foldhash::fast::RandomState>,
     /// Where those met lately are, by their last bits: groups come back to the same few.
-    recent: Vec<(Stretch, usize)>,
+    recent: Vec<(PageRange, usize)>,
     pub(crate) arena: Arena,
 }
 
@@ -77,33 +77,33 @@ impl Table {
         self.all.len()
     }
 
-    pub(crate) fn get(&self, stretch: Stretch) -> Option<&Pending> {
-        self.places.get(&stretch).map(|place| &self.all[*place])
+    pub(crate) fn get(&self, range: PageRange) -> Option<&Pending> {
+        self.places.get(&range).map(|place| &self.all[*place])
     }
 
-    /// The one for `stretch`, made if there is none; a row's first LSN is counted from `base`. With it comes what its row may
+    /// The one for `range`, made if there is none; a row's first LSN is counted from `base`. With it comes what its row may
     /// grow by.
-    pub(crate) fn entry(&mut self, stretch: Stretch, base: Lsn) -> (&mut Pending, &mut Arena) {
-        let recent = Self::recent(stretch);
+    pub(crate) fn entry(&mut self, range: PageRange, base: Lsn) -> (&mut Pending, &mut Arena) {
+        let recent = Self::recent(range);
         let place = match self.recent.get(recent) {
-            Some((known, place)) if *known == stretch && *place < self.all.len() => *place,
-            _ => self.find(stretch, recent, base),
+            Some((known, place)) if *known == range && *place < self.all.len() => *place,
+            _ => self.find(range, recent, base),
         };
         (&mut self.all[place], &mut self.arena)
     }
 
-    fn find(&mut self, stretch: Stretch, recent: usize, base: Lsn) -> usize {
-        let place = *self.places.entry(stretch).or_insert_with(|| {
-            self.all.push(Pending { stretch, row: Row::default(), last: base, landed: None });
+    fn find(&mut self, range: PageRange, recent: usize, base: Lsn) -> usize {
+        let place = *self.places.entry(range).or_insert_with(|| {
+            self.all.push(Pending { range, row: RecordBuffer::default(), last: base, landed: None });
             self.all.len() - 1
         });
-        self.recent.resize(Self::RECENT, (stretch, place));
-        self.recent[recent] = (stretch, place);
+        self.recent.resize(Self::RECENT, (range, place));
+        self.recent[recent] = (range, place);
         place
     }
 
-    fn recent(stretch: Stretch) -> usize {
-        (stretch.key() ^ stretch.key() >> 32 << 4) as usize % Self::RECENT
+    fn recent(range: PageRange) -> usize {
+        (range.key() ^ range.key() >> 32 << 4) as usize % Self::RECENT
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Pending> {
@@ -120,15 +120,15 @@ impl Table {
         self.places.clear();
         self.recent.clear();
         let mut all = std::mem::take(&mut self.all);
-        all.sort_unstable_by_key(|pending| pending.stretch);
+        all.sort_unstable_by_key(|pending| pending.range);
         all
     }
 }
 
 impl Pending {
     /// Appends a run for one of its pages; gives how much more memory it takes.
-    pub(crate) fn push(&mut self, slot: usize, run: &Run<'_>, arena: &mut Arena) -> io::Result<usize> {
-        let head = run::Head::of(run, slot, self.last);
+    pub(crate) fn push(&mut self, slot: usize, run: &RecordRun<'_>, arena: &mut Arena) -> io::Result<usize> {
+        let head = run::RunHeader::of(run, slot, self.last);
         self.last = run.start_lsn;
         self.row.push(&head, run.bytes, arena)
     }

@@ -1,0 +1,134 @@
+//! Undoing a layer: bytes in, [`Piece`]s out; each can then be opened by any thread.
+
+use crate::base::{Budget, PageBuffer};
+
+use super::age::{AgeDecoder, Keys, Sealed};
+use super::frames::{Batch, Found, Frames};
+use super::input_buffer::InputBuffer;
+use super::{CodecError, Layer, lz4, zstd};
+
+/// A layer on its way off. Ask for [`space`](Decoder::space), read into it, say how much came ([`filled`](Decoder::filled)),
+/// [`poll`](Decoder::poll) until there is nothing; at the end of the input [`finish`](Decoder::finish).
+pub struct Decoder {
+    feed: InputBuffer,
+    inner: Inner,
+}
+
+enum Inner {
+    Age(AgeDecoder),
+    Zstd(Frames<zstd::Zstd>),
+    Lz4(Frames<lz4::Lz4>),
+}
+
+/// A part of what is under a layer, in the order of the stream.
+pub enum Piece {
+    /// As it is.
+    Plain(PageBuffer),
+    /// Chunks of the age format.
+    Sealed(Sealed),
+    /// Frames of zstd.
+    Zstd(Batch),
+    /// Frames of lz4.
+    Lz4(Batch),
+}
+
+/// What one thread needs to open pieces.
+#[derive(Default)]
+pub struct PieceDecoder {
+    zstd: Option<::zstd::bulk::Decompressor<'static>>,
+}
+
+impl Decoder {
+    /// Begins at the first byte of `layer`. `keys` are for encryption.
+    pub fn new(layer: Layer, keys: &Keys) -> Decoder {
+        let inner = match layer {
+            Layer::Age => Inner::Age(AgeDecoder::new(keys.clone())),
+            Layer::Zstd => Inner::Zstd(Frames::new()),
+            Layer::Lz4 => Inner::Lz4(Frames::new()),
+        };
+        Decoder { feed: InputBuffer::new(), inner }
+    }
+
+    /// Charges to `budget` what decompressing takes beside buffers, which are as large as [`super::PIECE_MAX`] at most, and lets
+    /// the hardening of a passphrase take `hardening` bytes for its moment.
+    pub fn within(mut self, budget: &Budget, hardening: u64) -> Decoder {
+        match &mut self.inner {
+            Inner::Age(age) => age.hardening(hardening),
+            Inner::Zstd(frames) => frames.within(budget),
+            Inner::Lz4(frames) => frames.within(budget),
+        }
+        self
+    }
+
+    /// Where to read into next; never empty.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.feed.space()
+    }
+
+    /// `n` bytes were read into [`space`](Decoder::space).
+    ///
+    /// # Panics
+    /// If that is more than there was space for.
+    pub fn filled(&mut self, n: usize) {
+        self.feed.filled(n);
+    }
+
+    /// The next piece; `None` if more bytes are needed. `spare` may be taken as a piece's buffer.
+    ///
+    /// # Errors
+    /// The layer is of no use any more.
+    pub fn poll(&mut self, spare: &mut Option<PageBuffer>) -> Result<Option<Piece>, CodecError> {
+        match &mut self.inner {
+            Inner::Age(age) => Ok(age.poll(&mut self.feed, spare)?.map(Piece::Sealed)),
+            Inner::Zstd(frames) => {
+                Ok(frames.poll(&mut self.feed, spare)?.map(|found| Piece::of(found, Piece::Zstd)))
+            }
+            Inner::Lz4(frames) => {
+                Ok(frames.poll(&mut self.feed, spare)?.map(|found| Piece::of(found, Piece::Lz4)))
+            }
+        }
+    }
+
+    /// The input has ended, and [`poll`](Decoder::poll) gave `None`: the last piece, if there is one more.
+    ///
+    /// # Errors
+    /// It must not end here.
+    pub fn finish(&mut self) -> Result<Option<Piece>, CodecError> {
+        match &mut self.inner {
+            Inner::Age(age) => age.finish(&mut self.feed).map(|sealed| Some(Piece::Sealed(sealed))),
+            Inner::Zstd(frames) => frames.finish(&self.feed).map(|()| None),
+            Inner::Lz4(frames) => frames.finish(&self.feed).map(|()| None),
+        }
+    }
+}
+
+impl Piece {
+    fn of(found: Found, whole: fn(Batch) -> Piece) -> Piece {
+        match found {
+            Found::Plain(content) => Piece::Plain(content),
+            Found::Frames(batch) => whole(batch),
+        }
+    }
+
+    /// Bytes of memory that it takes until it was opened, and then.
+    pub fn memory(&self) -> usize {
+        match self {
+            Piece::Plain(bytes) => bytes.capacity(),
+            Piece::Sealed(sealed) => sealed.memory(),
+            Piece::Zstd(batch) | Piece::Lz4(batch) => batch.bytes.len() + batch.content,
+        }
+    }
+
+    /// What it holds. `spare` may be used for it.
+    ///
+    /// # Errors
+    /// Nothing of the piece may be used then.
+    pub fn open(self, opener: &mut PieceDecoder, spare: PageBuffer) -> Result<PageBuffer, CodecError> {
+        match self {
+            Piece::Plain(bytes) => Ok(bytes),
+            Piece::Sealed(sealed) => sealed.open(),
+            Piece::Zstd(batch) => zstd::open(&batch, &mut opener.zstd, spare),
+            Piece::Lz4(batch) => lz4::open(&batch, spare),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! `xbrecv prepare DIR`: a folder that holds a whole backup, not prepared yet, becomes a datadir in its place.
+//!
+//! It was received with `--prepare=none`, or extracted by another tool. What it may be: [`inspect`]. Unlike a received
+//! copy it can't be thrown away when something goes wrong, so every step can be killed and done again: the redo stays
+//! until all else is durable.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::consistency::Statements;
+use crate::base::budget::Shares;
+use crate::base::nofollow;
+use crate::base::progress::{Phase, Progress};
+use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
+use crate::prepare::native::{self, RedoLocation, Writes};
+use crate::prepare::{self, Datadir, Resources, checks};
+use crate::restore::{Mapping, Owner, durability, external_files};
+use crate::stream::metadata::{
+    BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, CHECKPOINTS, Checkpoints, INFO, Info,
+    METADATA_MAX, TABLESPACES, Tablespaces,
+};
+
+/// What a server makes at its first start.
+const SERVER_MARK: &str = "auto.cnf";
+
+/// What to prepare, and how.
+#[derive(Debug)]
+pub struct FolderOptions {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Where files are that lay outside the source's datadir.
+    pub mappings: Vec<Mapping>,
+    /// Threads that apply redo.
+    pub parallel: usize,
+    /// Memory for redo records, in bytes.
+    pub use_memory: u64,
+}
+
+/// What was prepared.
+#[derive(Debug, Default)]
+pub struct FolderSummary {
+    /// Where it is.
+    pub dir: PathBuf,
+    /// It had been prepared before: nothing was changed.
+    pub was_prepared: bool,
+    /// Start to end.
+    pub time: Duration,
+    /// Version of the source.
+    pub server_version: Option<String>,
+    /// Where recovery began, and where it ended.
+    pub lsn: Option<(Lsn, Lsn)>,
+    /// GTID set at the end of the backup.
+    pub gtid_executed: Option<String>,
+    /// Base name of the binary log whose last part came along.
+    pub log_bin: Option<String>,
+    /// What else should be known.
+    pub notes: Vec<String>,
+    /// What took how long.
+    pub steps: Vec<(&'static str, Duration)>,
+}
+
+/// Prepares a folder in its place.
+pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<FolderSummary> {
+    progress.enter(Phase::Preparing);
+    let begun = Instant::now();
+    let root = options.dir.canonicalize().map_err(|e| failed(&options.dir, e))?;
+    let handle = lock(&root)?;
+    let _held = nofollow::hold(&root, &handle).map_err(|e| failed(&root, e))?;
+    let cnf = member(&root, BACKUP_CNF)?.map(|c| BackupCnf::parse(&c)).transpose()?.unwrap_or_default();
+    let external = external(&root, &options.mappings)?;
+    let info = member(&root, INFO)?.map(|c| Info::parse(&c)).transpose()?;
+    let version = info.as_ref().map(|info| info.server_version.clone());
+    let binlog = member(&root, BINLOG_INFO)?.map(|c| BinlogInfo::parse(&c)).transpose()?;
+    let checkpoints = member(&root, CHECKPOINTS)?.map(|c| Checkpoints::parse(&c)).transpose()?;
+    let run = prepare::run_folder(&root);
+    let gtid_executed = binlog.as_ref().and_then(|info| info.gtid_executed.clone());
+    let datadir = Datadir {
+        root: &root,
+        run: &run,
+        external: &external,
+        owner: Owner::of_target(&root).map(|o| (o.uid, o.gid)),
+        cnf: &cnf,
+        gtid_executed: gtid_executed.as_deref(),
+        end_lsn: checkpoints.as_ref().map(|c| c.last_lsn),
+        server_version: version.as_deref(),
+    };
+    let mut summary = FolderSummary {
+        log_bin: prepare::options::binlog(&datadir)?,
+        dir: root.clone(),
+        server_version: version.clone(),
+        gtid_executed: gtid_executed.clone(),
+        ..FolderSummary::default()
+    };
+    match inspect(&root, checkpoints.as_ref())? {
+        None => {
+            // An earlier run may have been killed before it said so.
+            native::mark_prepared(&root)?;
+            summary.was_prepared = true;
+        }
+        Some(place) => {
+            Statements {
+                manifest: None,
+                cnf: Some(&cnf),
+                checkpoints: checkpoints.as_ref(),
+                info: info.as_ref(),
+                binlog: binlog.as_ref(),
+                redo: None,
+            }
+            .check()?;
+            let shares = Shares::of(options.use_memory);
+            let (memory, budget) = (shares.redo(0), &Budget::new(shares.kept()));
+            let means = Resources { memory, budget, threads: options.parallel, progress, stop };
+            let (finish, prepared) = native::apply(&datadir, &place, None, Writes::InPlace, &means)
+                .map_err(|e| if e.code == Code::Encrypted { e.hint(with_keys(&place)) } else { e })?;
+            checks::check_required(&datadir)?;
+            let syncing = Instant::now();
+            finish.run(&datadir, || {
+                stop.check()?;
+                sync_all(&handle, &root, &external)
+            })?;
+            sync_all(&handle, &root, &external)?;
+            summary.lsn = prepared.lsn;
+            summary.notes = prepared.notes;
+            summary.steps = prepared.steps;
+            summary.steps.push(("sync", syncing.elapsed()));
+        }
+    }
+    summary.time = begun.elapsed();
+    progress.enter(Phase::Done);
+    Ok(summary)
+}
+
+/// Where the redo is that is to be applied; `None` if that was done already.
+///
+/// # Errors
+/// Where the folder is something else than a full backup that no server was started on.
+fn inspect(root: &Path, checkpoints: Option<&Checkpoints>) -> Result<Option<RedoLocation>> {
+    let place = native::find_log(root)?;
+    match checkpoints.map(|c| c.backup_type) {
+        Some(BackupType::FullPrepared) => return Ok(None),
+        Some(BackupType::FullBackuped) | None => {}
+        Some(other) => {
+            return Err(Error::new(
+                Code::Prepare,
+                format!("{} holds a backup of type {}, not a full one", root.display(), other.as_str()),
+            )
+            .hint("prepare it with the tool that made it"));
+        }
+    }
+    if place.is_some() && nofollow::kind(&root.join(SERVER_MARK)).is_some() {
+        return Err(Error::new(
+            Code::Prepare,
+            format!("a server was started on {} (it has {SERVER_MARK})", root.display()),
+        )
+        .hint("that server recovered it; to prepare the backup, receive or extract it again"));
+    }
+    Ok(place)
+}
+
+/// The way out for a folder that only a server with the keys can recover. A server starts on redo files, not on the member
+/// that they are made of.
+fn with_keys(place: &RedoLocation) -> &'static str {
+    match place {
+        RedoLocation::Folder(_) => {
+            "start your own server, which has the keys, on the folder: all its redo is still there"
+        }
+        RedoLocation::Logfile(_) => {
+            "give the stream to `xbrecv --prepare=none` and start your own server, which has the keys, on what it makes; \
+             or prepare the folder with the tool that made it"
+        }
+    }
+}
+
+/// The folder, open and locked: two runs at once would undo each other's work.
+fn lock(root: &Path) -> Result<File> {
+    let dir = nofollow::open_dir(root).map_err(|e| failed(root, e))?;
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(dir),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(Error::new(Code::Target, format!("{} is being prepared by another run", root.display())))
+        }
+        Err(e) => Err(failed(root, e.into())),
+    }
+}
+
+/// The content of a metadata member, if the folder has it.
+fn member(root: &Path, name: &str) -> Result<Option<Vec<u8>>> {
+    let path = root.join(name);
+    match nofollow::read(&path, METADATA_MAX as u64) {
+        Ok(content) => Ok(Some(content)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed(&path, e)),
+    }
+}
+
+/// Files that lay outside the source's datadir, and where they are: where they were mapped to, or where extracting put them.
+fn external(root: &Path, mappings: &[Mapping]) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let listed = member(root, TABLESPACES)?.map(|c| Tablespaces::parse(&c)).transpose()?.unwrap_or_default();
+    let mut found = Vec::new();
+    for external in listed.external {
+        let there = PathBuf::from(&external.file_name);
+        let member = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
+        let extracted = root.join(member.as_str());
+        let now = match external_files::destination(&there, &member, false, mappings, root) {
+            Ok(external_files::Destination::Inside(name)) => root.join(name.as_str()),
+            Ok(external_files::Destination::ExternalFiles(dir, rest)) => {
+                external_files::real(&dir).join(rest)
+            }
+            Err(e) if e.code == Code::Unmapped && !nofollow::is_file(&extracted) => return Err(e),
+            Err(e) if e.code != Code::Unmapped => return Err(e),
+            Err(_) => extracted,
+        };
+        found.push((there, now));
+    }
+    Ok(found)
+}
+
+/// Makes durable what was written to the folder and to files elsewhere.
+fn sync_all(handle: &File, root: &Path, external: &[(PathBuf, PathBuf)]) -> Result<()> {
+    for (_, file) in external.iter().filter(|(_, file)| !file.starts_with(root)) {
+        // One that redo removed needs no sync.
+        match nofollow::open(file).and_then(|open| open.sync_all()) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(file, e)),
+            _ => {}
+        }
+    }
+    durability::sync_tree(handle, root)
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    Error::io(Code::TargetIo, path.display(), e)
+}

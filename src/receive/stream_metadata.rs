@@ -1,0 +1,324 @@
+//! What the stream says of itself: metadata members, kept in memory as they pass, and the manifest.
+
+use std::collections::HashMap;
+
+use crate::base::format::{Format, ServerVersion};
+use crate::base::{Budget, Charge, Code, Error, Lsn, Result};
+use crate::innodb::redo::{BLOCK_LEN, FileChange, HEAD_LEN, RedoHead};
+use crate::prepare::checks;
+use crate::prepare::datafiles::Promise;
+use crate::prepare::logfile::RedoStream;
+use crate::prepare::options::system_members;
+use crate::restore::Received;
+use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};
+use crate::stream::metadata::{
+    BACKUP_CNF, BINLOG_INFO, BackupCnf, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints, INFO, Info,
+    LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
+};
+use crate::stream::{Chunk, MANIFEST_SHARE, MemberName, Piece};
+
+use super::consistency::{self, Statements};
+use super::tablespaces::{Against, ArrivingTablespaces, Spaces};
+
+/// Members that are kept.
+const KEPT: &[&str] = &[BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
+
+/// Bytes of a hole in redo that are looked at.
+const HOLE_MAX: u64 = 4096;
+
+/// The metadata members so far.
+pub(super) struct StreamMetadata {
+    texts: HashMap<MemberName, Vec<u8>>,
+    kept: Charge,
+    /// What is charged for the manifest elsewhere and not used up.
+    reserved: u64,
+    manifest: Option<Manifest>,
+    early_version: Option<ServerVersion>,
+    first_data: bool,
+    redo_head: Option<RedoHead>,
+    spaces: ArrivingTablespaces,
+    /// Follows the redo where nobody else does.
+    redo: Option<RedoStream>,
+}
+
+/// What a byte of a text takes at most when it is understood: a transaction number in a GTID set has two bytes, and 16 then.
+const TEXT_COST: u64 = 8;
+/// The same of the manifest: its text, its members, and their names in order. For those members that came it was charged then.
+const MANIFEST_COST: u64 = 3;
+
+impl StreamMetadata {
+    /// Texts are charged to `budget`.
+    pub(super) fn new(budget: &Budget) -> StreamMetadata {
+        StreamMetadata {
+            texts: HashMap::new(),
+            kept: budget.charged("what the stream says of itself"),
+            reserved: 0,
+            manifest: None,
+            early_version: None,
+            first_data: false,
+            redo_head: None,
+            spaces: ArrivingTablespaces::default(),
+            redo: None,
+        }
+    }
+
+    /// For a stream that is only verified: its redo is checked as it passes.
+    pub(super) fn verifying(budget: &Budget) -> StreamMetadata {
+        StreamMetadata { redo: Some(RedoStream::new(budget)), ..StreamMetadata::new(budget) }
+    }
+
+    /// Looks at a chunk as it passes.
+    pub(super) fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
+        self.refuse_after_manifest(&chunk.member)?;
+        if chunk.member == LOGFILE && chunk.offset == 0 {
+            self.read_redo_head(chunk)?;
+        }
+        if let Some(redo) = self.redo.as_mut().filter(|_| chunk.member == LOGFILE) {
+            chunk.verify()?;
+            push_redo(redo, chunk)?;
+        }
+        self.spaces.chunk(chunk);
+        if KEPT.contains(&chunk.member.as_str()) {
+            // It is read now: a wrong crc must not be found later only.
+            chunk.verify()?;
+            self.keep(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the end of a member.
+    pub(super) fn end(&mut self, member: &MemberName) -> Result<()> {
+        self.refuse_after_manifest(member)?;
+        self.reserved += MANIFEST_SHARE;
+        if *member == MANIFEST {
+            let text = self.texts.remove(MANIFEST).unwrap_or_default();
+            self.manifest = Some(Manifest::parse(&text)?);
+        }
+        Ok(())
+    }
+
+    /// The stream is at its end: it must have had its manifest.
+    pub(super) fn at_end(&self, allow_no_manifest: bool) -> Result<()> {
+        if self.manifest.is_some() || allow_no_manifest {
+            return Ok(());
+        }
+        Err(Error::new(Code::NoManifest, "the stream has no manifest: nothing proves that it is whole").hint(
+            "if the sender is xbsend, it failed: look at its messages; streams of other tools have none and are \
+             taken with --allow-no-manifest",
+        ))
+    }
+
+    /// Holds the manifest against what arrived; says whether there is one.
+    pub(super) fn verify(&mut self, received: &Received, allow_no_manifest: bool) -> Result<bool> {
+        self.at_end(allow_no_manifest)?;
+        if let Some(manifest) = &self.manifest {
+            manifest.verify(&super::with_digests(received)?)?;
+            consistency::check_binlog_member(manifest, received)?;
+        } else {
+            consistency::check_tools(received)?;
+        }
+        if !received.contains_key(LOGFILE) {
+            return Err(Error::new(Code::CorruptRedo, format!("the stream has no redo (member {LOGFILE})"))
+                .hint("a backup of InnoDB tables without its redo can't be made consistent"));
+        }
+        self.check_agreement()?;
+        let spaces = self.check_spaces(received)?;
+        if let Some(redo) = self.redo.take() {
+            self.check_redo(redo, &spaces)?;
+        }
+        Ok(self.manifest.is_some())
+    }
+
+    /// What the stream says of itself more than once.
+    fn check_agreement(&self) -> Result<()> {
+        let cnf = self.text(BACKUP_CNF).map(BackupCnf::parse).transpose()?;
+        let checkpoints = self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?;
+        let info = self.text(INFO).map(Info::parse).transpose()?;
+        Statements {
+            manifest: self.manifest.as_ref(),
+            cnf: cnf.as_ref(),
+            checkpoints: checkpoints.as_ref(),
+            info: info.as_ref(),
+            binlog: self.binlog_info()?.as_ref(),
+            redo: self.redo_head.as_ref(),
+        }
+        .check()
+    }
+
+    /// The tablespaces.
+    fn check_spaces(&self, received: &Received) -> Result<Spaces> {
+        let cnf = self.cnf()?;
+        let mut external = Vec::new();
+        for tablespace in self.tablespaces()?.external {
+            let member = tablespace.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
+            if !received.contains_key(&member) {
+                return Err(Error::new(
+                    Code::ManifestMismatch,
+                    format!("{TABLESPACES} lists member '{member}', which did not come"),
+                ));
+            }
+            external.push((tablespace.file_name.into(), member));
+        }
+        let page_size = match &self.manifest {
+            Some(manifest) => Some(u64::from(manifest.page_size)),
+            None => cnf.get("innodb_page_size").and_then(|size| size.parse().ok()),
+        };
+        let checkpoint = self.redo_head.as_ref().and_then(|h| h.checkpoints.into_iter().flatten().min());
+        let system = system_members(&cnf, &external)?;
+        self.spaces.check(&Against { received, system: &system, page_size, checkpoint })
+    }
+
+    /// The redo of a stream that is only verified.
+    fn check_redo(&self, redo: RedoStream, spaces: &Spaces) -> Result<()> {
+        let read = redo.finish()?;
+        let promised = self.end_lsn()?;
+        read.reaches(promised)?;
+        if self.manifest.is_some() {
+            read.ends_at(promised)?;
+        }
+        let Some(events) = &read.events else { return Ok(()) };
+        let is_cut = |(_, promise, length): &&(_, Promise, u64)| !read.growth.allows(promise, *length);
+        if let Some((member, promise, length)) = spaces.short.iter().find(is_cut) {
+            return Err(promise.broken(format!("member '{member}'"), *length));
+        }
+        // What happened behind the end is not in the backup.
+        let inside = events.iter().filter(|event| promised.is_none_or(|end| event.lsn < end));
+        let events: Vec<_> = inside.cloned().collect();
+        checks::check_events(&events)?;
+        let made = events.iter().filter(|e| matches!(e.what, FileChange::Create { .. })).map(|e| &e.space);
+        let undo = spaces.ids.iter().chain(made).filter_map(|space| space.undo_number()).collect();
+        checks::check_spaces(true, &undo)
+    }
+
+    /// The version of the source's server, once: as soon as something in the stream tells it.
+    pub(super) fn early_version(&mut self) -> Option<ServerVersion> {
+        self.early_version.take()
+    }
+
+    /// The source's options.
+    pub(super) fn cnf(&self) -> Result<BackupCnf> {
+        Ok(self.text(BACKUP_CNF).map(BackupCnf::parse).transpose()?.unwrap_or_default())
+    }
+
+    /// Tablespaces outside the source's datadir.
+    pub(super) fn tablespaces(&self) -> Result<Tablespaces> {
+        Ok(self.text(TABLESPACES).map(Tablespaces::parse).transpose()?.unwrap_or_default())
+    }
+
+    /// Version of the source.
+    pub(super) fn server_version(&self) -> Result<Option<String>> {
+        if let Some(manifest) = &self.manifest {
+            return Ok(Some(manifest.server_version.clone()));
+        }
+        Ok(self.text(INFO).map(Info::parse).transpose()?.map(|info| info.server_version))
+    }
+
+    /// Where the redo must reach.
+    pub(super) fn end_lsn(&self) -> Result<Option<Lsn>> {
+        if let Some(manifest) = &self.manifest {
+            return Ok(Some(manifest.end_lsn));
+        }
+        Ok(self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?.map(|c| c.last_lsn))
+    }
+
+    /// Position in the source's binary log.
+    pub(super) fn binlog(&self) -> Result<Option<BinlogPosition>> {
+        match &self.manifest {
+            Some(manifest) => Ok(manifest.binlog.clone()),
+            None => Ok(self.binlog_info()?.map(|info| info.position)),
+        }
+    }
+
+    /// GTID set at the end of the backup.
+    pub(super) fn gtid_executed(&self) -> Result<Option<String>> {
+        match &self.manifest {
+            Some(manifest) => Ok(manifest.gtid_executed.clone()),
+            None => Ok(self.binlog_info()?.and_then(|info| info.gtid_executed)),
+        }
+    }
+
+    fn binlog_info(&self) -> Result<Option<BinlogInfo>> {
+        Ok(self.text(BINLOG_INFO).map(BinlogInfo::parse).transpose()?)
+    }
+
+    fn text(&self, name: &str) -> Option<&[u8]> {
+        self.texts.get(name).map(Vec::as_slice)
+    }
+
+    fn refuse_after_manifest(&self, member: &MemberName) -> Result<()> {
+        match self.manifest {
+            None => Ok(()),
+            Some(_) => Err(Error::new(
+                Code::StreamRefused,
+                format!("member '{member}' follows the manifest, which is the end of a stream"),
+            )),
+        }
+    }
+
+    fn keep(&mut self, chunk: &Chunk) -> Result<()> {
+        let max = if chunk.member == MANIFEST { MANIFEST_MAX } else { METADATA_MAX };
+        if chunk.end() > max as u64 {
+            return Err(Error::new(
+                Code::StreamRefused,
+                format!("member '{}' is larger than {max} bytes", chunk.member),
+            ));
+        }
+        self.charge(chunk.member == MANIFEST, chunk.logical_len())?;
+        let text = self.texts.entry(chunk.member.clone()).or_default();
+        for (_, piece) in chunk.pieces() {
+            match piece {
+                Piece::Hole(n) => text.resize(text.len() + n as usize, 0),
+                Piece::Data(bytes) => text.extend_from_slice(bytes),
+            }
+        }
+        Ok(())
+    }
+
+    fn charge(&mut self, is_manifest: bool, len: u64) -> Result<()> {
+        let cost = match is_manifest {
+            false => TEXT_COST * len,
+            true => {
+                let cost = MANIFEST_COST * len;
+                let covered = cost.min(self.reserved);
+                self.reserved -= covered;
+                cost - covered
+            }
+        };
+        Ok(self.kept.grow(cost)?)
+    }
+
+    /// The redo's header names the server that wrote it: "MySQL 9.7.4". What says that it is of no use is refused before the
+    /// data comes.
+    fn read_redo_head(&mut self, chunk: &Chunk) -> Result<()> {
+        if self.first_data {
+            return Ok(());
+        }
+        self.first_data = true;
+        // It may be there in data and holes.
+        let mut bytes = vec![0; chunk.end().min(HEAD_LEN as u64) as usize];
+        chunk.copy(0, &mut bytes);
+        let Ok(head) = RedoHead::read_logfile(&bytes, Format::MySql8) else { return Ok(()) };
+        checks::check_head(&head)?;
+        let creator = head.creator.strip_prefix("MySQL ").map(str::to_owned);
+        self.early_version = creator.and_then(|c| ServerVersion::parse(&c));
+        self.redo_head = Some(head);
+        Ok(())
+    }
+}
+
+fn push_redo(redo: &mut RedoStream, chunk: &Chunk) -> Result<()> {
+    /// A block without content: the log ends there.
+    const NOTHING: [u8; BLOCK_LEN] = [0; BLOCK_LEN];
+    for (_, piece) in chunk.pieces() {
+        match piece {
+            Piece::Data(bytes) => redo.push(bytes)?,
+            // No longer hole is looked at: the log has ended after the first block of it.
+            Piece::Hole(n) => {
+                for _ in 0..n.min(HOLE_MAX).div_ceil(BLOCK_LEN as u64) {
+                    redo.push(&NOTHING[..(n.min(BLOCK_LEN as u64)) as usize])?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! What prepare can do while the stream comes: it is told of redo and pages as they land.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::base::progress::Progress;
+use crate::base::{Budget, Result};
+use crate::innodb::page::LOGICAL_MAX;
+use crate::prepare::native::{StreamedTablespace, StreamingApply};
+use crate::restore::WriteTask;
+use crate::stream::metadata::LOGFILE;
+use crate::stream::{Chunk, MemberName};
+
+use super::ReceiveOptions;
+
+/// A native prepare that has begun.
+pub(super) struct StreamingPrepare {
+    live: StreamingApply,
+    spaces: HashMap<MemberName, StreamedTablespace>,
+}
+
+impl StreamingPrepare {
+    /// Starts it for a stream that lands in `root`.
+    pub(super) fn start(
+        options: &ReceiveOptions,
+        memory: u64,
+        budget: &Budget,
+        root: &Path,
+        progress: &Arc<Progress>,
+    ) -> Result<StreamingPrepare> {
+        // Redo ends with the backup where there must be a manifest: it is xbsend's.
+        let changes = !options.allow_no_manifest;
+        let live = StreamingApply::start(root, memory, budget, changes, progress.clone())?;
+        Ok(StreamingPrepare { live, spaces: HashMap::new() })
+    }
+
+    /// Looks at a chunk, which is given in its order.
+    ///
+    /// # Errors
+    /// What can't be prepared natively, and what was found wrong in redo meanwhile.
+    pub(super) fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
+        self.live.check()?;
+        if chunk.offset == 0 && is_tablespace(&chunk.member) {
+            // Before its checksum is verified, which at last fails the whole.
+            let mut first = vec![0; chunk.end().min(LOGICAL_MAX as u64) as usize];
+            chunk.copy(0, &mut first);
+            let found = self.live.arriving().space(chunk.member.as_str(), &first)?;
+            self.spaces.extend(found.map(|space| (chunk.member.clone(), space)));
+        }
+        Ok(())
+    }
+
+    /// Has the work on that chunk tell of what it does.
+    pub(super) fn attach(&self, work: &mut WriteTask, member: &MemberName, from: u64, to: u64) {
+        let arriving = self.live.arriving().clone();
+        if *member == LOGFILE {
+            work.when_written(move || arriving.redo_written(from, to));
+        } else if let Some(&space) = self.spaces.get(member) {
+            work.amend_with(move |chunk| arriving.pages(space, chunk));
+        }
+    }
+
+    /// A member has ended.
+    pub(super) fn end(&mut self, member: &MemberName, size: u64) {
+        if *member == LOGFILE {
+            self.live.arriving().redo_ended(size);
+        }
+        self.spaces.remove(member);
+    }
+
+    /// All has landed.
+    pub(super) fn into_live(self) -> StreamingApply {
+        self.live
+    }
+}
+
+/// Whether a server takes it for a tablespace.
+fn is_tablespace(member: &MemberName) -> bool {
+    let name = member.as_str();
+    let last = name.rsplit('/').next().unwrap_or(name);
+    last.ends_with(".ibd")
+        || last.ends_with(".ibu")
+        || last.starts_with("undo_")
+        || last.starts_with("ibdata")
+}

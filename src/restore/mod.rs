@@ -1,0 +1,25 @@
+//! The folder that a backup lands in: staged beside its place, renamed at the very end.
+//!
+//! * [`staging`]: the hidden folder, locked while its run lives, and how it takes the target's place.
+//! * [`path_map`]: which file a member becomes. [`file_writer`]: chunks become files, in parallel.
+//! * [`external_files`]: files that lay outside the source's datadir, and how a killed run is taken back.
+//! * [`durability`]: durable before it is announced.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod durability;
+pub mod external_files;
+mod external_journal;
+pub mod file_cache;
+pub mod file_writer;
+pub mod flusher;
+pub mod owner;
+pub mod path_map;
+pub mod publish_in_place;
+pub mod staging;
+pub mod staging_lock;
+
+pub use external_files::{ExternalFiles, Mapping};
+pub use file_writer::{FileWriter, Received, WriteTask};
+pub use owner::Owner;
+pub use path_map::PathMap;
+pub use staging::{Staging, Target};

@@ -1,0 +1,78 @@
+//! Which pages the redo speaks of that the server would apply if it died now.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use crate::base::{Lsn, PageNo, Result, SpaceId};
+use crate::innodb::redo::{BLOCK_LEN, Fed, Scanner, newest_checkpoint};
+
+use super::server_facts::ServerFacts;
+use super::tailer::{Log, Reader};
+
+/// Bytes of redo read at once.
+const READ_BYTES: usize = 1 << 20;
+/// How often the log is read from its start, since the server may fill the files with other redo meanwhile.
+const READS_MAX: usize = 5;
+
+/// A page of a tablespace; all incarnations of an undo tablespace are one.
+pub(super) type Page = (SpaceId, PageNo);
+
+/// The page, whichever incarnation of an undo tablespace it is in.
+pub(super) fn page(space: SpaceId, page: PageNo) -> Page {
+    (space.undo_number().map_or(space, |number| SpaceId(SpaceId::LOG.0 - number)), page)
+}
+
+/// Those of the `wanted` pages that the redo from the newest checkpoint to `end` changes. `None` where it can't be read: it is
+/// encrypted, or was overwritten each time.
+///
+/// # Errors
+/// [`crate::base::Code::SourceIo`].
+pub(super) fn of_pages(
+    facts: &ServerFacts,
+    end: Lsn,
+    wanted: &BTreeSet<Page>,
+) -> Result<Option<BTreeSet<Page>>> {
+    let log = Log { dir: facts.redo_dir(), owner: facts.owner, format: facts.format };
+    for _ in 0..READS_MAX {
+        let files = log.files()?;
+        let Some(checkpoint) = newest_checkpoint(files.iter().map(|f| &f.info)) else { continue };
+        if checkpoint >= end {
+            return Ok(Some(BTreeSet::new()));
+        }
+        if let Some(found) = read(&files, checkpoint, end, wanted) {
+            return Ok(Some(found));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(None)
+}
+
+fn read(files: &[Reader], checkpoint: Lsn, end: Lsn, wanted: &BTreeSet<Page>) -> Option<BTreeSet<Page>> {
+    let mut scanner = Scanner::new(checkpoint);
+    let mut found = BTreeSet::new();
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let next = scanner.next_block();
+        let (reader, at) = files.iter().find_map(|f| Some((f, f.info.offset_of(next)?)))?;
+        let len = (reader.info.len - at).min(READ_BYTES as u64) as usize;
+        reader.file.read_exact_at(&mut buffer[..len], at).ok()?;
+        for block in buffer[..len].chunks_exact(BLOCK_LEN) {
+            let fed = scanner.feed(block.first_chunk()?).ok()?;
+            while let Some(group) = scanner.poll().ok()? {
+                found.extend(
+                    group
+                        .outline()
+                        .map(|(_, space, number)| page(space, number))
+                        .filter(|p| wanted.contains(p)),
+                );
+            }
+            if scanner.recovered_lsn().is_some_and(|lsn| lsn >= end) {
+                return Some(found);
+            }
+            if fed != Fed::Full {
+                return None;
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Lines over the network: TLS over TCP, and QUIC. Both carry the same session ([`crate::session`]).
+//!
+//! The rest of the program is threads that write into a [`Sink`](super::stream_writer::Sink) and read from an
+//! [`StreamReader`](super::StreamReader); behind these a small asynchronous runtime keeps the line. Between them lie a bounded window of bytes that
+//! are not known to be safe ([`send_window`]) and a bounded queue of bytes that nobody has read yet ([`reassembly`]). A line that is cut
+//! is mended behind the back of both; what they see of it is that they wait.
+
+mod close;
+mod connection;
+mod crypto;
+pub mod incoming;
+mod listener;
+mod notifier;
+pub mod outgoing;
+mod quic;
+mod rate_limited_log;
+mod reassembly;
+mod send_window;
+mod tcp;
+pub mod tls;
+mod unauthenticated_peers;
+mod verifiers;
+
+pub use incoming::Incoming;
+pub use outgoing::Outgoing;
+pub use tls::Certificates;
+
+use std::time::{Duration, Instant};
+
+use rustls::crypto::SecureRandom;
+
+use crate::base::{Code, Error, Result};
+use crate::session::Timeouts;
+
+/// What both ends of a line are told.
+#[derive(Clone, Debug, Default)]
+pub struct NetworkOptions {
+    /// How long is waited for what.
+    pub patience: Timeouts,
+    /// Certificates of one's own, for both sides to be verified by.
+    pub certificates: Option<Certificates>,
+}
+
+/// What there is to say of a line in the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct NetworkFacts {
+    /// Connections after the first.
+    pub reconnects: u64,
+    /// Bytes that were given to more than one connection.
+    pub resent: u64,
+}
+
+/// Time since the line was made, as the session counts it.
+#[derive(Clone, Copy, Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn new() -> Clock {
+        Clock(Instant::now())
+    }
+
+    fn now(self) -> Duration {
+        self.0.elapsed()
+    }
+
+    /// The runtime's instant for a moment of the session's.
+    fn at(self, moment: Duration) -> tokio::time::Instant {
+        (self.0 + moment).into()
+    }
+}
+
+fn runtime(name: &str, threads: usize) -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Code::Internal, "can't start the threads of the line").cause(e))
+}
+
+fn random(into: &mut [u8]) -> Result<()> {
+    random_source().fill(into).map_err(|_| Error::new(Code::Internal, "the system gives no random bytes"))
+}
+
+fn random_source() -> &'static dyn SecureRandom {
+    crypto::provider().secure_random
+}

@@ -1,0 +1,284 @@
+//! Many threads write frames into one stream, each in its turn and from its own buffer.
+//!
+//! Whoever takes work takes a ticket with it. Reading, checking and hashing go on in parallel; the write itself is
+//! done in the order of the tickets, by the thread that still has the bytes in its core's cache, without a copy
+//! and without a queue: memory is bounded by one buffer a thread. Redo has no ticket: it goes out before the next
+//! turn, so that it never waits behind datafiles.
+//!
+//! Layers around the stream ([`LayerOptions`]) are made by the same threads. A [`Lane`] compresses what its thread writes into frames of
+//! their own, before its turn. Encryption works on chunks of the whole stream, which don't end where a thread's bytes do.
+//! So there are two turns: in the first a thread takes what the one before it left over and leaves what does not fill a
+//! chunk, which also settles its place on the line; then it seals its chunks, beside the others; then it writes when
+//! that place is reached.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::ticket_lock::TicketLock;
+use crate::base::{Code, Error, Result, Stop};
+use crate::codec::age::{Body, Carry, Sealer, StreamEncryption, TAG};
+use crate::codec::{Compression, FrameCompressor};
+
+/// Where the bytes go.
+pub trait Sink: Send {
+    /// Writes some of `parts`, as `writev`; never nothing.
+    ///
+    /// # Errors
+    /// [`Code::BrokenPipe`], [`Code::StreamIo`], and what the line or the other side has to say.
+    fn write_some(&mut self, parts: &[IoSlice<'_>]) -> Result<usize>;
+
+    /// All was written: makes it as durable as this sink can, or waits for the other side's verdict.
+    ///
+    /// # Errors
+    /// As [`Sink::write_some`].
+    fn finish(&mut self) -> Result<()>;
+
+    /// What ends a wait inside this sink from outside, where it can be ended: the stream will not be finished.
+    fn quit(&self) -> Option<Arc<Stop>> {
+        None
+    }
+}
+
+/// The layers around a stream.
+#[derive(Default)]
+pub struct LayerOptions {
+    /// How it is compressed.
+    pub compression: Option<Compression>,
+    /// How it is encrypted then.
+    pub cover: Option<StreamEncryption>,
+}
+
+/// A stream that several threads write to.
+pub struct StreamWriter {
+    line: TicketLock<Line>,
+    written: Arc<AtomicU64>,
+    quit: Option<Arc<Stop>>,
+    compression: Option<Compression>,
+    seal: Option<Seal>,
+}
+
+/// How chunks are made of the stream.
+struct Seal {
+    entry: TicketLock<Entry>,
+    sealer: Sealer,
+}
+
+/// What passes from turn to turn.
+#[derive(Default)]
+struct Entry {
+    carry: Carry,
+    /// The next place on the line.
+    place: u64,
+}
+
+/// One thread's way into the stream.
+pub struct Lane<'a> {
+    stream_writer: &'a StreamWriter,
+    packer: Option<FrameCompressor>,
+    body: Body,
+    tags: Vec<[u8; TAG]>,
+}
+
+impl StreamWriter {
+    /// An outlet whose first turn is ticket 0.
+    pub fn new(sink: Box<dyn Sink>) -> StreamWriter {
+        let written = Arc::new(AtomicU64::new(0));
+        StreamWriter {
+            quit: sink.quit(),
+            line: TicketLock::new(Line { sink, written: written.clone() }),
+            written,
+            compression: None,
+            seal: None,
+        }
+    }
+
+    /// An outlet with layers around its stream.
+    ///
+    /// # Errors
+    /// As [`Lane::write_now`]: what goes before an encrypted stream is written.
+    pub fn wrapped(sink: Box<dyn Sink>, wraps: LayerOptions) -> Result<StreamWriter> {
+        let mut stream_writer = StreamWriter::new(sink);
+        stream_writer.compression = wraps.compression;
+        if let Some(StreamEncryption { head, sealer }) = wraps.cover {
+            stream_writer.line.pass(None, |line| line.write(&mut [IoSlice::new(&head)]))?;
+            stream_writer.seal = Some(Seal { entry: TicketLock::new(Entry::default()), sealer });
+        }
+        Ok(stream_writer)
+    }
+
+    /// Bytes written so far.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// A way into the stream for one thread.
+    ///
+    /// # Errors
+    /// [`Code::Internal`], without memory.
+    pub fn lane(&self) -> Result<Lane<'_>> {
+        let packer = self.compression.map(FrameCompressor::new).transpose()?;
+        Ok(Lane { stream_writer: self, packer, body: Body::default(), tags: Vec::new() })
+    }
+
+    /// Lets nobody write any more: what the stream holds so far stays without an end.
+    pub fn close(&self) {
+        // Whoever is inside the sink holds the lock.
+        if let Some(quit) = &self.quit {
+            quit.request("an error");
+        }
+        if let Some(seal) = &self.seal {
+            seal.entry.close();
+        }
+        self.line.close();
+    }
+
+    /// All frames are written.
+    ///
+    /// # Errors
+    /// As [`Lane::write_now`].
+    pub fn finish(&self) -> Result<()> {
+        if let Some(Seal { entry, sealer }) = &self.seal {
+            let last = entry.finish(|entry| Ok(entry.carry.finish(sealer)?))?;
+            self.line.pass(None, |line| line.write(&mut [IoSlice::new(&last)]))?;
+        }
+        self.line.finish(|line| line.sink.finish())
+    }
+}
+
+impl Lane<'_> {
+    /// Writes all of `parts` when it is `ticket`'s turn, and passes the turn on.
+    ///
+    /// # Errors
+    /// [`Code::BrokenPipe`], [`Code::StreamIo`]; [`Code::Interrupted`] after [`StreamWriter::close`]: another thread has
+    /// the reason.
+    pub fn write_in_turn(&mut self, ticket: u64, parts: &mut [IoSlice<'_>]) -> Result<()> {
+        self.write(Some(ticket), parts)
+    }
+
+    /// Writes all of `parts` before the next turn.
+    ///
+    /// # Errors
+    /// As [`Lane::write_in_turn`].
+    pub fn write_now(&mut self, parts: &mut [IoSlice<'_>]) -> Result<()> {
+        self.write(None, parts)
+    }
+
+    fn write(&mut self, ticket: Option<u64>, parts: &mut [IoSlice<'_>]) -> Result<()> {
+        let stream_writer = self.stream_writer;
+        if self.packer.is_none() && stream_writer.seal.is_none() {
+            return stream_writer.line.pass(ticket, |line| line.write(parts));
+        }
+        self.body.clear();
+        let bytes = parts.iter().map(|part| &**part);
+        match &mut self.packer {
+            Some(packer) => packer.pack(bytes, &mut self.body)?,
+            None => bytes.for_each(|part| self.body.extend(part)),
+        }
+        match &stream_writer.seal {
+            None => {
+                stream_writer.line.pass(ticket, |line| line.write(&mut [IoSlice::new(self.body.bytes())]))
+            }
+            Some(seal) => self.write_sealed(seal, ticket),
+        }
+    }
+
+    /// What does not fill a chunk stays behind; the stream goes on from there.
+    fn write_sealed(&mut self, seal: &Seal, ticket: Option<u64>) -> Result<()> {
+        let taken = seal.entry.pass(ticket, |entry| {
+            let Some(run) = entry.carry.take(&mut self.body) else { return Ok(None) };
+            entry.place += 1;
+            Ok(Some((run, entry.place - 1)))
+        })?;
+        let Some((run, place)) = taken else { return Ok(()) };
+        seal.sealer.seal(run, &mut self.body, &mut self.tags)?;
+        let mut parts: Vec<_> = self
+            .body
+            .chunks()
+            .zip(&self.tags)
+            .flat_map(|(c, tag)| [IoSlice::new(c), IoSlice::new(tag)])
+            .collect();
+        self.stream_writer.line.pass(Some(place), |line| line.write(&mut parts))
+    }
+}
+
+/// The sink, and how much went into it.
+struct Line {
+    sink: Box<dyn Sink>,
+    written: Arc<AtomicU64>,
+}
+
+impl Line {
+    fn write(&mut self, parts: &mut [IoSlice<'_>]) -> Result<()> {
+        let mut parts = parts;
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            match self.sink.write_some(parts)? {
+                0 => return Err(Error::new(Code::StreamIo, "the stream takes no more bytes")),
+                n => {
+                    self.written.fetch_add(n as u64, Ordering::Relaxed);
+                    IoSlice::advance_slices(&mut parts, n);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// Takes at most three bytes at a time.
+    struct Slow(Arc<Mutex<Vec<u8>>>);
+
+    impl Sink for Slow {
+        fn write_some(&mut self, parts: &[IoSlice<'_>]) -> Result<usize> {
+            let part = parts.iter().find(|p| !p.is_empty()).expect("never called without bytes");
+            let n = part.len().min(3);
+            self.0.lock().unwrap().extend_from_slice(&part[..n]);
+            Ok(n)
+        }
+        fn finish(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn turns_are_kept_and_partial_writes_completed() {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let stream_writer = StreamWriter::new(Box::new(Slow(bytes.clone())));
+        std::thread::scope(|scope| {
+            for ticket in (0..20u64).rev() {
+                let stream_writer = &stream_writer;
+                scope.spawn(move || {
+                    let text = format!("<{ticket:02}:abcdefg>");
+                    let (head, tail) = text.as_bytes().split_at(4);
+                    let mut lane = stream_writer.lane().unwrap();
+                    lane.write_in_turn(
+                        ticket,
+                        &mut [IoSlice::new(head), IoSlice::new(b""), IoSlice::new(tail)],
+                    )
+                    .unwrap();
+                });
+            }
+        });
+        stream_writer.finish().unwrap();
+        let expected: String = (0..20).map(|t| format!("<{t:02}:abcdefg>")).collect();
+        assert_eq!(String::from_utf8(bytes.lock().unwrap().clone()).unwrap(), expected);
+        assert_eq!(stream_writer.written(), expected.len() as u64);
+    }
+
+    #[test]
+    fn a_closed_outlet_frees_who_waits() {
+        let stream_writer = StreamWriter::new(Box::new(Slow(Arc::default())));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| stream_writer.lane()?.write_in_turn(7, &mut [IoSlice::new(b"x")]));
+            stream_writer.close();
+            assert_eq!(waiting.join().unwrap().unwrap_err().code, Code::Interrupted);
+        });
+        assert_eq!(stream_writer.written(), 0);
+        assert!(stream_writer.finish().is_err());
+    }
+}

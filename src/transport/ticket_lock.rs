@@ -1,0 +1,100 @@
+//! Many threads pass one at a time, in the order of their tickets; those without one pass before the next ticket.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::base::{Code, Error, Result};
+
+/// How long it may take who waits to see that the turnstile was closed.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Guards `T`, which only who passes can use.
+pub(super) struct TicketLock<T> {
+    state: Mutex<State<T>>,
+    /// Beside the lock, which who passes may hold for long: closing waits for nobody.
+    closed: AtomicBool,
+    turn: Condvar,
+    urgent: AtomicUsize,
+}
+
+struct State<T> {
+    guarded: T,
+    next: u64,
+}
+
+impl<T> TicketLock<T> {
+    /// The first turn is ticket 0's.
+    pub(super) fn new(guarded: T) -> TicketLock<T> {
+        let state = Mutex::new(State { guarded, next: 0 });
+        TicketLock {
+            state,
+            closed: AtomicBool::new(false),
+            turn: Condvar::new(),
+            urgent: AtomicUsize::new(0),
+        }
+    }
+
+    /// Does `work` when it is `ticket`'s turn, or before the next turn without one; a failure closes the turnstile.
+    ///
+    /// # Errors
+    /// [`Code::Interrupted`] once it is closed, and those of `work`.
+    pub(super) fn pass<R>(&self, ticket: Option<u64>, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
+        let mut state = match ticket {
+            Some(ticket) => self.wait(ticket),
+            None => {
+                self.urgent.fetch_add(1, Ordering::AcqRel);
+                let state = self.lock();
+                self.urgent.fetch_sub(1, Ordering::AcqRel);
+                state
+            }
+        };
+        let done = if self.is_closed() { Err(closed()) } else { work(&mut state.guarded) };
+        if done.is_err() {
+            self.closed.store(true, Ordering::Release);
+        }
+        state.next += u64::from(ticket.is_some());
+        drop(state);
+        self.turn.notify_all();
+        done
+    }
+
+    /// The last one passes; nobody can after that.
+    ///
+    /// # Errors
+    /// As [`TicketLock::pass`].
+    pub(super) fn finish<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
+        let mut state = self.lock();
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Err(closed());
+        }
+        work(&mut state.guarded)
+    }
+
+    /// Lets nobody pass any more. Waits for nobody, not even for who passes just now.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.turn.notify_all();
+    }
+
+    fn wait(&self, ticket: u64) -> MutexGuard<'_, State<T>> {
+        let mut state = self.lock();
+        while !self.is_closed() && (state.next != ticket || self.urgent.load(Ordering::Acquire) > 0) {
+            state = self.turn.wait_timeout(state, GLANCE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Who panicked here left a stream in the middle of a frame; its scope closes the turnstile.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Code::Interrupted, "the stream was closed")
+}
