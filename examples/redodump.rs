@@ -16,7 +16,6 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::process::ExitCode;
 
 use xbpipe::base::Lsn;
-use xbpipe::base::format::Format;
 use xbpipe::innodb::redo::{
     BLOCK_LEN, Fed, HEAD_LEN, Kind, MiniTransaction, RedoFile, RedoHead, Scanner, newest_checkpoint,
 };
@@ -105,7 +104,7 @@ fn open(names: &[String]) -> Result<Vec<(BufReader<File>, RedoFile)>, Failure> {
         let mut handle = BufReader::with_capacity(1 << 20, File::open(name)?);
         let mut head = [0; HEAD_LEN];
         handle.read_exact(&mut head)?;
-        let head = RedoHead::read(&head, Format::MySql8)?;
+        let head = RedoHead::read(&head)?;
         let len = handle.get_ref().metadata()?.len();
         Ok((handle, RedoFile { head, len }))
     };

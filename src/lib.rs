@@ -135,6 +135,8 @@ pub mod restore;
 pub mod source;
 pub mod transport;
 
+pub mod family;
+
 pub mod receive;
 pub mod send;
 

@@ -22,21 +22,18 @@ use crate::base::progress::{Phase, Progress};
 use crate::base::{Code, Error, Lsn, Result, Stop};
 use crate::codec::Compression;
 use crate::codec::age::{self, Recipient, SecretString};
+use crate::family::{self, Family, RedoRetention, SourceServer};
 use crate::innodb::page::PageLayout;
 use crate::source::backup_position::BackupPosition;
-use crate::source::consumer::RedoConsumer;
-use crate::source::discovery::Inventory;
-use crate::source::locks::{BackupLock, LockTimes, TableLock};
+use crate::source::inventory::Inventory;
+use crate::source::locks::{HeldLock, LockTimes};
 use crate::source::low_priority_reads::LowPriorityReads;
-use crate::source::other_engines::OtherEngines;
 use crate::source::pages::Reading;
-use crate::source::privileges::Privileges;
-use crate::source::replication::{self, Replica, ReplicaChannel};
-use crate::source::server_facts::ServerFacts;
+use crate::source::replication::{self, ReplicaChannel};
+use crate::source::server_facts::{ServerFacts, ServerVariables};
 use crate::source::session::{ConnectOptions, Session};
 use crate::source::spool::Spool;
-use crate::source::tailer::{self, Tailer};
-use crate::source::undo;
+use crate::source::tailer::Tailer;
 use crate::source::zero_pages::EmptyPages;
 use crate::throttle::Throttle;
 use crate::transport::stream_writer::Sink;
@@ -174,18 +171,15 @@ pub fn run(
     // A passphrase takes its time: before anything is locked.
     let wraps = LayerOptions { compression: options.compression, cover: options.encryption.encryptor()? };
     let mut session = Session::connect(&options.connect)?;
-    let facts = ServerFacts::gather(&mut session, options.datadir.as_deref())?;
-    let privileges = Privileges::of_session(&mut session)?;
-    privileges.check()?;
-    facts.check_same_server()?;
-    OtherEngines::find(&mut session, &facts, &privileges)?;
-    // What can't be done at the end is better known now.
-    BackupPosition::take(&mut session)?;
-    let replica = Replica::find(&mut session, &options.connect)?;
-    check_redo_enabled(&mut session)?;
+    let variables = ServerVariables::ask(&mut session)?;
+    let family = family::of_server(variables.get("version"), variables.get("version_comment"))?;
+    let facts = Arc::new(ServerFacts::gather(variables, options.datadir.as_deref())?);
+    let server = family.examine(&mut session, facts.clone(), &options.connect, stop)?;
+    let replica = server.replica(&mut session, &options.connect)?;
 
     tracing::info!(
-        "MySQL {} at {}, datadir {}",
+        "{} {} at {}, datadir {}",
+        family.name(),
         facts.version,
         options.connect.describe(),
         facts.datadir.display()
@@ -194,18 +188,17 @@ pub fn run(
         Throttle::Auto => Some(Baseline::start(&options.connect)?),
         Throttle::Off | Throttle::Reads(_) => None,
     };
-    undo::check_no_stale_marker(&facts, stop)?;
-    let lock = BackupLock::take(&mut session, facts.format, options.lock_timeout)?;
+    let lock = server.lock_ddl(&mut session, options.lock_timeout)?;
     tracing::info!("backup lock taken");
     stop.check()?;
     let mut notes = Vec::new();
     let copied = Arc::new(AtomicU64::new(0));
-    let consumer = register(options, copied.clone(), &mut notes)?;
-    let tailer = Tailer::start(&facts.redo_dir(), facts.owner, facts.format, spool.clone(), copied)?;
+    let consumer = retain_redo(&*server, options, copied.clone(), &mut notes)?;
+    let tailer = Tailer::start(server.redo_log()?, spool.clone(), copied)?;
     tracing::info!("redo is copied from checkpoint LSN {} on", tailer.checkpoint);
     let checkpoint = tailer.checkpoint;
     let mut live = HeldResources::new(session, replica, consumer, tailer, learning);
-    let inventory = Inventory::take(live.session()?, &facts, &privileges)?;
+    let inventory = server.inventory(live.session()?)?;
     tracing::info!("{} datafiles, {} bytes", inventory.datafiles.len(), inventory.bytes());
     notes.extend(inventory.notes.iter().cloned());
     Progress::set(&progress.bytes_total, inventory.bytes());
@@ -218,6 +211,8 @@ pub fn run(
     let failure = Failure::new(&stream_writer, &spool, &pacer);
     let backup = Backup {
         options,
+        family,
+        server: &*server,
         facts: &facts,
         inventory: &inventory,
         member_writer: &member_writer,
@@ -230,7 +225,7 @@ pub fn run(
         suspects: EmptyPages::new(checkpoint),
         started_text,
     };
-    let head = live.tailer.head;
+    let head = live.tailer.head.clone();
     let summary = thread::scope(|scope| {
         let pump = thread::Builder::new()
             .name("redo-pump".into())
@@ -255,6 +250,8 @@ pub fn run(
 /// Everything of a run that stays as it is.
 struct Backup<'a> {
     options: &'a SendOptions,
+    family: &'static dyn Family,
+    server: &'a dyn SourceServer,
     facts: &'a ServerFacts,
     inventory: &'a Inventory,
     member_writer: &'a MemberWriter<'a>,
@@ -269,7 +266,7 @@ struct Backup<'a> {
 
 impl Backup<'_> {
     /// From the first member to the consistent cut; the redo pump works beside it.
-    fn send(&self, live: &mut HeldResources, lock: BackupLock) -> Result<SendSummary> {
+    fn send(&self, live: &mut HeldResources, lock: HeldLock) -> Result<SendSummary> {
         self.beside(live, || self.send_head())?;
         self.progress.enter(Phase::Copying);
         let throttle = self.send_datafiles(live)?;
@@ -289,9 +286,10 @@ impl Backup<'_> {
         tracing::info!("consistent cut at LSN {}", cut.lsn);
         let binlog = self.open_binlog(&cut)?;
         notes.extend(binlog.as_ref().and_then(|b| b.note()).map(str::to_owned));
-        let table_lock = table_lock.map(|l| live.unlock_tables(l)).transpose()?;
-        check_redo_enabled(live.session()?)?;
-        let backup_lock = Some(lock.release(live.session()?)?);
+        let table_lock = table_lock.map(|lock| live.unlock_tables(self.server, &lock)).transpose()?;
+        self.server.check_redo_enabled(live.session()?)?;
+        self.server.unlock_ddl(live.session()?)?;
+        let backup_lock = Some(lock.times());
 
         live.tailer.finish_at(cut.lsn);
         while !live.tailer.is_over() {
@@ -299,7 +297,7 @@ impl Backup<'_> {
             thread::sleep(Duration::from_millis(2));
         }
         live.tailer.check()?;
-        self.suspects.settle(self.facts, cut.lsn)?;
+        self.suspects.settle(self.facts.owner, |wanted| self.server.pages_in_redo(cut.lsn, wanted))?;
         // All redo is in our hands. From here on the line may be as slow as it likes: the server waits for nothing.
         live.drop_consumer();
         let gtid_executed = match binlog {
@@ -325,6 +323,7 @@ impl Backup<'_> {
         let work = datafiles::Work::new(
             &self.inventory.datafiles,
             Reading {
+                format: self.family.pages(),
                 plain: self.plain_layout,
                 owner: self.facts.owner,
                 gives_way: (self.options.throttle == Throttle::Auto)
@@ -429,18 +428,18 @@ impl Backup<'_> {
             return Ok(());
         }
         live.beat = Instant::now();
-        if let Some(current) = redo_status(live.session()?, "Innodb_redo_log_current_lsn")? {
-            Progress::set(&self.progress.redo_lag, Lsn(current).since(copied));
+        if let Some(current) = self.server.redo_lsns(live.session()?)?.current {
+            Progress::set(&self.progress.redo_lag, current.since(copied));
         }
         Ok(())
     }
 
-    fn lock_tables(&self, live: &mut HeldResources) -> Result<Option<TableLock>> {
+    fn lock_tables(&self, live: &mut HeldResources) -> Result<Option<HeldLock>> {
         let tables = &self.inventory.locked_tables;
         if tables.is_empty() {
             return Ok(None);
         }
-        live.lock_tables(tables, self.options.lock_timeout).map(Some)
+        live.lock_tables(self.server, tables, self.options.lock_timeout).map(Some)
     }
 
     /// The consistent cut: behind everything that was passed on, and not in the middle of an undo truncation. On a replica, also
@@ -452,18 +451,17 @@ impl Backup<'_> {
     ) -> Result<(BackupPosition, Vec<ReplicaChannel>)> {
         let begun = Instant::now();
         while begun.elapsed() < UNDO_PATIENCE {
-            let before = undo::ids(live.session()?)?;
-            if before.is_some() && !undo::truncation_runs(self.facts)? {
+            let before = self.server.steady_state(live.session()?)?;
+            if before.is_some() {
                 let channels = live.replica.channels();
                 if !live.tailer.pause(PAUSE)? {
                     self.heartbeat(live)?;
                     continue;
                 }
-                let cut = BackupPosition::take(live.session()?)?;
+                let cut = self.server.position(live.session()?)?;
                 let moved = live.replica.channels() != channels;
                 let patient = begun.elapsed() < REPLICA_PATIENCE;
-                if !undo::truncation_runs(self.facts)?
-                    && undo::ids(live.session()?)? == before
+                if self.server.steady_state(live.session()?)? == before
                     && !(moved && patient && channels.iter().any(|c| !c.auto_position))
                 {
                     let (channels, words) = replication::known(channels, moved);
@@ -480,15 +478,16 @@ impl Backup<'_> {
     }
 }
 
-fn register(
+fn retain_redo(
+    server: &dyn SourceServer,
     options: &SendOptions,
     copied: Arc<AtomicU64>,
     notes: &mut Vec<String>,
-) -> Result<Option<RedoConsumer>> {
+) -> Result<Option<Box<dyn RedoRetention>>> {
     if !options.redo_consumer {
         return Ok(None);
     }
-    let reason = match RedoConsumer::register(&options.connect, copied) {
+    let reason = match server.retain_redo(&options.connect, copied) {
         Ok(Some(consumer)) => return Ok(Some(consumer)),
         Ok(None) => "another session is the server's redo consumer".to_owned(),
         Err(e) => e.to_string(),
@@ -498,21 +497,6 @@ fn register(
     );
     notes.push(format!("without redo consumer: {reason}"));
     Ok(None)
-}
-
-fn check_redo_enabled(session: &mut Session) -> Result<()> {
-    let value = session.scalar(
-        "SELECT VARIABLE_VALUE FROM performance_schema.global_status \
-         WHERE VARIABLE_NAME = 'Innodb_redo_log_enabled'",
-    )?;
-    if value.as_deref() == Some("OFF") { Err(tailer::redo_disabled()) } else { Ok(()) }
-}
-
-fn redo_status(session: &mut Session, name: &str) -> Result<Option<u64>> {
-    let value = session.scalar(&format!(
-        "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = '{name}'"
-    ))?;
-    Ok(value.and_then(|v| v.parse().ok()))
 }
 
 /// Now, in the manner of RFC 3339, in UTC.

@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["base"],
     &["stream", "codec", "session", "throttle", "innodb"],
     &["source", "transport", "restore", "prepare"],
+    &["family"],
     &["send", "receive"],
     &["cli"],
 ];

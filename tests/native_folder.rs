@@ -12,7 +12,6 @@ use support::pages::send_around;
 use support::pipe::{Said, said, xbsend};
 use support::{Kind, Random, Server, WriteLoad, check_load, check_tables, checksums, seed, tool};
 use xbpipe::base::Lsn;
-use xbpipe::base::format::Format;
 use xbpipe::innodb::redo::{HEAD_LEN, RedoHead};
 
 /// `FIL_PAGE_INDEX` in a page's header.
@@ -125,9 +124,9 @@ fn as_xtrabackup_makes_it(dir: &Path) {
 
     let logfile = dir.join("xtrabackup_logfile");
     let mut log = std::fs::read(&logfile).unwrap();
-    let mut head = RedoHead::read(&log, Format::MySql8).unwrap();
+    let mut head = RedoHead::read(&log).unwrap();
     head.start_lsn = Lsn(head.start_lsn.0 - 8 * 512);
-    log[..HEAD_LEN].copy_from_slice(&head.build(Format::MySql8));
+    log[..HEAD_LEN].copy_from_slice(&head.build());
     let (creator, time) = (16, b"xtrabkup 261124 10:11:12\0");
     log[creator..creator + time.len()].copy_from_slice(time);
     std::fs::write(logfile, log).unwrap();

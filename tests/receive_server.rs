@@ -13,7 +13,6 @@ use support::{
     Kind, Server, StreamMaker, Zoo, assert_same, check_tables, checksums, definitions, gtid_executed, tool,
 };
 use xbpipe::base::Lsn;
-use xbpipe::base::format::Format;
 use xbpipe::innodb::redo::{BLOCK_LEN, Body, HEAD_LEN, RedoFile, RedoHead, Scanner, block};
 
 /// Starts a server on a copy, as its user would: with the source's options that its files depend on.
@@ -94,7 +93,7 @@ fn everything_of_a_zoo_comes_across_prepared_or_not() {
 fn prepared_at(redo: &[u8]) -> Vec<Lsn> {
     const STATE: u16 = 56;
     const PREPARED: u64 = 6;
-    let head = RedoHead::read(redo, Format::MySql8).unwrap();
+    let head = RedoHead::read(redo).unwrap();
     let checkpoint = RedoFile { head, len: redo.len() as u64 }.checkpoint().unwrap();
     let mut scanner = Scanner::new(checkpoint);
     let mut found = Vec::new();
@@ -113,7 +112,7 @@ fn prepared_at(redo: &[u8]) -> Vec<Lsn> {
 
 /// Cuts redo as the sender does at the end of a backup.
 fn end_redo_at(redo: &mut Vec<u8>, end: Lsn) {
-    let start = RedoHead::read(redo, Format::MySql8).unwrap().start_lsn;
+    let start = RedoHead::read(redo).unwrap().start_lsn;
     let at = HEAD_LEN + end.block_start().since(start) as usize;
     let last: &[u8; BLOCK_LEN] = redo[at..].first_chunk().unwrap();
     let last = block::cut(last, end.since(end.block_start()) as usize);
@@ -269,13 +268,13 @@ fn logfile(datadir: &Path, checkpoint: Lsn) -> Vec<u8> {
         .map(|e| e.unwrap().path())
         .filter(|p| !p.to_str().unwrap().ends_with("_tmp"))
         .map(|p| std::fs::read(p).unwrap())
-        .map(|bytes| (RedoHead::read(&bytes, Format::MySql8).unwrap(), bytes))
+        .map(|bytes| (RedoHead::read(&bytes).unwrap(), bytes))
         .collect();
     files.sort_by_key(|(head, _)| head.start_lsn);
     let start = checkpoint.block_start();
     let head = RedoHead { start_lsn: start, checkpoints: [Some(checkpoint); 2], ..files[0].0.clone() };
     assert!(files[0].0.start_lsn <= start, "the redo since then is still there");
-    let mut bytes = head.build(Format::MySql8).to_vec();
+    let mut bytes = head.build().to_vec();
     for (head, file) in &files {
         let skip = start.since(head.start_lsn) as usize;
         bytes.extend_from_slice(file[HEAD_LEN..].get(skip..).unwrap_or_default());

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
-use xbpipe::base::format::Format;
 use xbpipe::base::progress::Progress;
 use xbpipe::base::{Budget, Lsn, SpaceId, Stop};
 use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
@@ -60,7 +59,7 @@ fn write_log(root: &Path, log: &[u8]) {
         checkpoints: [Some(lsn::first_payload(START)); 2],
         encryption: None,
     };
-    let bytes = [&head.build(Format::MySql8)[..], writer.finish().0.as_flattened()].concat();
+    let bytes = [&head.build()[..], writer.finish().0.as_flattened()].concat();
     std::fs::write(root.join(LOGFILE), bytes).unwrap();
 }
 

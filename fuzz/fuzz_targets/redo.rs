@@ -3,7 +3,6 @@
 
 use libfuzzer_sys::fuzz_target;
 use xbpipe::base::Lsn;
-use xbpipe::base::format::Format;
 use xbpipe::innodb::redo::{Block, BlockWriter, Fed, HEAD_LEN, RedoHead, Scanner, file_events, parse_body};
 
 const START: Lsn = Lsn(1 << 20);
@@ -35,6 +34,6 @@ fuzz_target!(|data: &[u8]| {
         let _ = Scanner::new(START).feed(block);
     }
     if data.len() >= HEAD_LEN {
-        let _ = RedoHead::read(data, Format::MySql8);
+        let _ = RedoHead::read(data);
     }
 });

@@ -1,4 +1,4 @@
-//! What every layer shares: typed ids, the user-facing error, the server format in hand, progress counters, the stop
+//! What every layer shares: typed ids, the user-facing error, server versions, progress counters, the stop
 //! request, threads and locks, the memory that a stream may make us take, buffers to read files into, the text of others as it is shown and
 //! as it is pasted.
 
@@ -6,7 +6,6 @@ pub mod budget;
 pub mod buffer;
 pub mod confined;
 pub mod error;
-pub mod format;
 pub mod gtid;
 pub mod ids;
 pub mod nofollow;
@@ -17,6 +16,7 @@ pub mod show;
 pub mod stop;
 pub mod sync;
 pub mod threads;
+pub mod version;
 
 pub use budget::{Budget, Charge, OverBudget};
 pub use buffer::PageBuffer;

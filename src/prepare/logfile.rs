@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use super::checks;
 use super::lengths::Growth;
 use super::mini_transactions::MiniTransactionScan;
-use crate::base::format::Format;
 use crate::base::{Budget, Code, Error, Lsn, Result};
 use crate::innodb::redo::{
     BLOCK_LEN, Block, BlockState, FileEvent, HEAD_LEN, RedoFile, RedoHead, ScanError, lsn,
@@ -123,7 +122,7 @@ impl RedoStream {
 
 impl Blocks {
     fn of(head: &[u8], end: Option<Lsn>, budget: &Budget) -> Result<Blocks> {
-        let head = RedoHead::read_logfile(head, Format::MySql8).map_err(|e| corrupt(&e.to_string()))?;
+        let head = RedoHead::read_logfile(head).map_err(|e| corrupt(&e.to_string()))?;
         checks::check_head(&head)?;
         // Of the checkpoints that lie in the log, of whose length nothing is known yet.
         let redo_file = RedoFile { head: head.clone(), len: u64::MAX };
@@ -233,7 +232,7 @@ mod tests {
             checkpoints: [Some(checkpoint); 2],
             encryption: None,
         };
-        let bytes = [&head.build(Format::MySql8)[..], blocks.as_flattened()].concat();
+        let bytes = [&head.build()[..], blocks.as_flattened()].concat();
         let budget = Budget::new(1 << 20);
         for at in checkpoint.0..end.0 + 600 {
             let promised = Lsn(at);

@@ -26,9 +26,9 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::base::format::ServerVersion;
 use crate::base::nofollow;
 use crate::base::progress::Progress;
+use crate::base::version::ServerVersion;
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::stream::metadata::BackupCnf;
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::base::format::ServerVersion;
+use crate::base::version::ServerVersion;
 use crate::base::{Code, Error, Result};
 
 /// Where packages and tarballs put the server, looked at after `PATH`.

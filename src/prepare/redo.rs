@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use super::Datadir;
 use super::lengths::Growth;
 use super::logfile::{RedoRead, RedoStream};
-use crate::base::format::Format;
 use crate::base::nofollow;
 use crate::base::read::read_full;
 use crate::base::{Budget, Code, Error, Lsn, Result};
@@ -140,7 +139,7 @@ impl Redo {
             checkpoints: [checkpoint; 2],
             encryption: self.head.encryption.clone(),
         };
-        file.write_all_at(&head.build(Format::MySql8), 0)?;
+        file.write_all_at(&head.build(), 0)?;
         if is_last {
             let whole = HEAD_LEN as u64 + len + BLOCK_LEN as u64;
             file.set_len(whole.next_multiple_of(SIZE_UNIT).max(FILE_MIN))?;
@@ -232,7 +231,7 @@ mod tests {
             checkpoints: [Some(Lsn(START + 12)), None],
             encryption: None,
         };
-        let mut bytes = head.build(Format::MySql8).to_vec();
+        let mut bytes = head.build().to_vec();
         blocks.iter().for_each(|b| bytes.extend_from_slice(b));
         std::fs::write(root.join(LOGFILE), bytes).unwrap();
         end
@@ -264,7 +263,7 @@ mod tests {
             .iter()
             .map(|name| {
                 let bytes = std::fs::read(name).unwrap();
-                RedoFile { head: RedoHead::read(&bytes, Format::MySql8).unwrap(), len: bytes.len() as u64 }
+                RedoFile { head: RedoHead::read(&bytes).unwrap(), len: bytes.len() as u64 }
             })
             .collect()
     }

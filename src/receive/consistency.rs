@@ -3,7 +3,7 @@
 
 use std::fmt::{Debug, Display};
 
-use crate::base::format::ServerVersion;
+use crate::base::version::ServerVersion;
 use crate::base::{Code, Error, Lsn, Result};
 use crate::innodb::redo::RedoHead;
 use crate::restore::Received;

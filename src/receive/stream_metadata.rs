@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::base::format::{Format, ServerVersion};
+use crate::base::version::ServerVersion;
 use crate::base::{Budget, Charge, Code, Error, Lsn, Result};
 use crate::innodb::redo::{BLOCK_LEN, FileChange, HEAD_LEN, RedoHead};
 use crate::prepare::checks;
@@ -297,7 +297,7 @@ impl StreamMetadata {
         // It may be there in data and holes.
         let mut bytes = vec![0; chunk.end().min(HEAD_LEN as u64) as usize];
         chunk.copy(0, &mut bytes);
-        let Ok(head) = RedoHead::read_logfile(&bytes, Format::MySql8) else { return Ok(()) };
+        let Ok(head) = RedoHead::read_logfile(&bytes) else { return Ok(()) };
         checks::check_head(&head)?;
         let creator = head.creator.strip_prefix("MySQL ").map(str::to_owned);
         self.early_version = creator.and_then(|c| ServerVersion::parse(&c));

@@ -22,7 +22,7 @@ use crate::stream::metadata::{
 
 use super::held_resources::HeldResources;
 use super::member_writer::member_name;
-use super::{Backup, SendSummary, now_text, redo_status};
+use super::{Backup, SendSummary, now_text};
 
 /// Options that the copy's server must have like the source's, where the source has them.
 const COPIED_OPTIONS: &[&str] = &[
@@ -180,17 +180,15 @@ impl Backup<'_> {
     /// All members but metadata and manifest are out; says what they are.
     pub(super) fn end(&self, mut summary: SendSummary, live: &mut HeldResources) -> Result<SendSummary> {
         // The last look at the server: a session that was lost released the locks some time before.
-        let checkpoint = redo_status(live.session()?, "Innodb_redo_log_checkpoint_lsn")?;
-        let flushed = redo_status(live.session()?, "Innodb_redo_log_flushed_to_disk_lsn")?;
+        let lsns = self.server.redo_lsns(live.session()?)?;
         live.let_go();
-        let lsn =
-            |known: Option<u64>| known.map_or(summary.end_lsn, |n| crate::base::Lsn(n).min(summary.end_lsn));
+        let lsn = |known: Option<crate::base::Lsn>| known.map_or(summary.end_lsn, |n| n.min(summary.end_lsn));
         let checkpoints = Checkpoints {
             backup_type: BackupType::FullBackuped,
             from_lsn: crate::base::Lsn(0),
-            to_lsn: lsn(checkpoint),
+            to_lsn: lsn(lsns.checkpoint),
             last_lsn: summary.end_lsn,
-            flushed_lsn: lsn(flushed),
+            flushed_lsn: lsn(lsns.flushed),
         };
         self.send_positions(&summary)?;
         self.send_slave_info(&summary)?;

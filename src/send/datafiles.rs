@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::progress::Progress;
 use crate::base::{PageBuffer, Result, SpaceId};
-use crate::source::discovery::Datafile;
+use crate::source::inventory::Datafile;
 use crate::source::pages::{OpenDatafile, PageReader, Reading};
 use crate::stream::digest::{BLOCK, BlockDigest, leaf};
 use crate::stream::{MemberName, frame};

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::base::{Code, Error, Result};
-use crate::source::consumer::RedoConsumer;
-use crate::source::locks::{LockTimes, TableLock};
-use crate::source::replication::Replica;
+use crate::family::{RedoRetention, SourceServer};
+use crate::source::locks::{HeldLock, LockTimes};
+use crate::source::replication::ReplicaStatus;
 use crate::source::session::Session;
 use crate::source::tailer::Tailer;
 
@@ -22,8 +22,8 @@ const SERVER_PATIENCE_USUAL_S: u32 = 2_147_483;
 pub(super) struct HeldResources {
     /// `None` once all was given back.
     session: Option<Session>,
-    pub(super) replica: Replica,
-    consumer: Option<RedoConsumer>,
+    pub(super) replica: Box<dyn ReplicaStatus>,
+    consumer: Option<Box<dyn RedoRetention>>,
     consumer_dropped: bool,
     pub(super) tailer: Tailer,
     pub(super) learning: Option<Baseline>,
@@ -35,8 +35,8 @@ pub(super) struct HeldResources {
 impl HeldResources {
     pub(super) fn new(
         session: Session,
-        replica: Replica,
-        consumer: Option<RedoConsumer>,
+        replica: Box<dyn ReplicaStatus>,
+        consumer: Option<Box<dyn RedoRetention>>,
         tailer: Tailer,
         learning: Option<Baseline>,
     ) -> HeldResources {
@@ -63,19 +63,21 @@ impl HeldResources {
     /// Locks tables of other engines. If this process stands still meanwhile, the server unlocks them itself.
     pub(super) fn lock_tables(
         &mut self,
+        server: &dyn SourceServer,
         tables: &[(String, String)],
         timeout: Duration,
-    ) -> Result<TableLock> {
+    ) -> Result<HeldLock> {
         let session = self.session()?;
-        let lock = TableLock::take(session, tables, timeout)?;
+        let lock = server.lock_tables(session, tables, timeout)?;
         session.execute(&format!("SET SESSION wait_timeout={SERVER_PATIENCE_S}"))?;
         Ok(lock)
     }
 
     /// Gives that lock back.
-    pub(super) fn unlock_tables(&mut self, lock: TableLock) -> Result<LockTimes> {
+    pub(super) fn unlock_tables(&mut self, server: &dyn SourceServer, lock: &HeldLock) -> Result<LockTimes> {
         let session = self.session()?;
-        let times = lock.release(session)?;
+        server.unlock_tables(session)?;
+        let times = lock.times();
         session.execute(&format!("SET SESSION wait_timeout={SERVER_PATIENCE_USUAL_S}"))?;
         Ok(times)
     }

@@ -5,11 +5,11 @@ use std::path::Path;
 use crate::base::{Code, Error};
 
 /// The way out where a page is corrupt.
-pub(super) const CORRUPT_HINT: &str = "a backup of it would be corrupt too: CHECK TABLE finds the table, \
+pub const CORRUPT_HINT: &str = "a backup of it would be corrupt too: CHECK TABLE finds the table, \
                             then restore it from an older backup or rebuild it from its readable rows";
 
 /// A datafile that lacks pages which its tablespace has.
-pub(super) fn too_short(path: &Path, bytes: u64, needed: u64) -> Error {
+pub fn too_short(path: &Path, bytes: u64, needed: u64) -> Error {
     Error::new(
         Code::SourceIncomplete,
         format!("{} has {bytes} bytes, and its tablespace at least {needed}", path.display()),

@@ -4,7 +4,7 @@
 /// hexadecimal digits, and beyond ASCII that or `@` and two letters or digits. Which two is not looked at: two names that differ
 /// in nothing else both have rows in the dictionary. Names that other systems reserve end in `@@@`, and those that were made
 /// before there was this spelling have their ASCII characters as they are.
-pub(super) fn is_spelled(file: &[u8], name: &str) -> bool {
+pub fn is_spelled(file: &[u8], name: &str) -> bool {
     let Some(c) = name.chars().next() else { return file.is_empty() || file == b"@@@" };
     let rest = &name[c.len_utf8()..];
     let as_it_is = c.is_ascii() && c != '@' && file.first() == Some(&(c as u8));

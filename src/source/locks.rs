@@ -1,51 +1,23 @@
-//! The backup lock, the short read lock for other engines, and how long each was held.
+//! Locks that the server holds for a backup, and how long it does.
 
 use std::time::{Duration, Instant};
 
-use crate::base::format::Format;
-use crate::base::{Code, Error, Result, quote};
-
-use super::session::Session;
-use super::sql_error::{SqlError, SqlFailure};
-
-/// Keeps DDL out while datafiles are copied; DML goes on.
-///
-/// The server releases it with the session, so a lost or killed backup never leaves it behind.
+/// A lock on the server. It goes with the session that holds it, so a lost or killed backup leaves none behind.
 #[derive(Debug)]
-pub struct BackupLock {
+pub struct HeldLock {
     waited: Duration,
     taken: Instant,
-    format: Format,
 }
 
-impl BackupLock {
-    /// Takes the lock, waiting at most `timeout` for running DDL to end.
-    ///
-    /// # Errors
-    /// [`Code::LockTimeout`].
-    pub fn take(session: &mut Session, format: Format, timeout: Duration) -> Result<BackupLock> {
-        let asked = Instant::now();
-        let statement = match format {
-            Format::MySql8 => "LOCK INSTANCE FOR BACKUP",
-        };
-        wait_for(session, statement, timeout).map_err(|e| match e.kind {
-            SqlFailure::LockWait | SqlFailure::Deadlock => Error::new(
-                Code::LockTimeout,
-                format!("{statement} was not granted within {} s", timeout.as_secs()),
-            )
-            .hint("DDL is running, or another backup holds the lock: look at SHOW PROCESSLIST; --lock-timeout waits longer")
-            .cause(Error::from(e)),
-            _ => e.into(),
-        })?;
-        Ok(BackupLock { waited: asked.elapsed(), taken: Instant::now(), format })
+impl HeldLock {
+    /// A lock that was asked for at `asked` and is granted now.
+    pub fn asked(asked: Instant) -> HeldLock {
+        HeldLock { waited: asked.elapsed(), taken: Instant::now() }
     }
 
-    /// Gives the lock back; returns how long it was waited for and how long it was held.
-    pub fn release(self, session: &mut Session) -> Result<LockTimes> {
-        match self.format {
-            Format::MySql8 => session.execute("UNLOCK INSTANCE")?,
-        }
-        Ok(LockTimes { waited: self.waited, held: self.taken.elapsed() })
+    /// How long it was waited for, and how long it has been held.
+    pub fn times(&self) -> LockTimes {
+        LockTimes { waited: self.waited, held: self.taken.elapsed() }
     }
 }
 
@@ -56,155 +28,4 @@ pub struct LockTimes {
     pub waited: Duration,
     /// From getting to giving back.
     pub held: Duration,
-}
-
-/// A read lock on the user tables of engines other than InnoDB, and on them only: unlike
-/// `FLUSH TABLES WITH READ LOCK` it does not wait for, nor stop, anything that touches other tables.
-#[derive(Debug)]
-pub struct TableLock {
-    waited: Duration,
-    taken: Instant,
-}
-
-impl TableLock {
-    /// Flushes the tables to their files and locks them against writes.
-    ///
-    /// By name where the statement is short and no other backup runs: its lock and the one that comes with names exclude each
-    /// other, and of two backups each would wait for the other's end. A list that does not fit into `max_allowed_packet`
-    /// can't be given in parts (a session that holds such a lock gets no other): then the global read lock is taken, whose
-    /// statement does not grow with the data.
-    ///
-    /// # Errors
-    /// [`Code::LockTimeout`].
-    pub fn take(session: &mut Session, tables: &[(String, String)], timeout: Duration) -> Result<TableLock> {
-        const GLOBAL: &str = "FLUSH TABLES WITH READ LOCK";
-        let asked = Instant::now();
-        let not_granted = |e: SqlError| {
-            match e.kind {
-            SqlFailure::LockWait => Error::new(
-                Code::LockTimeout,
-                format!("the read lock on {} non-InnoDB tables was not granted within {} s", tables.len(), timeout.as_secs()),
-            )
-            .hint("a long statement uses one of them, or another backup runs: look at SHOW PROCESSLIST; --lock-timeout waits longer")
-            .cause(Error::from(e)),
-            SqlFailure::Deadlock => Error::new(
-                Code::LockTimeout,
-                format!("the read lock on {} non-InnoDB tables met a deadlock again and again for {} s", tables.len(), timeout.as_secs()),
-            )
-            .hint("another session locks them in another order, a second backup for instance; run this one again")
-            .cause(Error::from(e)),
-            _ => e.into(),
-        }
-        };
-        let statement = match another_backup_runs(session)? {
-            true => None,
-            false => by_name(tables, session.statement_bytes()),
-        };
-        match statement.map(|statement| run(session, &statement, timeout)) {
-            Some(Ok(())) => {}
-            // Another backup that was not seen.
-            Some(Err(e)) if e.kind == SqlFailure::Deadlock => {
-                tracing::info!(
-                    "locking the non-InnoDB tables by name met a deadlock; taking the global read lock"
-                );
-                wait_for(session, GLOBAL, timeout.saturating_sub(asked.elapsed())).map_err(not_granted)?;
-            }
-            Some(Err(e))
-                if matches!(e.kind, SqlFailure::LockWait | SqlFailure::Deadlock) || e.ends_session() =>
-            {
-                return Err(not_granted(e));
-            }
-            // A MERGE table whose children are gone, for instance, can't be locked by name. The global lock can.
-            Some(Err(e)) => {
-                let e = Error::from(e);
-                tracing::warn!(
-                    "locking the non-InnoDB tables one by one failed ({e}); taking the global read lock"
-                );
-                wait_for(session, GLOBAL, timeout.saturating_sub(asked.elapsed())).map_err(not_granted)?;
-            }
-            None => {
-                tracing::info!("{} non-InnoDB tables: taking the global read lock", tables.len());
-                wait_for(session, GLOBAL, timeout).map_err(not_granted)?;
-            }
-        }
-        Ok(TableLock { waited: asked.elapsed(), taken: Instant::now() })
-    }
-
-    /// Gives the lock back.
-    pub fn release(self, session: &mut Session) -> Result<LockTimes> {
-        session.execute("UNLOCK TABLES")?;
-        Ok(LockTimes { waited: self.waited, held: self.taken.elapsed() })
-    }
-}
-
-/// The statement that locks these tables; `None` where it would have more than `most` bytes.
-fn by_name(tables: &[(String, String)], most: usize) -> Option<String> {
-    let mut list = String::new();
-    for (schema, table) in tables {
-        let comma = if list.is_empty() { "" } else { ", " };
-        list.push_str(&format!("{comma}{}.{}", quote::sql_name(schema), quote::sql_name(table)));
-        if list.len() + "FLUSH TABLES  WITH READ LOCK".len() > most {
-            return None;
-        }
-    }
-    Some(format!("FLUSH TABLES {list} WITH READ LOCK"))
-}
-
-/// Whether another session holds the backup lock. An account that may not look finds out by a deadlock.
-fn another_backup_runs(session: &mut Session) -> Result<bool, SqlError> {
-    const HOLDERS: &str = "SELECT COUNT(DISTINCT OWNER_THREAD_ID) FROM performance_schema.metadata_locks \
-                           WHERE OBJECT_TYPE = 'BACKUP LOCK' AND LOCK_TYPE = 'SHARED' AND LOCK_STATUS = 'GRANTED'";
-    match session.attempt(HOLDERS) {
-        Ok(rows) => {
-            let holders = rows.first().and_then(|row| row.first()?.as_ref()?.parse::<u64>().ok());
-            Ok(holders.is_some_and(|n| n > 1))
-        }
-        Err(e) if e.ends_session() => Err(e),
-        Err(_) => Ok(false),
-    }
-}
-
-/// Runs a locking statement that may wait for `timeout`.
-fn run(session: &mut Session, statement: &str, timeout: Duration) -> Result<(), SqlError> {
-    let seconds = timeout.as_secs().clamp(1, 31_536_000);
-    session.attempt(&format!("SET SESSION lock_wait_timeout = {seconds}"))?;
-    session.attempt_within(statement, Duration::from_secs(seconds)).map(drop)
-}
-
-/// Runs a locking statement, again and again while it meets deadlocks, for `timeout` in all.
-///
-/// The server's detector of deadlocks between metadata locks ends one of two sessions at once: the other goes on, and so
-/// it is worth asking again.
-fn wait_for(session: &mut Session, statement: &str, timeout: Duration) -> Result<(), SqlError> {
-    let asked = Instant::now();
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match run(session, statement, timeout.saturating_sub(asked.elapsed())) {
-            Err(e) if e.kind == SqlFailure::Deadlock && asked.elapsed() + pause < timeout => {
-                tracing::info!("`{statement}` met a deadlock, asking again");
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
-            done => return done,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_statement_grows_with_the_tables() {
-        let table = |n: usize| ("d".to_owned(), format!("t`{n}"));
-        assert_eq!(
-            by_name(&[table(1), table(2)], 1000).unwrap(),
-            "FLUSH TABLES `d`.`t``1`, `d`.`t``2` WITH READ LOCK"
-        );
-        let many: Vec<_> = (0..5000).map(table).collect();
-        assert!(by_name(&many, 1000).is_none());
-        let most = (1..5000).filter_map(|n| by_name(&many[..n], 1000)).map(|s| s.len()).max().unwrap();
-        assert!(most <= 1000, "{most}");
-        assert!(by_name(&many, 1 << 20).is_some());
-    }
 }

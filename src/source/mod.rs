@@ -1,30 +1,27 @@
-//! The running server: SQL session, discovery, page readers, redo tailer, locks, positions.
+//! The running server, as far as all families are alike: SQL sessions, facts, page readers, the redo tailer, the spool, and the types
+//! that a family's own answers come in.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod backup_position;
 pub mod binlog;
 mod catch_panic;
-pub mod consumer;
-mod corrupt;
-pub mod discovery;
-mod file_names;
+pub mod corrupt;
+pub mod file_names;
 pub mod files;
-mod grants;
+pub mod inventory;
 pub mod load_sampler;
 pub mod locks;
 pub mod low_priority_reads;
-pub mod other_engines;
+pub mod member_names;
 pub mod pages;
 pub mod priority;
-pub mod privileges;
-mod redo_page_list;
 pub mod replication;
 pub mod server_facts;
 pub mod session;
 mod session_variables;
 pub mod spool;
 pub mod sql_error;
+mod system_tablespace;
 pub mod tailer;
 pub mod uncached_reads;
-pub mod undo;
 pub mod zero_pages;

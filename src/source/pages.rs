@@ -9,15 +9,13 @@ use std::time::Duration;
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
-use crate::innodb::page::{
-    self, Expected, Page0, Page0Error, PageDefect, PageLayout, Scratch, Verdict, verify,
-};
+use crate::innodb::page::{self, Expected, Page0Error, PageDefect, PageFormat, PageLayout, Scratch, Verdict};
 use crate::stream::Extent;
 use crate::stream::digest::BLOCK;
 
 use super::corrupt::{CORRUPT_HINT, too_short};
-use super::discovery::Datafile;
 use super::files;
+use super::inventory::Datafile;
 use super::low_priority_reads::LowPriorityReads;
 use super::uncached_reads::Uncached;
 use super::zero_pages::{EmptyPage, EmptyPages};
@@ -36,6 +34,8 @@ const PAGES_LEAST: u32 = 4;
 
 /// What all datafiles of a server have in common for those who read them.
 pub struct Reading<'a> {
+    /// How pages are laid out and checked.
+    pub format: &'static dyn PageFormat,
     /// The layout of tablespaces without a page 0 of their own.
     pub plain: PageLayout,
     /// The server's user.
@@ -50,6 +50,7 @@ pub struct Reading<'a> {
 pub struct OpenDatafile {
     path: PathBuf,
     file: Uncached,
+    format: &'static dyn PageFormat,
     layout: PageLayout,
     space: SpaceId,
     first_page: u64,
@@ -138,6 +139,7 @@ impl OpenDatafile {
         let bytes = file.bytes().map_err(failed)?;
         let mut open = OpenDatafile {
             file,
+            format: reading.format,
             layout: reading.plain,
             space: datafile.space,
             first_page,
@@ -172,7 +174,7 @@ impl OpenDatafile {
         let mut last = None;
         for read in 0..READS_MAX {
             self.read_at(&mut head, 0)?;
-            match Page0::read(&head) {
+            match self.format.page0(&head) {
                 Ok(page0) if page0.space == datafile.space || datafile.space.is_undo() => {
                     self.layout = page0.layout;
                     self.space = page0.space;
@@ -245,7 +247,7 @@ impl OpenDatafile {
         let expected = Expected { space: self.space, page: number };
         let mut read = 0;
         loop {
-            let defect = match verify(page, &self.layout, expected, &mut reader.scratch) {
+            let defect = match self.format.verify(page, &self.layout, expected, &mut reader.scratch) {
                 // Without the key only a second look tells whether a page was caught in the middle of a write.
                 Ok(Verdict::Encrypted) if !self.is_stable(page, in_file)? => None,
                 Ok(verdict) => return Ok(verdict),

@@ -6,11 +6,10 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Row, SslOpts, Value};
 
-use crate::base::format::Format;
 use crate::base::{Code, Error, Result};
 
 use super::catch_panic::quietly;
-use super::session_variables::{FIRST, LAST, NAMES, SETTINGS, Setting};
+use super::session_variables::{self, Setting};
 use super::sql_error::{SqlError, SqlFailure};
 
 /// How far TLS is asked for on a TCP connection, as the mysql client's `--ssl-mode`.
@@ -232,8 +231,8 @@ impl Session {
                 return Err(SqlError::new(SqlFailure::Nonsense, RESET, "a packet breaks the protocol").into());
             }
         }
-        self.execute(NAMES)?;
-        for setting in FIRST {
+        self.execute(session_variables::NAMES)?;
+        for setting in session_variables::FIRST {
             self.set(setting, "its default")?;
         }
         let found: std::collections::BTreeMap<String, String> = self
@@ -243,21 +242,18 @@ impl Session {
             .filter_map(|[name, value]| Some((name?, value.unwrap_or_default())))
             .collect();
         let get = |name: &str| found.get(name).map_or("", String::as_str);
-        if Format::for_server(get("version"), get("version_comment")).is_err() {
-            // Its variables are others; the facts say what to do about it.
-            return Ok(());
-        }
+        let settings = session_variables::settings(get("version"), get("version_comment"));
         self.statement_bytes = get("max_allowed_packet")
             .parse::<usize>()
             .map_or(0, |bytes| bytes.saturating_sub(24))
             .clamp(STATEMENT_BYTES_LEAST, STATEMENT_BYTES);
-        for setting in SETTINGS {
+        for setting in settings {
             match found.get(setting.name) {
                 Some(value) if !setting.is(value) => self.set(setting, value)?,
                 _ => {}
             }
         }
-        for statement in LAST {
+        for statement in session_variables::LAST {
             match self.attempt(statement) {
                 Err(e) if e.ends_session() => return Err(e.into()),
                 // A server without grant tables has no roles.

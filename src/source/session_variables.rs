@@ -4,6 +4,11 @@
 //! every variable that can cut, change, reorder, delay or fail a statement of ours, with the value it gets. The
 //! others concern statements that we don't make (DDL, DML, replication), logs, or costs.
 
+use crate::base::version::ServerVersion;
+
+/// The first version whose variables [`SETTINGS`] are.
+const MYSQL8: ServerVersion = ServerVersion::new(8, 0, 0);
+
 /// A variable and its value, as `SHOW VARIABLES` spells it.
 #[derive(Debug)]
 pub(super) struct Setting {
@@ -118,6 +123,16 @@ pub(super) const LAST: &[&str] = &[
     // Roles that are not active by default.
     "SET ROLE ALL",
 ];
+
+/// The variables that are set on a server that calls itself `version` and `comment`. A family whose variables are not listed
+/// here gets none but [`FIRST`].
+pub(super) fn settings(version: &str, comment: &str) -> &'static [Setting] {
+    let is_mysql = ![version, comment].iter().any(|text| text.to_ascii_lowercase().contains("mariadb"));
+    match ServerVersion::parse(version) {
+        Some(v) if is_mysql && v >= MYSQL8 => SETTINGS,
+        _ => &[],
+    }
+}
 
 impl Setting {
     /// The statement that sets it.

@@ -20,13 +20,22 @@ use crate::innodb::page;
 
 use super::corrupt::CORRUPT_HINT;
 use super::files;
-use super::redo_page_list;
-use super::server_facts::ServerFacts;
 
 /// More are not kept: one is enough to refuse.
 const SUSPECTS_MAX: usize = 4096;
 /// Far longer than the server takes from allocating a page to the redo of its first content.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A page of a tablespace; all incarnations of an undo tablespace are one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct PageKey(SpaceId, PageNo);
+
+impl PageKey {
+    /// The page, whichever incarnation of an undo tablespace it is in.
+    pub fn of(space: SpaceId, page: PageNo) -> PageKey {
+        PageKey(space.undo_number().map_or(space, |number| SpaceId(SpaceId::LOG.0 - number)), page)
+    }
+}
 
 /// An empty page that is in use.
 #[derive(Debug)]
@@ -73,27 +82,32 @@ impl EmptyPages {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks again; all redo up to `end` is on disk.
+    /// Looks again, once all redo of the backup is on disk. `owner` is the server's user; `in_redo` tells which of these pages the
+    /// server's redo would change if it died now, `None` where that can't be told.
     ///
     /// # Errors
     /// [`Code::CorruptPage`] names the first page that is lost; [`Code::SourceIo`].
-    pub fn settle(&self, facts: &ServerFacts, end: Lsn) -> Result<()> {
+    pub fn settle(
+        &self,
+        owner: u32,
+        in_redo: impl FnOnce(&BTreeSet<PageKey>) -> Result<Option<BTreeSet<PageKey>>>,
+    ) -> Result<()> {
         let begun = Instant::now();
         let mut found = std::mem::take(&mut *self.lock());
         while !found.is_empty() && begun.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(100));
-            found = still_empty(found, facts.owner)?;
+            found = still_empty(found, owner)?;
         }
         if found.is_empty() {
             return Ok(());
         }
         let wanted: BTreeSet<_> = found.iter().map(EmptyPage::key).collect();
-        let Some(mentioned) = redo_page_list::of_pages(facts, end, &wanted)? else {
+        let Some(mentioned) = in_redo(&wanted)? else {
             tracing::warn!("{} empty pages are in use, and the redo can't be asked about them", found.len());
             return Ok(());
         };
         // What the redo no longer mentions had been written before the redo was read.
-        let found = still_empty(found, facts.owner)?;
+        let found = still_empty(found, owner)?;
         match found.iter().find(|s| !mentioned.contains(&s.key())) {
             Some(lost) => Err(lost.error()),
             None => Ok(()),
@@ -102,8 +116,8 @@ impl EmptyPages {
 }
 
 impl EmptyPage {
-    fn key(&self) -> redo_page_list::Page {
-        redo_page_list::page(self.space, self.page)
+    fn key(&self) -> PageKey {
+        PageKey::of(self.space, self.page)
     }
 
     /// Whether the file says by its page 0 that it is the suspect's tablespace.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use xbpipe::base::format::Format;
 use xbpipe::base::{Lsn, SpaceId};
 use xbpipe::innodb::redo::{BLOCK_LEN, HEAD_LEN, Kind, RedoFlags, RedoHead};
 use xbpipe::stream::manifest::Manifest;
@@ -218,7 +217,7 @@ fn redo_is_damaged(random: &mut Random, honest: &mut Honest, _: &Path) -> (Strin
 
 fn redo_says_it_is_of_no_use(random: &mut Random, honest: &mut Honest, _: &Path) -> (String, bool) {
     let flags = RedoFlags(random.below(8) as u32);
-    let head = RedoHead { flags, ..redo_head() }.build(Format::MySql8);
+    let head = RedoHead { flags, ..redo_head() }.build();
     honest.contents.get_mut(LOGFILE).unwrap()[..head.len()].copy_from_slice(&head);
     (format!("{flags:?}"), flags.0 & 7 != 0)
 }

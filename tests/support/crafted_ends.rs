@@ -157,7 +157,6 @@ pub fn honest(random: &mut Random, honest: Honest) -> Crafted {
 
 /// A checkpoint that lies inside a group, or behind all of them.
 pub fn checkpoint_is_none(random: &mut Random, mut honest: Honest) -> Crafted {
-    use xbpipe::base::format::Format;
     use xbpipe::innodb::redo::RedoHead;
     let checkpoint = match random.below(3) {
         0 => Lsn(honest.manifest.end_lsn.0 + 1 + random.below(5000)),
@@ -166,7 +165,7 @@ pub fn checkpoint_is_none(random: &mut Random, mut honest: Honest) -> Crafted {
     };
     let head = RedoHead { checkpoints: [Some(checkpoint); 2], ..super::streams::redo_head() };
     let redo = honest.contents.get_mut(LOGFILE).unwrap();
-    redo[..HEAD_LEN].copy_from_slice(&head.build(Format::MySql8));
+    redo[..HEAD_LEN].copy_from_slice(&head.build());
     honest.manifest.checkpoint_lsn = checkpoint.min(honest.manifest.end_lsn);
     let stream = StreamMaker::assembled(&honest.contents, honest.manifest);
     let same = checkpoint == Lsn(0);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use xbpipe::base::format::Format;
 use xbpipe::base::{Lsn, SpaceId};
 use xbpipe::innodb::page::Page0;
 use xbpipe::innodb::redo::{self, BLOCK_LEN, Fed, MiniTransaction, RedoFile, RedoHead, Scanner};
@@ -57,7 +56,7 @@ pub fn redo_files(datadir: &Path) -> Vec<(Vec<u8>, RedoFile)> {
         .filter(|e| redo::FileName::parse(&e.file_name().to_string_lossy()).is_some_and(|name| !name.spare))
         .map(|entry| {
             let bytes = std::fs::read(entry.path()).unwrap();
-            let head = RedoHead::read(&bytes, Format::MySql8).unwrap();
+            let head = RedoHead::read(&bytes).unwrap();
             let len = bytes.len() as u64;
             (bytes, RedoFile { head, len })
         })

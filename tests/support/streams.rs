@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use xbpipe::base::format::Format;
 use xbpipe::base::{Lsn, SpaceId};
 use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
 use xbpipe::innodb::redo::{BlockWriter, Kind, RedoFlags, RedoHead};
@@ -338,7 +337,7 @@ pub fn redo_of(groups: &[Vec<u8>]) -> (Vec<u8>, Lsn) {
     let mut writer = BlockWriter::new(Lsn(START));
     groups.iter().for_each(|group| writer.push_group(group));
     let (blocks, end) = writer.finish();
-    let mut bytes = redo_head().build(Format::MySql8).to_vec();
+    let mut bytes = redo_head().build().to_vec();
     bytes.extend_from_slice(blocks.as_flattened());
     (bytes, end)
 }

@@ -20,14 +20,25 @@ pub struct PageLayout {
     logical: u32,
     physical: u32,
     /// 16 KiB pages can be stored "compressed" in 16 KiB, so the sizes alone don't tell.
-    zip: bool,
+    kind: PageKind,
+}
+
+/// How pages are stored and where their checksums are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum PageKind {
+    /// Checksums at the head and in the trailer.
+    Plain,
+    /// ROW_FORMAT=COMPRESSED: a checksum at the head.
+    Zip,
+    /// MariaDB's `full_crc32`: a checksum at the very end.
+    FullCrc32,
 }
 
 impl PageLayout {
     /// Pages of `bytes` that are the same in memory and on disk; `None` if that is no `innodb_page_size`.
     pub fn plain(bytes: usize) -> Option<Self> {
         let valid = bytes.is_power_of_two() && (LOGICAL_MIN..=LOGICAL_MAX).contains(&bytes);
-        valid.then_some(PageLayout { logical: bytes as u32, physical: bytes as u32, zip: false })
+        valid.then_some(PageLayout { logical: bytes as u32, physical: bytes as u32, kind: PageKind::Plain })
     }
 
     /// ROW_FORMAT=COMPRESSED: pages of `logical` bytes in memory and `physical` bytes on disk.
@@ -35,7 +46,16 @@ impl PageLayout {
         let valid = Self::plain(logical).is_some()
             && physical.is_power_of_two()
             && (PHYSICAL_MIN..=logical.min(ZIP_MAX)).contains(&physical);
-        valid.then_some(PageLayout { logical: logical as u32, physical: physical as u32, zip: true })
+        valid.then_some(PageLayout {
+            logical: logical as u32,
+            physical: physical as u32,
+            kind: PageKind::Zip,
+        })
+    }
+
+    /// Pages of `bytes` in MariaDB's format `full_crc32`; `None` if that is no `innodb_page_size`.
+    pub fn full_crc32(bytes: usize) -> Option<Self> {
+        Self::plain(bytes).map(|plain| PageLayout { kind: PageKind::FullCrc32, ..plain })
     }
 
     /// Bytes of a page in memory: `innodb_page_size`.
@@ -50,7 +70,12 @@ impl PageLayout {
 
     /// Whether this is ROW_FORMAT=COMPRESSED.
     pub fn is_zip(self) -> bool {
-        self.zip
+        self.kind == PageKind::Zip
+    }
+
+    /// Whether this is MariaDB's format `full_crc32`.
+    pub fn has_full_crc32(self) -> bool {
+        self.kind == PageKind::FullCrc32
     }
 
     /// Pages of an extent (`FSP_EXTENT_SIZE`); follows the logical size.

@@ -7,7 +7,7 @@
 
 use super::header::{PAGE_NO, SPACE_ID, TYPE};
 use super::{FilHeader, FlagsError, PageLayout, PageType, SpaceFlags, checksum, is_all_zero};
-use crate::base::format::ServerVersion;
+use crate::base::version::ServerVersion;
 use crate::base::{PageNo, SpaceId};
 use crate::innodb::bytes::{be32, put16, put32};
 
@@ -80,6 +80,17 @@ impl Page0 {
     /// Reads the head of a tablespace's first file. `bytes` holds page 0 and may go on after it (the page size
     /// is not known before the flags were read: 64 KiB are always enough). No checksum is looked at.
     pub fn read(bytes: &[u8]) -> Result<Self, Page0Error> {
+        Self::read_as(bytes, SpaceFlags::layout)
+    }
+
+    /// The same where `layout_of` tells what flags mean.
+    ///
+    /// # Errors
+    /// As [`Page0::read`].
+    pub fn read_as(
+        bytes: &[u8],
+        layout_of: impl FnOnce(SpaceFlags) -> Result<PageLayout, FlagsError>,
+    ) -> Result<Self, Page0Error> {
         let short = |needed| Page0Error::Short { found: bytes.len(), needed };
         if bytes.len() < super::PHYSICAL_MIN {
             return Err(short(super::PHYSICAL_MIN));
@@ -88,7 +99,7 @@ impl Page0 {
             return Err(Page0Error::AllZero);
         }
         let flags = SpaceFlags(be32(bytes, FSP_FLAGS));
-        let layout = flags.layout()?;
+        let layout = layout_of(flags)?;
         let page = bytes.get(..layout.physical()).ok_or_else(|| short(layout.physical()))?;
         let header = FilHeader::of(page).ok_or_else(|| short(layout.physical()))?;
         if header.page_no() != PageNo(0) {

@@ -13,7 +13,6 @@ use std::fmt;
 
 use super::BLOCK_LEN;
 use crate::base::Lsn;
-use crate::base::format::Format;
 use crate::innodb::bytes::{be32, be64, put32, put64};
 
 /// Name of the folder that holds the redo files, inside `innodb_log_group_home_dir`.
@@ -27,6 +26,8 @@ pub const HEAD_LEN: usize = 4 * BLOCK_LEN;
 /// Offsets of the two checkpoint blocks.
 pub const CHECKPOINT_BLOCKS: [usize; 2] = [BLOCK_LEN, 3 * BLOCK_LEN];
 
+/// The number in the header of a redo file (`Log_format` in log0constants.h): that of MySQL 8.0.30 to 9.7.
+const LOG_FORMAT: u32 = 6;
 const PREFIX: &str = "#ib_redo";
 const SPARE_SUFFIX: &str = "_tmp";
 
@@ -151,34 +152,34 @@ pub enum HeadError {
 
 impl RedoHead {
     /// Reads the first 2048 bytes of a redo file (or of more of it).
-    pub fn read(bytes: &[u8], format: Format) -> Result<Self, HeadError> {
+    pub fn read(bytes: &[u8]) -> Result<Self, HeadError> {
         let head: &[u8; HEAD_LEN] = bytes.first_chunk().ok_or(HeadError::Short(bytes.len()))?;
         let (stored, computed) = (be32(head, CHECKSUM), crc32c::crc32c(&head[..CHECKSUM]));
         if stored != computed {
             return Err(HeadError::Checksum { stored, computed });
         }
-        Self::fields(head, format)
+        Self::fields(head)
     }
 
     /// Reads the header of a member `xtrabackup_logfile`, also of one that XtraBackup made (its `redo_log.cc`): it takes
     /// the header of the server's file that has the checkpoint, puts the checkpoint in both its places, seals the blocks,
     /// and only then writes its own name over the creator. So the first block's checksum is none. The start LSN is still
     /// that of the server's file, while the blocks that follow begin with the checkpoint's.
-    pub fn read_logfile(bytes: &[u8], format: Format) -> Result<Self, HeadError> {
+    pub fn read_logfile(bytes: &[u8]) -> Result<Self, HeadError> {
         let head: &[u8; HEAD_LEN] = bytes.first_chunk().ok_or(HeadError::Short(bytes.len()))?;
         if !head[CREATOR..].starts_with(XTRABACKUP) {
-            return Self::read(bytes, format);
+            return Self::read(bytes);
         }
-        let mut head = Self::fields(head, format)?;
+        let mut head = Self::fields(head)?;
         if let Some(checkpoint) = head.checkpoints.into_iter().flatten().max() {
             head.start_lsn = checkpoint.block_start();
         }
         Ok(head)
     }
 
-    fn fields(head: &[u8; HEAD_LEN], format: Format) -> Result<Self, HeadError> {
-        if be32(head, FORMAT) != format.redo_format() {
-            return Err(HeadError::Format { found: be32(head, FORMAT), expected: format.redo_format() });
+    fn fields(head: &[u8; HEAD_LEN]) -> Result<Self, HeadError> {
+        if be32(head, FORMAT) != LOG_FORMAT {
+            return Err(HeadError::Format { found: be32(head, FORMAT), expected: LOG_FORMAT });
         }
         let start_lsn = Lsn(be64(head, START_LSN));
         if start_lsn.block_start() != start_lsn {
@@ -196,9 +197,9 @@ impl RedoHead {
     }
 
     /// The header blocks as a server writes them. A creator of more than 31 bytes is cut.
-    pub fn build(&self, format: Format) -> [u8; HEAD_LEN] {
+    pub fn build(&self) -> [u8; HEAD_LEN] {
         let mut head = [0; HEAD_LEN];
-        put32(&mut head, FORMAT, format.redo_format());
+        put32(&mut head, FORMAT, LOG_FORMAT);
         put32(&mut head, UUID, self.uuid);
         put64(&mut head, START_LSN, self.start_lsn.0);
         let creator = self.creator.as_bytes();
@@ -285,35 +286,32 @@ mod tests {
     fn heads_are_read_as_they_were_built() {
         let info = Box::new([b'l'; 111]);
         for head in [head(), RedoHead { flags: RedoFlags(0).full(), encryption: Some(info), ..head() }] {
-            let bytes = head.build(Format::MySql8);
-            assert_eq!(RedoHead::read(&bytes, Format::MySql8).unwrap(), head);
+            let bytes = head.build();
+            assert_eq!(RedoHead::read(&bytes).unwrap(), head);
         }
     }
 
     #[test]
     fn a_logfile_of_xtrabackup_begins_at_its_checkpoint() {
         let of_server = RedoHead { checkpoints: [Some(Lsn((1 << 20) + 9000)); 2], ..head() };
-        let mut bytes = of_server.build(Format::MySql8);
-        assert_eq!(RedoHead::read_logfile(&bytes, Format::MySql8).unwrap(), of_server);
+        let mut bytes = of_server.build();
+        assert_eq!(RedoHead::read_logfile(&bytes).unwrap(), of_server);
         bytes[CREATOR..CREATOR + 24].copy_from_slice(b"xtrabkup 261124 10:11:12");
-        let read = RedoHead::read_logfile(&bytes, Format::MySql8).unwrap();
+        let read = RedoHead::read_logfile(&bytes).unwrap();
         assert_eq!((read.start_lsn, read.uuid), (Lsn((1 << 20) + 8704), of_server.uuid));
         assert_eq!(
             (read.creator.as_str(), read.checkpoints),
             ("xtrabkup 261124 10:11:12", of_server.checkpoints)
         );
-        assert!(matches!(RedoHead::read(&bytes, Format::MySql8), Err(HeadError::Checksum { .. })));
+        assert!(matches!(RedoHead::read(&bytes), Err(HeadError::Checksum { .. })));
         bytes[FORMAT + 3] = 5;
-        assert!(matches!(
-            RedoHead::read_logfile(&bytes, Format::MySql8),
-            Err(HeadError::Format { found: 5, .. })
-        ));
+        assert!(matches!(RedoHead::read_logfile(&bytes), Err(HeadError::Format { found: 5, .. })));
     }
 
     #[test]
     fn damage_is_seen() {
-        let good = head().build(Format::MySql8);
-        let read = |bytes: &[u8]| RedoHead::read(bytes, Format::MySql8);
+        let good = head().build();
+        let read = |bytes: &[u8]| RedoHead::read(bytes);
         for at in 0..512 {
             let mut bad = good;
             bad[at] ^= 2;
@@ -326,7 +324,7 @@ mod tests {
         }
         assert_eq!(read(&good[..2047]), Err(HeadError::Short(2047)));
         assert!(matches!(read(&[0; 2048]), Err(HeadError::Checksum { stored: 0, .. })));
-        let odd = RedoHead { start_lsn: Lsn(1000), ..head() }.build(Format::MySql8);
+        let odd = RedoHead { start_lsn: Lsn(1000), ..head() }.build();
         assert_eq!(read(&odd), Err(HeadError::StartLsn(Lsn(1000))));
         let mut old = good;
         put32(&mut old, FORMAT, 5);

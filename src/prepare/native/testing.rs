@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::base::format::Format;
 use crate::base::{Lsn, SpaceId};
 use crate::innodb::page::{SpaceFlags, build_page0, checksum};
 use crate::innodb::redo::{BLOCK_LEN, BlockWriter, RedoFlags, RedoHead};
@@ -30,7 +29,7 @@ pub(crate) fn write_log(root: &Path, groups: &[Vec<u8>], checkpoint: Lsn) -> Vec
         checkpoints: [Some(checkpoint); 2],
         encryption: None,
     };
-    let head = head.build(Format::MySql8);
+    let head = head.build();
     std::fs::write(root.join(LOGFILE), [&head[..], blocks.as_flattened()].concat()).unwrap();
     blocks
 }

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 
-use crate::base::format::Format;
 use crate::base::nofollow;
 use crate::base::{Code, Error, Lsn, Result};
 use crate::innodb::page::header::FLUSH_LSN;
@@ -81,7 +80,7 @@ impl Finish {
         };
         let name = dir.join(FileName { id: 0, spare: false }.to_string());
         let file = nofollow::create_new(&name, FILE_MODE)?;
-        file.write_all_at(&head.build(Format::MySql8), 0)?;
+        file.write_all_at(&head.build(), 0)?;
         file.write_all_at(blocks.as_flattened(), HEAD_LEN as u64)?;
         // A block of zeros behind the end.
         let len = (HEAD_LEN + (blocks.len() + 1) * BLOCK_LEN) as u64;

@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::watermark::Watermark;
-use crate::base::format::Format;
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, Lsn, Result};
@@ -178,14 +177,14 @@ fn open_folder(folder: &Path) -> Result<Vec<(PathBuf, File, RedoFile)>> {
 
 fn open_file(
     path: &Path,
-    read: fn(&[u8], Format) -> Result<RedoHead, HeadError>,
+    read: fn(&[u8]) -> Result<RedoHead, HeadError>,
 ) -> Result<(PathBuf, File, RedoFile)> {
     let failed = |e| Error::io(Code::TargetIo, path.display(), e);
     let file = nofollow::open(path).map_err(failed)?;
     let len = file.metadata().map_err(failed)?.len();
     let mut head = [0; HEAD_LEN];
     let filled = read_up_to(&file, &mut head, 0).map_err(failed)?;
-    let head = read(&head[..filled], Format::MySql8).map_err(corrupt)?;
+    let head = read(&head[..filled]).map_err(corrupt)?;
     checks::check_head(&head)?;
     Ok((path.to_owned(), file, RedoFile { head, len }))
 }
@@ -195,7 +194,7 @@ pub(crate) fn is_ours(dir: &Path) -> bool {
     let mut head = [0; HEAD_LEN];
     let name = dir.join(FileName { id: 0, spare: false }.to_string());
     let read = nofollow::open(&name).and_then(|file| crate::base::read::read_up_to(&file, &mut head, 0));
-    let head = read.ok().and_then(|n| RedoHead::read(&head[..n], Format::MySql8).ok());
+    let head = read.ok().and_then(|n| RedoHead::read(&head[..n]).ok());
     head.is_some_and(|head| head.uuid == OUR_UUID)
 }
 

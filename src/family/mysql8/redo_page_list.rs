@@ -4,24 +4,17 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use crate::base::{Lsn, PageNo, Result, SpaceId};
+use crate::base::{Lsn, Result};
 use crate::innodb::redo::{BLOCK_LEN, Fed, Scanner, newest_checkpoint};
 
-use super::server_facts::ServerFacts;
-use super::tailer::{Log, Reader};
+use super::redo_log::{Log, Reader};
+use crate::source::server_facts::ServerFacts;
+use crate::source::zero_pages::PageKey;
 
 /// Bytes of redo read at once.
 const READ_BYTES: usize = 1 << 20;
 /// How often the log is read from its start, since the server may fill the files with other redo meanwhile.
 const READS_MAX: usize = 5;
-
-/// A page of a tablespace; all incarnations of an undo tablespace are one.
-pub(super) type Page = (SpaceId, PageNo);
-
-/// The page, whichever incarnation of an undo tablespace it is in.
-pub(super) fn page(space: SpaceId, page: PageNo) -> Page {
-    (space.undo_number().map_or(space, |number| SpaceId(SpaceId::LOG.0 - number)), page)
-}
 
 /// Those of the `wanted` pages that the redo from the newest checkpoint to `end` changes. `None` where it can't be read: it is
 /// encrypted, or was overwritten each time.
@@ -31,9 +24,9 @@ pub(super) fn page(space: SpaceId, page: PageNo) -> Page {
 pub(super) fn of_pages(
     facts: &ServerFacts,
     end: Lsn,
-    wanted: &BTreeSet<Page>,
-) -> Result<Option<BTreeSet<Page>>> {
-    let log = Log { dir: facts.redo_dir(), owner: facts.owner, format: facts.format };
+    wanted: &BTreeSet<PageKey>,
+) -> Result<Option<BTreeSet<PageKey>>> {
+    let log = Log::of(facts);
     for _ in 0..READS_MAX {
         let files = log.files()?;
         let Some(checkpoint) = newest_checkpoint(files.iter().map(|f| &f.info)) else { continue };
@@ -48,7 +41,12 @@ pub(super) fn of_pages(
     Ok(None)
 }
 
-fn read(files: &[Reader], checkpoint: Lsn, end: Lsn, wanted: &BTreeSet<Page>) -> Option<BTreeSet<Page>> {
+fn read(
+    files: &[Reader],
+    checkpoint: Lsn,
+    end: Lsn,
+    wanted: &BTreeSet<PageKey>,
+) -> Option<BTreeSet<PageKey>> {
     let mut scanner = Scanner::new(checkpoint);
     let mut found = BTreeSet::new();
     let mut buffer = vec![0; READ_BYTES];
@@ -63,7 +61,7 @@ fn read(files: &[Reader], checkpoint: Lsn, end: Lsn, wanted: &BTreeSet<Page>) ->
                 found.extend(
                     group
                         .outline()
-                        .map(|(_, space, number)| page(space, number))
+                        .map(|(_, space, number)| PageKey::of(space, number))
                         .filter(|p| wanted.contains(p)),
                 );
             }

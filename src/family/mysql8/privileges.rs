@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Code, Error, Result, quote};
 
-use super::grants::{Grant, Scope};
-use super::session::Session;
-use super::sql_error::SqlFailure;
+use crate::family::mysql8::grants::{Grant, Scope};
+use crate::source::session::Session;
+use crate::source::sql_error::SqlFailure;
 
 /// Global privileges that every backup needs, and what for.
 const NEEDED: [(&str, &str); 3] = [
@@ -19,7 +19,7 @@ const NEEDED_ON_TABLES: [&str; 2] = ["SELECT", "LOCK TABLES"];
 
 /// What an account holds, as far as a backup cares.
 #[derive(Debug, Default)]
-pub struct Privileges {
+pub(super) struct Privileges {
     account: String,
     global: BTreeSet<String>,
     /// What `partial_revokes` takes away again, by schema.
@@ -34,7 +34,7 @@ pub struct Privileges {
 
 impl Privileges {
     /// Reads `SHOW GRANTS`, in which every active role counts; a session of ours has all of its roles active.
-    pub fn of_session(session: &mut Session) -> Result<Privileges> {
+    pub(super) fn of_session(session: &mut Session) -> Result<Privileges> {
         /// ER_OPTION_PREVENTS_STATEMENT: the server was started with `--skip-grant-tables`.
         const NO_GRANT_TABLES: SqlFailure = SqlFailure::Refused(1290);
         let account = session.scalar("SELECT CURRENT_USER()")?.unwrap_or_default();
@@ -80,12 +80,12 @@ impl Privileges {
     }
 
     /// Whether no table can be hidden from this account: then a file that belongs to no table it sees belongs to none.
-    pub fn sees_every_table(&self) -> bool {
+    pub(super) fn sees_every_table(&self) -> bool {
         self.has("SELECT") && self.revoked.values().all(|r| !r.contains("SELECT"))
     }
 
     /// Whether no schema can be hidden from this account.
-    pub fn sees_every_schema(&self) -> bool {
+    pub(super) fn sees_every_schema(&self) -> bool {
         let everywhere =
             |privilege: &str| self.has(privilege) && self.revoked.values().all(|r| !r.contains(privilege));
         everywhere("SELECT") || everywhere("SHOW DATABASES")
@@ -95,7 +95,7 @@ impl Privileges {
     ///
     /// # Errors
     /// [`Code::Privilege`].
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let missing: Vec<_> = NEEDED.iter().filter(|(name, _)| !self.has(name)).collect();
         let log_status = self.has_on("SELECT", "performance_schema", "log_status");
         if missing.is_empty() && log_status {
@@ -121,7 +121,7 @@ impl Privileges {
     ///
     /// # Errors
     /// [`Code::Privilege`].
-    pub fn check_tables(&self, seen: &[(String, String)], unseen: &[(String, String)]) -> Result<()> {
+    pub(super) fn check_tables(&self, seen: &[(String, String)], unseen: &[(String, String)]) -> Result<()> {
         /// Tables, and GRANTs, that are named.
         const NAMED: usize = 5;
         let mut lacking: BTreeSet<&str> = BTreeSet::new();

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use crate::base::{Code, Error, Result};
 use crate::source::server_facts::ServerFacts;
 
-use super::names::text;
 use super::schemas::Schemas;
-use super::{Inventory, PlainFile};
+use crate::source::inventory::{Inventory, PlainFile};
+use crate::source::member_names::text;
 
 /// Suffixes of other engines' files: MyISAM, MERGE, CSV, ARCHIVE, and the serialised dictionary information of
 /// every table that is not InnoDB's.

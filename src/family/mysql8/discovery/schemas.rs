@@ -1,8 +1,8 @@
 //! Schemas, and which folder of the datadir is whose.
 
 use crate::base::Result;
+use crate::family::mysql8::privileges::Privileges;
 use crate::source::file_names::is_spelled;
-use crate::source::privileges::Privileges;
 use crate::source::session::Session;
 
 /// The schemas that the account sees.

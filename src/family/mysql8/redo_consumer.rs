@@ -11,13 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::base::{Code, Error, Result};
+use crate::family::server::RedoRetention;
 
-use super::session::{ConnectOptions, Session};
+use crate::source::session::{ConnectOptions, Session};
 
 /// How often the server hears how far redo was read.
 const BEAT: Duration = Duration::from_millis(200);
 /// How long unread redo may fill half of the log.
-pub const DROP_AFTER: Duration = Duration::from_secs(1);
+const DROP_AFTER: Duration = Duration::from_secs(1);
 /// After so many seconds without a statement the server ends the consumer's session.
 const SERVER_PATIENCE_S: u32 = 1;
 /// How long the end of the backup waits for the consumer's goodbye.
@@ -25,7 +26,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The server's one user consumer of redo, bound to a session of its own; given up when this is dropped.
 #[derive(Debug)]
-pub struct RedoConsumer {
+pub(super) struct RedoConsumer {
     shared: Arc<Shared>,
 }
 
@@ -59,7 +60,7 @@ impl RedoConsumer {
     ///
     /// # Errors
     /// Where the server has no such function, or has no room for one more session.
-    pub fn register(options: &ConnectOptions, read: Arc<AtomicU64>) -> Result<Option<RedoConsumer>> {
+    pub(super) fn register(options: &ConnectOptions, read: Arc<AtomicU64>) -> Result<Option<RedoConsumer>> {
         let Some(session) = registered(options)? else { return Ok(None) };
         let shared = Arc::new(Shared::default());
         let keeper = Keeper {
@@ -75,14 +76,14 @@ impl RedoConsumer {
             .map_err(|e| Error::io(Code::Internal, "can't start a thread", e))?;
         Ok(Some(RedoConsumer { shared }))
     }
+}
 
-    /// Whether it was given up, so that the server did not wait for it.
-    pub fn was_dropped(&self) -> bool {
+impl RedoRetention for RedoConsumer {
+    fn was_dropped(&self) -> bool {
         self.shared.lock().dropped
     }
 
-    /// Gives up without waiting: redo may be overwritten soon.
-    pub fn let_go(&self) {
+    fn let_go(&self) {
         self.shared.change(|s| s.ends = true);
     }
 }

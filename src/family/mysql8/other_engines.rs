@@ -12,11 +12,11 @@ use serde::Deserialize;
 
 use crate::base::{Code, Error, Result};
 
-use super::file_names::is_spelled;
-use super::files;
-use super::privileges::Privileges;
-use super::server_facts::ServerFacts;
-use super::session::Session;
+use crate::family::mysql8::privileges::Privileges;
+use crate::source::file_names::is_spelled;
+use crate::source::files;
+use crate::source::server_facts::ServerFacts;
+use crate::source::session::Session;
 
 /// Engines whose tables have files that this tool copies, or none at all.
 const KNOWN_ENGINES: &[&str] = &[
@@ -47,9 +47,9 @@ struct Table {
 
 /// The tables of other engines whose files travel.
 #[derive(Debug)]
-pub struct OtherEngines {
+pub(super) struct OtherEngines {
     /// Those to be locked while their files are copied: schema and name.
-    pub locked: Vec<(String, String)>,
+    pub(super) locked: Vec<(String, String)>,
     sees_every_table: bool,
 }
 
@@ -59,7 +59,11 @@ impl OtherEngines {
     /// # Errors
     /// [`Code::Privilege`] for a table that the account can't see or can't lock, [`Code::Unsupported`] for one of an
     /// engine that can't be copied.
-    pub fn find(session: &mut Session, facts: &ServerFacts, privileges: &Privileges) -> Result<OtherEngines> {
+    pub(super) fn find(
+        session: &mut Session,
+        facts: &ServerFacts,
+        privileges: &Privileges,
+    ) -> Result<OtherEngines> {
         let shown = shown(session)?;
         let seen: BTreeSet<_> = shown.iter().map(|t| (t.schema.clone(), t.name.clone())).collect();
         let mut unseen = Vec::new();
@@ -84,7 +88,7 @@ impl OtherEngines {
     }
 
     /// Whether a file of another engine (`schema/table.MYD`, encoded as files are) belongs to a table that is locked.
-    pub fn locks(&self, member: &str) -> bool {
+    pub(super) fn locks(&self, member: &str) -> bool {
         self.locked.iter().any(|(schema, name)| is_file_of(member, schema, name))
     }
 
@@ -93,7 +97,7 @@ impl OtherEngines {
     ///
     /// # Errors
     /// [`Code::Privilege`] where it may belong to a table that the account can't see.
-    pub fn unlocked(&self, member: &str) -> Result<Unlocked> {
+    pub(super) fn unlocked(&self, member: &str) -> Result<Unlocked> {
         // Descriptions change by DDL only, which waits.
         let is_log = LOGS.iter().any(|(schema, name)| is_file_of(member, schema, name));
         if member.ends_with(".sdi") || is_log {
@@ -112,7 +116,7 @@ impl OtherEngines {
 
 /// A file that needs no lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unlocked {
+pub(super) enum Unlocked {
     /// It is copied.
     Travels,
     /// No table has it.

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use super::inventory::{Datafile, ExternalFile, Inventory};
+use super::server_facts::ServerFacts;
 use crate::base::{Code, Error, Result};
-use crate::source::server_facts::ServerFacts;
-
-use super::{Datafile, ExternalFile, Inventory};
 
 impl Inventory {
     /// Names all datafiles: those inside the datadir first, since their names are given.
-    pub(super) fn name_members(&mut self, facts: &ServerFacts) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Code::SourceIo`] for a path that is not UTF-8; [`Code::Internal`] where two files would get one name.
+    pub fn name_members(&mut self, facts: &ServerFacts) -> Result<()> {
         let mut taken: BTreeSet<String> =
             self.plain.iter().chain(&self.locked).map(|file| file.member.clone()).collect();
         for file in &mut self.datafiles {
@@ -75,7 +77,10 @@ fn external_member(file: &Datafile, taken: &BTreeSet<String>) -> Result<String> 
 }
 
 /// A file name as text.
-pub(super) fn text(name: &OsStr) -> Result<String> {
+///
+/// # Errors
+/// [`Code::SourceIo`] where it is not UTF-8.
+pub fn text(name: &OsStr) -> Result<String> {
     name.to_str().map(str::to_owned).ok_or_else(|| {
         Error::new(Code::SourceIo, format!("the file name {} is not UTF-8", name.to_string_lossy()))
     })

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::base::{Code, Error, Result, Stop};
 
-use super::files;
-use super::server_facts::ServerFacts;
-use super::session::Session;
+use crate::source::files;
+use crate::source::server_facts::ServerFacts;
+use crate::source::session::Session;
 
 /// What a marker begins with once the truncation is over (`undo::s_magic`).
 const DONE: [u8; 4] = 76_845_412u32.to_be_bytes();
@@ -29,7 +29,7 @@ const NUMBERS: std::ops::RangeInclusive<u32> = 1..=127;
 
 /// Space ids of all undo tablespaces: a truncation changes one. `None` while one has no open file, so no id
 /// (`information_schema.FILES` then has NULL in its row).
-pub fn ids(session: &mut Session) -> Result<Option<BTreeSet<String>>> {
+pub(super) fn ids(session: &mut Session) -> Result<Option<BTreeSet<String>>> {
     let names =
         session.query("SELECT NAME FROM information_schema.INNODB_TABLESPACES WHERE SPACE_TYPE = 'Undo'")?;
     let names: BTreeSet<String> = names.into_iter().flatten().flatten().collect();
@@ -50,7 +50,7 @@ pub fn ids(session: &mut Session) -> Result<Option<BTreeSet<String>>> {
 ///
 /// # Errors
 /// [`Code::SourceIncomplete`] names it; [`Code::SourceIo`].
-pub fn check_no_stale_marker(facts: &ServerFacts, stop: &Stop) -> Result<()> {
+pub(super) fn check_no_stale_marker(facts: &ServerFacts, stop: &Stop) -> Result<()> {
     let begun = Instant::now();
     while let Some(marker) = marker(facts)? {
         let modified = marker.metadata().and_then(|m| m.modified()).ok();
@@ -70,7 +70,7 @@ pub fn check_no_stale_marker(facts: &ServerFacts, stop: &Stop) -> Result<()> {
 }
 
 /// Whether a truncation is under way.
-pub fn truncation_runs(facts: &ServerFacts) -> Result<bool> {
+pub(super) fn truncation_runs(facts: &ServerFacts) -> Result<bool> {
     Ok(marker(facts)?.is_some())
 }
 

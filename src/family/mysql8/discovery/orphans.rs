@@ -16,7 +16,7 @@ use crate::source::files;
 use crate::source::server_facts::ServerFacts;
 use crate::source::session::{Session, TextRow};
 
-use super::Inventory;
+use crate::source::inventory::Inventory;
 
 /// Bytes of page 0 at the most.
 const HEAD: u64 = 64 << 10;

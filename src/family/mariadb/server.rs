@@ -1,0 +1,102 @@
+//! What can be asked of a running MariaDB server by now.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use super::discovery;
+use crate::base::{Code, Error, Lsn, Result};
+use crate::family::server::{RedoLsns, RedoRetention, SourceServer};
+use crate::source::backup_position::BackupPosition;
+use crate::source::inventory::Inventory;
+use crate::source::locks::HeldLock;
+use crate::source::replication::ReplicaStatus;
+use crate::source::server_facts::ServerFacts;
+use crate::source::session::{ConnectOptions, Session};
+use crate::source::tailer::RedoLog;
+use crate::source::zero_pages::PageKey;
+
+/// A MariaDB server.
+pub(super) struct MariaDbServer {
+    facts: Arc<ServerFacts>,
+}
+
+impl MariaDbServer {
+    /// Nothing is asked yet.
+    pub(super) fn new(facts: Arc<ServerFacts>) -> MariaDbServer {
+        MariaDbServer { facts }
+    }
+}
+
+/// The error of every step that is missing.
+fn missing(step: &str) -> Error {
+    Error::new(Code::Unsupported, format!("{step} of MariaDB is not supported yet"))
+        .hint("for MariaDB use mariadb-backup")
+}
+
+impl SourceServer for MariaDbServer {
+    fn replica(&self, _: &mut Session, _: &ConnectOptions) -> Result<Box<dyn ReplicaStatus>> {
+        Err(missing("the replication state"))
+    }
+
+    fn lock_ddl(&self, _: &mut Session, _: Duration) -> Result<HeldLock> {
+        Err(missing("the backup lock"))
+    }
+
+    /// MariaDB keeps redo for nobody.
+    fn retain_redo(&self, _: &ConnectOptions, _: Arc<AtomicU64>) -> Result<Option<Box<dyn RedoRetention>>> {
+        Ok(None)
+    }
+
+    fn redo_log(&self) -> Result<Box<dyn RedoLog>> {
+        Err(missing("the redo log"))
+    }
+
+    fn inventory(&self, _: &mut Session) -> Result<Inventory> {
+        discovery::inventory(&self.facts)
+    }
+
+    fn redo_lsns(&self, session: &mut Session) -> Result<RedoLsns> {
+        let rows = session.query("SHOW GLOBAL STATUS LIKE 'Innodb\\_lsn\\_%'")?;
+        let value = |name: &str| {
+            let row = rows.iter().find(|r| r.first().and_then(Option::as_deref) == Some(name))?;
+            row.get(1)?.as_deref()?.parse().ok().map(Lsn)
+        };
+        Ok(RedoLsns {
+            current: value("Innodb_lsn_current"),
+            checkpoint: value("Innodb_lsn_last_checkpoint"),
+            flushed: value("Innodb_lsn_flushed"),
+        })
+    }
+
+    fn lock_tables(&self, _: &mut Session, _: &[(String, String)], _: Duration) -> Result<HeldLock> {
+        Err(missing("the lock on tables of other engines"))
+    }
+
+    /// The id of an undo tablespace does not change when it is truncated.
+    fn steady_state(&self, _: &mut Session) -> Result<Option<BTreeSet<String>>> {
+        Ok(Some(BTreeSet::new()))
+    }
+
+    fn position(&self, _: &mut Session) -> Result<BackupPosition> {
+        Err(missing("the position"))
+    }
+
+    fn unlock_tables(&self, _: &mut Session) -> Result<()> {
+        Err(missing("the lock on tables of other engines"))
+    }
+
+    /// Redo can't be switched off.
+    fn check_redo_enabled(&self, _: &mut Session) -> Result<()> {
+        Ok(())
+    }
+
+    fn unlock_ddl(&self, _: &mut Session) -> Result<()> {
+        Err(missing("the backup lock"))
+    }
+
+    fn pages_in_redo(&self, _: Lsn, _: &BTreeSet<PageKey>) -> Result<Option<BTreeSet<PageKey>>> {
+        Ok(None)
+    }
+}
