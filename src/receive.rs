@@ -24,6 +24,7 @@ use crate::base::progress::{Phase, Progress};
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::codec::Layer;
 use crate::codec::age::Keys;
+use crate::family;
 use crate::prepare::{self, Datadir, Prepare, Resources, checks};
 use crate::restore::{
     ExternalFiles, FileWriter, Mapping, PathMap, Received, Staging, Target, WriteTask, durability,
@@ -368,6 +369,7 @@ impl Staged {
         let run = prepare::run_folder(staging.data());
         let gtid_executed = book.gtid_executed()?;
         let datadir = Datadir {
+            redo: family::redo_of_copies(),
             root: staging.data(),
             run: &run,
             external: &external,

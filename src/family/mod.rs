@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::base::{Code, Error, Result, Stop};
 use crate::innodb::page::PageFormat;
+use crate::prepare::RedoFormat;
 use crate::source::server_facts::ServerFacts;
 use crate::source::session::{ConnectOptions, Session};
 
@@ -76,6 +77,12 @@ pub fn of_server(version: &str, comment: &str) -> Result<&'static dyn Family> {
         }
     }
     refuse("its version was not understood; MySQL 8.0.30 to 9.7 are supported")
+}
+
+/// How the redo of a copy is read. A copy does not say of which family it is before its redo does, and only one family's
+/// can be applied; the header of any other redo is refused.
+pub fn redo_of_copies() -> &'static dyn RedoFormat {
+    mysql8::REDO
 }
 
 #[cfg(test)]

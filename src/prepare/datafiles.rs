@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 use super::Datadir;
 use crate::base::nofollow;
 use crate::base::{Code, Error, Lsn, Result, SpaceId};
-use crate::innodb::page::{FilHeader, Page0};
+use crate::innodb::page::{FilHeader, Page0, PageFormat};
 
 /// Enough of a file to have page 0 whatever the page size.
 const PAGE0_MAX: u64 = 64 << 10;
@@ -58,7 +58,7 @@ pub(super) fn tablespaces(datadir: &Datadir<'_>) -> Result<BTreeMap<SpaceId, Vec
     let outside = datadir.external.iter().map(|(_, now)| now).filter(|now| !now.starts_with(datadir.root));
     paths.extend(outside.cloned());
     for path in paths {
-        if let Some(space) = space_of(&path).map_err(|e| io_error(&path, e))? {
+        if let Some(space) = space_of(&path, datadir.redo.pages()).map_err(|e| io_error(&path, e))? {
             found.entry(space).or_default().push(path);
         }
     }
@@ -86,19 +86,20 @@ fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// The space id in page 0; `None` for a file without one.
-pub(super) fn space_of(path: &Path) -> io::Result<Option<SpaceId>> {
+pub(super) fn space_of(path: &Path, format: &dyn PageFormat) -> io::Result<Option<SpaceId>> {
     let mut bytes = Vec::new();
     nofollow::open(path)?.take(PAGE0_MAX).read_to_end(&mut bytes)?;
-    Ok(Page0::read(&bytes).ok().map(|page| page.space))
+    Ok(format.page0(&bytes).ok().map(|page| page.space))
 }
 
 /// Page 0 of the tablespace that `path` is the first file of.
-pub(super) fn page0(path: &Path) -> Result<(Promise, Page0)> {
+pub(super) fn page0(path: &Path, format: &dyn PageFormat) -> Result<(Promise, Page0)> {
     let mut bytes = Vec::new();
     nofollow::open(path)
         .and_then(|file| file.take(PAGE0_MAX).read_to_end(&mut bytes))
         .map_err(|e| io_error(path, e))?;
-    let page0 = Page0::read(&bytes)
+    let page0 = format
+        .page0(&bytes)
         .map_err(|e| Error::new(Code::CorruptPage, format!("{} page 0", path.display())).cause(e))?;
     Ok((Promise::of(&bytes, &page0), page0))
 }

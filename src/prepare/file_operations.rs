@@ -178,7 +178,7 @@ fn create(datadir: &Datadir<'_>, space: SpaceId, flags: SpaceFlags, place: &Path
     let page0 = build_page0(space, flags, pages)
         .map_err(|e| Error::new(Code::Internal, format!("page 0 of tablespace {space}")).cause(e))?;
     make_parent(datadir, place)?;
-    if nofollow::is_file(place) && space_of(place).is_ok_and(|space| space.is_none()) {
+    if nofollow::is_file(place) && space_of(place, datadir.redo.pages()).is_ok_and(|space| space.is_none()) {
         // Made by an earlier run, and without its content since a power cut.
         nofollow::remove_file(place).map_err(|e| io_error(place, e))?;
     }
@@ -262,6 +262,7 @@ mod tests {
                 .collect();
             let run = self.root.path().join("run");
             let datadir = Datadir {
+                redo: crate::family::redo_of_copies(),
                 root: self.root.path(),
                 run: &run,
                 external: &self.external,
@@ -275,7 +276,10 @@ mod tests {
         }
 
         fn space(&self, name: &str) -> Option<u32> {
-            space_of(&self.root.path().join(name)).ok().flatten().map(|s| s.0)
+            space_of(&self.root.path().join(name), crate::family::redo_of_copies().pages())
+                .ok()
+                .flatten()
+                .map(|s| s.0)
         }
     }
 

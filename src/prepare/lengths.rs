@@ -57,7 +57,7 @@ pub fn check(datadir: &Datadir<'_>, growth: &Growth) -> Result<()> {
     files.insert(SpaceId::SYSTEM, options::system_files(datadir)?);
     for files in files.values() {
         let Some(first) = files.first() else { continue };
-        check_one(&datafiles::page0(first)?.0, files, growth)?;
+        check_one(&datafiles::page0(first, datadir.redo.pages())?.0, files, growth)?;
     }
     Ok(())
 }

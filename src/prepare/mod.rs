@@ -33,6 +33,7 @@ use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::stream::metadata::BackupCnf;
 
 pub use mysqld::Mysqld;
+pub use native::RedoFormat;
 use redo::Redo;
 pub use server::run_folder;
 
@@ -50,6 +51,8 @@ pub enum Prepare {
 /// A received datadir, not in its place yet.
 #[derive(Debug)]
 pub struct Datadir<'a> {
+    /// How its redo is read and applied.
+    pub redo: &'static dyn RedoFormat,
     /// The datadir.
     pub root: &'a Path,
     /// A folder beside it that may be made and filled, and that goes away with the staging folder.
@@ -120,7 +123,7 @@ pub fn prepare(
     means: &Resources<'_>,
 ) -> Result<Prepared> {
     if let Prepare::Native = how {
-        let place = native::find_log(datadir.root)?.ok_or_else(|| {
+        let place = datadir.redo.find(datadir.root)?.ok_or_else(|| {
             Error::new(Code::StreamRefused, "the stream has the redo log of a copy that was prepared already")
         })?;
         let (finish, prepared) = native::apply(datadir, &place, live, native::Writes::Disposable, means)?;

@@ -15,6 +15,7 @@ use crate::base::budget::Shares;
 use crate::base::nofollow;
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
+use crate::family;
 use crate::prepare::native::{self, RedoLocation, Writes};
 use crate::prepare::{self, Datadir, Resources, checks};
 use crate::restore::{Mapping, Owner, durability, external_files};
@@ -78,6 +79,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     let run = prepare::run_folder(&root);
     let gtid_executed = binlog.as_ref().and_then(|info| info.gtid_executed.clone());
     let datadir = Datadir {
+        redo: family::redo_of_copies(),
         root: &root,
         run: &run,
         external: &external,
@@ -138,7 +140,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
 /// # Errors
 /// Where the folder is something else than a full backup that no server was started on.
 fn inspect(root: &Path, checkpoints: Option<&Checkpoints>) -> Result<Option<RedoLocation>> {
-    let place = native::find_log(root)?;
+    let place = family::redo_of_copies().find(root)?;
     match checkpoints.map(|c| c.backup_type) {
         Some(BackupType::FullPrepared) => return Ok(None),
         Some(BackupType::FullBackuped) | None => {}

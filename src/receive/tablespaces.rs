@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
-use crate::innodb::page::{Expected, LOGICAL_MAX, Page0, PageLayout, Scratch, Verdict, verify};
+use crate::family;
+use crate::innodb::page::{Expected, LOGICAL_MAX, PageLayout, Scratch, Verdict};
 use crate::prepare::checks;
 use crate::prepare::datafiles::Promise;
 use crate::prepare::options::SystemFile;
@@ -155,10 +156,11 @@ impl ArrivingTablespaces {
 
 fn header(first: &[u8]) -> std::result::Result<Header, String> {
     let said = |e: &dyn std::fmt::Display| format!("does not begin with the first page of a tablespace: {e}");
-    let page0 = Page0::read(first).map_err(|e| said(&e))?;
+    let format = family::redo_of_copies().pages();
+    let page0 = format.page0(first).map_err(|e| said(&e))?;
     let page = &first[..page0.layout.physical()];
     let expected = Expected { space: page0.space, page: PageNo(0) };
-    match verify(page, &page0.layout, expected, &mut Scratch::new()) {
+    match format.verify(page, &page0.layout, expected, &mut Scratch::new()) {
         Ok(Verdict::Ok) => {}
         Ok(Verdict::AllZero | Verdict::Encrypted) => return Err(said(&"it has no checksum")),
         Err(e) => return Err(said(&e)),

@@ -9,9 +9,7 @@ mod other_engines;
 mod pages;
 mod position;
 mod privileges;
-mod redo_consumer;
-mod redo_log;
-mod redo_page_list;
+mod redo;
 mod replication;
 mod server;
 mod undo_truncation;
@@ -22,6 +20,7 @@ use super::{Family, Recognition, SourceServer};
 use crate::base::version::ServerVersion;
 use crate::base::{Result, Stop};
 use crate::innodb::page::PageFormat;
+use crate::prepare::RedoFormat;
 use crate::source::server_facts::ServerFacts;
 use crate::source::session::{ConnectOptions, Session};
 
@@ -33,6 +32,9 @@ pub(super) struct MySql8;
 const FIRST: ServerVersion = ServerVersion::new(8, 0, 30);
 /// The newest release line that was checked.
 const LAST: ServerVersion = ServerVersion::new(9, 7, u16::MAX);
+
+/// How its redo is read and applied.
+pub(super) const REDO: &dyn RedoFormat = &redo::Format6;
 
 impl Family for MySql8 {
     fn name(&self) -> &'static str {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::other_engines::OtherEngines;
 use super::privileges::Privileges;
-use super::redo_consumer::RedoConsumer;
-use super::redo_log::{Log, RedoFiles, redo_disabled};
+use super::redo::consumer::RedoConsumer;
+use super::redo::files::{Log, RedoFiles, redo_disabled};
+use super::redo::page_list;
 use super::replication::Replica;
-use super::{discovery, identity, locks, position, redo_page_list, undo_truncation};
+use super::{discovery, identity, locks, position, undo_truncation};
 use crate::base::{Lsn, Result, Stop};
 use crate::family::server::{RedoLsns, RedoRetention, SourceServer};
 use crate::source::backup_position::BackupPosition;
@@ -129,6 +130,6 @@ impl SourceServer for MySql8Server {
     }
 
     fn pages_in_redo(&self, end: Lsn, wanted: &BTreeSet<PageKey>) -> Result<Option<BTreeSet<PageKey>>> {
-        redo_page_list::of_pages(&self.facts, end, wanted)
+        page_list::of_pages(&self.facts, end, wanted)
     }
 }

@@ -52,20 +52,28 @@ proptest! {
         let datadir = around.datadir(root);
         let (progress, stop) = (std::sync::Arc::new(Progress::new()), Stop::new().unwrap());
         let live = arriving.then(|| arrive(root, &progress));
-        let place = find_log(root).unwrap().unwrap();
+        let place = datadir.redo.find(root).unwrap().unwrap();
         let writes = if in_place { Writes::InPlace } else { Writes::Disposable };
         let budget = Budget::new(64 << 20);
         let means = Resources { memory: 1 << 20, budget: &budget, threads: 2, progress: &progress, stop: &stop };
         if let Ok((finish, _)) = apply(&datadir, &place, live, writes, &means) {
             finish.run(&datadir, || Ok(())).unwrap();
-            prop_assert_eq!(find_log(root).unwrap(), None);
+            prop_assert_eq!(datadir.redo.find(root).unwrap(), None);
         }
     }
 }
 
 /// The table's pages pass by while its redo comes.
 fn arrive(root: &std::path::Path, progress: &std::sync::Arc<Progress>) -> StreamingApply {
-    let live = StreamingApply::start(root, 1 << 20, &Budget::new(64 << 20), true, progress.clone()).unwrap();
+    let live = StreamingApply::start(
+        crate::family::redo_of_copies(),
+        root,
+        1 << 20,
+        &Budget::new(64 << 20),
+        true,
+        progress.clone(),
+    )
+    .unwrap();
     let size = std::fs::metadata(root.join(LOGFILE)).unwrap().len();
     let mut bytes = std::fs::read(root.join(TABLE.0)).unwrap();
     let space = live.arriving().space(TABLE.0, &bytes).unwrap().unwrap();

@@ -22,7 +22,7 @@ use super::tablespaces::{OpenTablespace, TablespaceFiles};
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, PageBuffer, PageNo, Result, SpaceId};
-use crate::innodb::page::{Expected, LOGICAL_MAX, PageLayout, Scratch, Verdict, verify};
+use crate::innodb::page::{LOGICAL_MAX, Scratch, Verdict};
 use crate::prepare::Datadir;
 
 const MAGIC: &[u8; 8] = b"xbrecvJ3";
@@ -190,26 +190,22 @@ fn restore(path: &Path, spaces: &TablespaceFiles) -> Result<usize> {
         now.resize(entry.page_len, 0);
         image.resize(entry.page_len, 0);
         for n in 0..entry.count {
-            let expected =
-                Expected { space: entry.space, page: PageNo(entry.first.0.wrapping_add(n as u32)) };
-            let filled = open.read(expected.page, &mut now)?;
-            if filled == now.len() && verify(&now, &open.layout, expected, &mut scratch).is_ok() {
+            let page = PageNo(entry.first.0.wrapping_add(n as u32));
+            let filled = open.read(page, &mut now)?;
+            if filled == now.len() && open.verify(page, &now, &mut scratch).is_ok() {
                 continue;
             }
             let image_at = images_at + (n * entry.page_len) as u64;
             let filled = read_up_to(&journal, &mut image, image_at).map_err(unreadable)?;
-            if filled == image.len() && is_sound(&image, &open.layout, expected, &mut scratch) {
-                open.write(expected.page, &image)?;
+            let is_sound = open.verify(page, &image, &mut scratch) == Ok(Verdict::Ok);
+            if filled == image.len() && is_sound {
+                open.write(page, &image)?;
                 mended += 1;
             }
         }
         open.sync()?;
     }
     Ok(mended)
-}
-
-fn is_sound(image: &[u8], layout: &PageLayout, expected: Expected, scratch: &mut Scratch) -> bool {
-    verify(image, layout, expected, scratch) == Ok(Verdict::Ok)
 }
 
 impl Entry {

@@ -54,13 +54,14 @@
 //! Everything here may be killed and run again: pages that have their records are left as they are, and the old log stays
 //! until all else is durable. In a folder of the user's, pages go through a [`journal`].
 
-mod error;
+pub(crate) mod error;
 mod finish;
 mod journal;
 mod log;
 mod memory;
 mod pages;
-mod records;
+pub(crate) mod records;
+mod redo_format;
 mod streaming;
 mod tablespaces;
 
@@ -78,7 +79,16 @@ use tablespaces::TablespaceFiles;
 
 pub use finish::{Finish, mark_prepared};
 pub use journal::Writes;
-pub use log::{RedoLocation, find as find_log};
+pub use log::RedoLocation;
+pub use log::parsed_segment::ParsedSegment;
+pub(crate) use log::parsed_segment::{PARSED, RecordPlace, RunIndex};
+pub use log::segment::Segment;
+pub use log::watermark::Watermark;
+pub use records::index_dictionary::IndexDictionary;
+pub use records::run::RecordRun;
+pub use redo_format::{
+    AppliedLog, CopiedLog, PageUpdate, RecordApplier, RedoFormat, SegmentParser, SegmentReader,
+};
 pub use streaming::{StreamedTablespace, StreamingApply, StreamingApplyHandle};
 
 /// Applies the redo in `place` to the pages of `datadir`. What is returned makes the copy startable, once everything
@@ -93,14 +103,14 @@ pub fn apply(
     writes: Writes,
     means: &Resources<'_>,
 ) -> Result<(Finish, Prepared)> {
-    let log = log::Log::open(place)?;
+    let log = datadir.redo.open(place)?;
     if writes == Writes::InPlace {
         journal::recover(datadir)?;
     }
     let received = live.map(|live| live.finish(datadir)).transpose()?.flatten();
     let (early, (contents, store)) = match received {
         Some(r) => (Some((r.applied, r.pages)), (r.contents, r.store)),
-        None => (None, scan::gather(datadir, &log, cached_lsn::asker(datadir), means)?),
+        None => (None, scan::gather(datadir, &*log, cached_lsn::asker(datadir), means)?),
     };
     Progress::set(&means.progress.records_total, contents.records - contents.dropped);
     let mut notes = file_operations::apply(datadir, &contents.events)?;
@@ -108,8 +118,14 @@ pub fn apply(
     let spaces = TablespaceFiles::find(datadir, removed)?;
     spaces.check_lengths(&contents.growth)?;
     let ends = bounds::TablespaceBounds::new(extended(&contents.events));
-    let job =
-        pages::apply::Job { spaces: &spaces, ends: &ends, end: contents.end, root: datadir.root, writes };
+    let job = pages::apply::Job {
+        format: datadir.redo,
+        spaces: &spaces,
+        ends: &ends,
+        end: contents.end,
+        root: datadir.root,
+        writes,
+    };
     let outcome = pages::apply::apply(&job, store.into_merge().map_err(spill_error)?, means)?;
     notes.push(format!(
         "{} of {} records applied to {} pages; {} pages had theirs already",
@@ -125,12 +141,13 @@ pub fn apply(
     steps.push(("pages", outcome.time));
     spaces.lengthen(ends.extended())?;
     notes.extend(undecided(datadir, prepared_transactions::count(&spaces)?)?);
-    let finish = Finish {
+    let applied = AppliedLog {
         place: place.clone(),
         end: contents.end,
         system: spaces.system_file()?,
         dynamic: contents.dynamic,
     };
+    let finish = Finish { format: datadir.redo, applied };
     Ok((finish, Prepared { lsn: Some((log.checkpoint(), contents.end)), notes, steps }))
 }
 
@@ -164,7 +181,7 @@ fn extended(events: &[FileEvent]) -> BTreeMap<SpaceId, u64> {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 #[cfg(test)]
 #[path = "hostile_tests.rs"]

@@ -16,22 +16,24 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 
 use super::error::{corrupt, encrypted};
-use super::log::Log;
 use super::log::parsed_segment::ParsedSegment;
 use super::log::scan::{LogContents, beyond, promised};
-use super::log::segments::{Segment, Segments};
+use super::log::segment::Segment;
 use super::log::watermark::Watermark;
 use super::memory::store_memory;
-use super::pages::applier::PageApplier;
 use super::records::batch_index::BatchIndex;
 use super::records::merge::Batch;
 use super::records::run::{PageRange, RANGE_PAGES};
 use super::records::store::Store;
+use super::redo_format::{RecordApplier, RedoFormat};
 use crate::base::progress::Progress;
 use crate::base::sync::lock;
 use crate::base::{Budget, Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
-use crate::innodb::page::{Expected, FIL_HEADER, FilHeader, Page0, PageLayout, PageType, Verdict, verify};
+use crate::innodb::page::{
+    Expected, FIL_HEADER, FilHeader, PageFormat, PageLayout, PageType, Scratch, Verdict,
+};
+use crate::innodb::redo::IndexList;
 use crate::prepare::Datadir;
 use crate::stream::Chunk;
 use crate::stream::chunk::View;
@@ -50,8 +52,8 @@ pub struct StreamingApply {
 }
 
 /// What threads that land chunks tell of them.
-#[derive(Default)]
 pub struct StreamingApplyHandle {
+    format: &'static dyn RedoFormat,
     watermark: Arc<Watermark>,
     /// Once the header of the redo was read.
     store: OnceLock<(Lsn, Mutex<Store>)>,
@@ -88,9 +90,12 @@ pub(crate) struct StreamedLog {
     pub(crate) pages: u64,
 }
 
-#[derive(Default)]
 struct Worker {
-    applier: PageApplier,
+    format: &'static dyn PageFormat,
+    records: Box<dyn RecordApplier>,
+    /// Descriptions of indexes that records are kept without.
+    indexes: Arc<IndexList>,
+    scratch: Scratch,
     batch: Batch,
     index: BatchIndex,
     image: Vec<u8>,
@@ -100,13 +105,14 @@ impl StreamingApply {
     /// For a stream whose redo is going to be written to the folder `root`. `changes`: its redo ends with the backup.
     /// It takes `memory` bytes, and `budget` for what is not a page's.
     pub fn start(
+        format: &'static dyn RedoFormat,
         root: &Path,
         memory: u64,
         budget: &Budget,
         changes: bool,
         progress: Arc<Progress>,
     ) -> Result<StreamingApply> {
-        let shared = Arc::new(StreamingApplyHandle { changes, ..StreamingApplyHandle::default() });
+        let shared = Arc::new(StreamingApplyHandle::new(format, changes));
         let (of_thread, root, budget) = (shared.clone(), root.to_owned(), budget.clone());
         let thread = std::thread::Builder::new()
             .name("redo".to_owned())
@@ -144,7 +150,9 @@ impl StreamingApply {
         }
         contents.ends_at(scanned, promised)?;
         // Chunks that were landed hold no more than a moment to it.
-        let shared = Arc::into_inner(std::mem::take(&mut self.shared))
+        let shared = self.shared.clone();
+        drop(self);
+        let shared = Arc::into_inner(shared)
             .ok_or_else(|| Error::new(Code::Internal, "the stream is still landing"))?;
         let Some((_, store)) = shared.store.into_inner() else { return Ok(None) };
         let store = store.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -167,6 +175,20 @@ impl Drop for StreamingApply {
 }
 
 impl StreamingApplyHandle {
+    fn new(format: &'static dyn RedoFormat, changes: bool) -> StreamingApplyHandle {
+        StreamingApplyHandle {
+            format,
+            watermark: Arc::default(),
+            store: OnceLock::new(),
+            changes,
+            hands: Mutex::default(),
+            has_failed: AtomicBool::new(false),
+            failed: Mutex::default(),
+            applied: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+        }
+    }
+
     /// Bytes of the redo are in their file.
     pub fn redo_written(&self, from: u64, to: u64) {
         self.watermark.written(from, to);
@@ -186,7 +208,7 @@ impl StreamingApplyHandle {
             // Such is a further file of the system tablespace.
             return Ok(None);
         }
-        let Ok(page0) = Page0::read(first_bytes) else { return Ok(None) };
+        let Ok(page0) = self.format.pages().page0(first_bytes) else { return Ok(None) };
         if page0.flags.is_encrypted() || page0.encryption.is_some() {
             return Err(encrypted(member));
         }
@@ -200,7 +222,7 @@ impl StreamingApplyHandle {
         let (first, end) = (chunk.offset.div_ceil(page_len), chunk.end() / page_len);
         // Holes may be longer than any tablespace.
         let end = end.min(first + PAGES_MAX).min(u64::from(u32::MAX));
-        let mut worker = lock(&self.hands).pop().unwrap_or_default();
+        let mut worker = lock(&self.hands).pop().unwrap_or_else(|| Worker::new(self.format));
         let view = chunk.view();
         let (mut number, mut amended) = (first, Vec::new());
         while number < end {
@@ -275,15 +297,16 @@ impl StreamingApplyHandle {
         (memory, budget): (u64, &Budget),
         progress: &Progress,
     ) -> Result<Option<ScannedLog>> {
-        let Some(log) = Log::follow(path, self.watermark.clone())? else { return Ok(None) };
+        let Some(log) = self.format.follow(path, self.watermark.clone())? else { return Ok(None) };
         let store = Mutex::new(Store::new(log.start(), store_memory(memory), root));
         let (_, store) = self.store.get_or_init(|| (log.start(), store));
         let mut contents = LogContents::from(log.checkpoint(), budget);
-        let (mut segments, mut segment) = (Segments::of(&log, budget), Segment::default());
-        let mut parsed = ParsedSegment::new(log.checkpoint(), None, lock(store).dictionary().clone(), budget);
+        let (mut segments, mut segment) = (log.segments(budget), Segment::default());
+        let mut parser = self.format.parser(log.checkpoint(), None, lock(store).dictionary().clone());
+        let mut parsed = ParsedSegment::new(log.checkpoint(), budget);
         let mut scanned = log.checkpoint();
         while segments.next(&mut segment)? {
-            parsed.fill(&segment)?;
+            parser.parse(&segment, &mut parsed)?;
             contents.take(&parsed, &mut lock(store), progress)?;
             scanned = parsed.reached;
             if parsed.over {
@@ -295,12 +318,24 @@ impl StreamingApplyHandle {
 }
 
 impl Worker {
+    fn new(format: &dyn RedoFormat) -> Worker {
+        Worker {
+            format: format.pages(),
+            records: format.applier(),
+            indexes: Arc::default(),
+            scratch: Scratch::new(),
+            batch: Batch::default(),
+            index: BatchIndex::default(),
+            image: Vec::new(),
+        }
+    }
+
     /// Takes the records so far for a stretch; false if there are none that could be applied.
     fn take(&mut self, store: &Store, range: PageRange, base: Lsn) -> bool {
         if !store.pending(range, &mut self.batch.bytes) {
             return false;
         }
-        self.applier.indexes = store.dictionary().list();
+        self.indexes = store.dictionary().list();
         self.batch.range = Some(range);
         self.batch.ends = vec![self.batch.bytes.len()];
         self.batch.landed = None;
@@ -313,7 +348,7 @@ impl Worker {
         let expected = Expected { space: space.id, page };
         chunk.copy(at, &mut self.image)
             && matches!(
-                verify(&self.image, &space.layout, expected, &mut self.applier.scratch),
+                self.format.verify(&self.image, &space.layout, expected, &mut self.scratch),
                 Ok(Verdict::Ok)
             )
     }
@@ -331,9 +366,9 @@ impl Worker {
             return None;
         }
         let bytes = &mut self.image[..];
-        let mut page = Page::load(space.id, number, space.layout, bytes, &mut self.applier.scratch).ok()?;
-        let runs = self.index.runs(&self.batch.bytes, slot);
-        let brought = self.applier.bring_up(&mut page, from, runs, || number.to_string());
+        let mut page = Page::load(space.id, number, space.layout, bytes, &mut self.scratch).ok()?;
+        let mut runs = self.index.runs(&self.batch.bytes, slot);
+        let brought = self.records.apply(&mut page, from, &self.indexes, &mut runs, &|| number.to_string());
         let brought = brought.ok()?;
         let to = brought.to?;
         Some((to, brought.records, page.finish(to).ok()?.to_vec()))

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
-use crate::innodb::page::PageLayout;
+use crate::innodb::page::{Expected, PageDefect, PageFormat, PageLayout, Scratch, Verdict};
 use crate::prepare::datafiles::{self, Promise};
 use crate::prepare::lengths::Growth;
 use crate::prepare::native::error::corrupt;
@@ -26,6 +26,7 @@ pub(crate) struct TablespaceFiles {
 
 /// One tablespace. Only the system's has more than one file.
 pub(crate) struct Tablespace {
+    format: &'static dyn PageFormat,
     pub(crate) layout: PageLayout,
     pub(crate) encrypted: bool,
     promise: Promise,
@@ -35,6 +36,7 @@ pub(crate) struct Tablespace {
 /// A tablespace whose files are open.
 pub(crate) struct OpenTablespace {
     pub(crate) id: SpaceId,
+    pub(crate) format: &'static dyn PageFormat,
     pub(crate) layout: PageLayout,
     files: Vec<OpenFile>,
     pages: u64,
@@ -50,6 +52,7 @@ struct OpenFile {
 impl TablespaceFiles {
     /// Looks into page 0 of every file that is one of a tablespace; `removed` are those that redo deletes.
     pub(crate) fn find(datadir: &Datadir<'_>, removed: BTreeSet<SpaceId>) -> Result<TablespaceFiles> {
+        let format = datadir.redo.pages();
         let mut by_id = HashMap::new();
         let mut files: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
         for (id, found) in datafiles::tablespaces(datadir)? {
@@ -63,7 +66,7 @@ impl TablespaceFiles {
         files.insert(SpaceId::SYSTEM, options::system_files(datadir)?);
         for (id, files) in files {
             let first = files.first().ok_or_else(|| corrupt("the system tablespace has no file"))?;
-            let (promise, page0) = datafiles::page0(first)?;
+            let (promise, page0) = datafiles::page0(first, format)?;
             if page0.space != id {
                 return Err(Error::new(
                     Code::CorruptPage,
@@ -71,7 +74,7 @@ impl TablespaceFiles {
                 ));
             }
             let encrypted = page0.flags.is_encrypted() || page0.encryption.is_some();
-            by_id.insert(id, Tablespace { layout: page0.layout, encrypted, promise, files });
+            by_id.insert(id, Tablespace { format, layout: page0.layout, encrypted, promise, files });
         }
         Ok(TablespaceFiles { by_id, removed })
     }
@@ -110,7 +113,7 @@ impl TablespaceFiles {
         for (id, space) in &self.by_id {
             let Some(path) = space.files.last() else { continue };
             let first = &space.files[0];
-            let mut wanted = datafiles::page0(first)?.0.bytes;
+            let mut wanted = datafiles::page0(first, space.format)?.0.bytes;
             if *id != SpaceId::SYSTEM {
                 // Extensions of the system tablespace count from the start of its last file; its header knows all.
                 wanted = wanted.max(extended.get(id).copied().unwrap_or_default());
@@ -143,7 +146,7 @@ impl Tablespace {
             files.push(OpenFile { path: path.clone(), file, first });
             first += len / page_len;
         }
-        Ok(OpenTablespace { id, layout: self.layout, files, pages: first })
+        Ok(OpenTablespace { id, format: self.format, layout: self.layout, files, pages: first })
     }
 }
 
@@ -151,6 +154,19 @@ impl OpenTablespace {
     /// How many whole pages its files had when it was opened.
     pub(crate) fn pages(&self) -> u32 {
         u32::try_from(self.pages).unwrap_or(u32::MAX)
+    }
+
+    /// Checks that these bytes are a sound page `number` of it.
+    ///
+    /// # Errors
+    /// [`PageDefect`] says what is wrong.
+    pub(crate) fn verify(
+        &self,
+        number: PageNo,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+    ) -> std::result::Result<Verdict, PageDefect> {
+        self.format.verify(bytes, &self.layout, Expected { space: self.id, page: number }, scratch)
     }
 
     /// Reads pages from `first` on; gives how many of their bytes the files have.

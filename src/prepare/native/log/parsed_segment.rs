@@ -1,42 +1,32 @@
-//! What a piece of the log says: the records for pages, and what does not belong to a page beside them.
+//! What a segment of the log says: the records for pages, and beside them what does not belong to a page.
+//!
+//! This is the one type between those who read redo and those who apply it. A family's parser fills it; the [`Store`], the
+//! spill file, the merge and the threads that apply records take runs of records from it and look into none.
 
 use std::io;
-use std::sync::Arc;
 
-use super::segments::Segment;
 use super::table_metadata::TableMetadata;
 use crate::base::{Budget, Charge, Lsn, PageNo, Result, SpaceId};
-use crate::innodb::redo::{
-    Body, FileChange, FileEvent, IndexNumbers, Kind, MiniTransaction, RawRecord, ScanError, Scanner,
-    compact_record, file_events, lsn,
-};
+use crate::innodb::redo::FileEvent;
 use crate::prepare::lengths::Growth;
-use crate::prepare::native::error::corrupt;
-use crate::prepare::native::log::{scan_error, take};
-use crate::prepare::native::records::index_dictionary::IndexDictionary;
 use crate::prepare::native::records::run::RecordRun;
 use crate::prepare::native::records::store::Store;
 
-/// Blocks that are taken in before what they say is asked for.
-const BLOCKS_FED: usize = 64;
-/// Bytes that what a piece says may take: those of a piece of usual length do.
+/// What is charged for redo that is parsed: mini-transactions without end, or of very many records.
+pub(crate) const PARSED: &str = "a mini-transaction in the redo";
+
+/// Bytes that what a segment says may take: those of a segment of usual length do.
 const FREE: usize = 6 << 20;
 
-/// Whole groups, understood. Its memory is used for one piece after the other.
-pub(crate) struct ParsedSegment {
-    scanner: Scanner,
-    checkpoint: Lsn,
-    /// Groups that end behind this are not wanted.
-    promised: Option<Lsn>,
-    dictionary: Arc<IndexDictionary>,
-    numbers: IndexNumbers,
+/// The whole mini-transactions of a segment, parsed. Its memory is used for one segment after the other.
+pub struct ParsedSegment {
     bytes: Vec<u8>,
-    runs: Vec<Bound>,
-    /// What there was when the group at hand began.
+    runs: Vec<Run>,
+    /// What there was when the mini-transaction at hand began.
     before: Before,
-    /// Where the last record ends in the payload of the log.
-    last_end: u64,
+    /// What happened to files, in order.
     pub(crate) events: Vec<FileEvent>,
+    /// What redo alone knows of tables.
     pub(crate) dynamic: TableMetadata,
     /// Tablespaces whose size is set, and where.
     grown: Vec<(SpaceId, Lsn)>,
@@ -44,7 +34,7 @@ pub(crate) struct ParsedSegment {
     charge: Charge,
     /// Number of records for pages.
     pub(crate) records: u64,
-    /// The end of the last group that was taken in, if there is one.
+    /// The end of the last mini-transaction that was taken in, if there is one.
     pub(crate) end: Option<Lsn>,
     /// How far the log was read.
     pub(crate) reached: Lsn,
@@ -60,65 +50,67 @@ struct Before {
     records: u64,
 }
 
-/// A run of records in a sheaf.
-struct Bound {
+/// Records of one page that follow each other in the log.
+struct Run {
     space: SpaceId,
     page: PageNo,
     start: Lsn,
     end: Lsn,
     records: u32,
     len: u32,
-    index: Described,
+    index: RunIndex,
 }
 
 /// Whether records of a run describe an index.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Described {
-    Not,
+pub(crate) enum RunIndex {
+    /// They don't.
+    None,
     /// The description has this number and was left out; without a number it stands in the record.
-    By(Option<u32>),
+    Described(Option<u32>),
 }
 
-impl Described {
+impl RunIndex {
     /// What it is for both together; `None` if they can't be in one run.
-    fn and(self, other: Described) -> Option<Described> {
+    fn and(self, other: RunIndex) -> Option<RunIndex> {
         match (self, other) {
-            (one, Described::Not) => Some(one),
-            (Described::Not, other) => Some(other),
+            (one, RunIndex::None) => Some(one),
+            (RunIndex::None, other) => Some(other),
             (one, other) => (one == other).then_some(one),
         }
     }
 
     fn number(self) -> Option<u32> {
         match self {
-            Described::Not => None,
-            Described::By(number) => number,
+            RunIndex::None => None,
+            RunIndex::Described(number) => number,
         }
     }
 }
 
+/// Where a record belongs.
+#[derive(Clone, Copy)]
+pub(crate) struct RecordPlace {
+    pub(crate) space: SpaceId,
+    pub(crate) page: PageNo,
+    /// LSN of its first byte.
+    pub(crate) start: Lsn,
+    /// Whether it begins where the record before it ends.
+    pub(crate) follows: bool,
+    pub(crate) index: RunIndex,
+}
+
 impl ParsedSegment {
-    /// Of a log with this checkpoint.
-    pub(crate) fn new(
-        checkpoint: Lsn,
-        promised: Option<Lsn>,
-        dictionary: Arc<IndexDictionary>,
-        budget: &Budget,
-    ) -> ParsedSegment {
+    /// Nothing yet of a log with this checkpoint.
+    pub(crate) fn new(checkpoint: Lsn, budget: &Budget) -> ParsedSegment {
         ParsedSegment {
-            charge: budget.charged(super::segments::GROUPS),
-            scanner: Scanner::new(checkpoint),
-            checkpoint,
-            promised,
-            dictionary,
-            numbers: IndexNumbers::default(),
             bytes: Vec::new(),
             runs: Vec::new(),
             before: Before::default(),
-            last_end: 0,
             events: Vec::new(),
             dynamic: TableMetadata::default(),
             grown: Vec::new(),
+            charge: budget.charged(PARSED),
             records: 0,
             end: None,
             reached: checkpoint,
@@ -126,143 +118,78 @@ impl ParsedSegment {
         }
     }
 
-    /// Understands a piece.
-    pub(crate) fn fill(&mut self, segment: &Segment) -> Result<()> {
-        let mut scanner = std::mem::replace(&mut self.scanner, Scanner::new(self.checkpoint));
-        if self.charge.bytes() > 0 {
-            // What an unusual piece took is given back.
-            scanner = Scanner::new(self.checkpoint);
+    /// Empties it for the next segment; gives memory back that an unusual one took, and says whether there was one.
+    pub(crate) fn clear(&mut self) -> bool {
+        let unusual = self.charge.bytes() > 0;
+        if unusual {
             (self.bytes, self.runs, self.events, self.grown) = Default::default();
         }
-        self.clear();
-        scanner.restart(segment.start);
-        let filled = self.fill_from(&mut scanner, segment);
-        self.scanner = scanner;
-        filled
-    }
-
-    fn fill_from(&mut self, scanner: &mut Scanner, segment: &Segment) -> Result<()> {
-        self.over = segment.next.is_none();
-        for blocks in segment.blocks().chunks(BLOCKS_FED) {
-            // What the groups before a bad block say comes first: they may be the last that are wanted.
-            let fed: Result<bool> =
-                blocks.iter().try_fold(true, |goes_on, block| Ok(goes_on && take(scanner, block)?));
-            while segment.next.is_none() || scanner.recovered_lsn() != segment.next {
-                let polled = scanner.poll_changes(|record| self.record(record));
-                let Some(group) = polled.map_err(scan_error)? else { break };
-                if let Some(promised) = self.promised.filter(|promised| group.end_lsn > *promised) {
-                    if lsn::next_payload(group.start_lsn) < promised {
-                        let (from, to) = (group.start_lsn, group.end_lsn);
-                        return Err(corrupt(format!(
-                            "a group of records from LSN {from} to {to} lies on both sides of the backup's end {promised}"
-                        )));
-                    }
-                    // Groups behind the end may be of transactions that are not in the backup.
-                    (self.reached, self.over) = (promised, true);
-                    self.forget_group();
-                    return Ok(());
-                }
-                self.group(&group);
-            }
-            self.charge(scanner)?;
-            if !fed? {
-                self.over = true;
-                break;
-            }
-        }
-        self.forget_group();
-        self.reached = scanner.recovered_lsn().map_or(self.checkpoint, |lsn| lsn.max(self.checkpoint));
-        match segment.next {
-            Some(next) if !self.over && scanner.recovered_lsn() != Some(next) => {
-                Err(corrupt(ScanError::Desync { expected: next }))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// What is unusual is charged: very many small records, or a group that does not end.
-    fn charge(&mut self, scanner: &Scanner) -> Result<()> {
-        let events: usize = self.events.iter().map(FileEvent::memory).sum();
-        let taken = scanner.memory() + self.bytes.capacity() + self.runs.capacity() * size_of::<Bound>();
-        let taken =
-            taken + events + self.dynamic.memory() + self.grown.capacity() * size_of::<(SpaceId, Lsn)>();
-        Ok(self.charge.set(taken.saturating_sub(FREE) as u64)?)
-    }
-
-    fn clear(&mut self) {
         self.bytes.clear();
         self.runs.clear();
         self.events.clear();
         self.grown.clear();
         self.dynamic = TableMetadata::default();
         (self.records, self.end, self.before) = (0, None, Before::default());
+        unusual
     }
 
-    /// A group is whole; it has what is not for a page.
-    fn group(&mut self, group: &MiniTransaction<'_>) {
-        self.runs[self.before.runs..].iter_mut().for_each(|run| run.end = group.end_lsn);
+    /// Charges what is unusual: very many small records, or a mini-transaction that does not end. The parser has taken
+    /// `parser` bytes.
+    ///
+    /// # Errors
+    /// [`Code::TooLarge`](crate::base::Code::TooLarge).
+    pub(crate) fn charge(&mut self, parser: usize) -> Result<()> {
+        let events: usize = self.events.iter().map(FileEvent::memory).sum();
+        let taken = parser + self.bytes.capacity() + self.runs.capacity() * size_of::<Run>();
+        let taken =
+            taken + events + self.dynamic.memory() + self.grown.capacity() * size_of::<(SpaceId, Lsn)>();
+        Ok(self.charge.set(taken.saturating_sub(FREE) as u64)?)
+    }
+
+    /// Adds a record, whose bytes `put` appends, to the last run of its mini-transaction, or begins a new one.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, place: RecordPlace, put: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.bytes.len();
+        put(&mut self.bytes);
+        let len = (self.bytes.len() - before) as u32;
+        self.records += 1;
+        if let Some(run) = self.runs[self.before.runs..].last_mut()
+            && place.follows
+            && (run.page, run.space) == (place.page, place.space)
+            && let Some(both) = run.index.and(place.index)
+        {
+            (run.records, run.len, run.index) = (run.records + 1, run.len + len, both);
+            return;
+        }
+        let RecordPlace { space, page, start, index, .. } = place;
+        self.runs.push(Run { space, page, start, end: start, records: 1, len, index });
+    }
+
+    /// A record at `at` sets the size of a tablespace.
+    #[inline]
+    pub(crate) fn note_growth(&mut self, space: SpaceId, at: Lsn) {
+        self.grown.push((space, at));
+    }
+
+    /// The mini-transaction at hand is whole, and ends there.
+    pub(crate) fn end_mini_transaction(&mut self, end: Lsn) {
+        self.runs[self.before.runs..].iter_mut().for_each(|run| run.end = end);
         self.before = Before {
             bytes: self.bytes.len(),
             runs: self.runs.len(),
             grown: self.grown.len(),
             records: self.records,
         };
-        if group.outline().any(|(kind, ..)| kind != Kind::MultiRecEnd) {
-            self.beside(group);
-        }
-        self.end = Some(group.end_lsn);
+        self.end = Some(end);
     }
 
-    /// Nothing of the group at hand is wanted.
-    fn forget_group(&mut self) {
+    /// Drops what came in of the mini-transaction at hand.
+    pub(crate) fn drop_mini_transaction(&mut self) {
         let Before { bytes, runs, grown, records } = self.before;
         self.bytes.truncate(bytes);
         self.runs.truncate(runs);
         self.grown.truncate(grown);
         self.records = records;
-    }
-
-    /// Adds a record to the last run of its group, or makes a new one.
-    #[inline(always)]
-    fn record(&mut self, record: &RawRecord<'_>) {
-        let number = match record.index {
-            [] => None,
-            index => self.numbers.get(record.index_key, || self.dictionary.number(index)),
-        };
-        let index = if record.kind.has_index() { Described::By(number) } else { Described::Not };
-        if record.sets_space_size() {
-            self.grown.push((record.space, record.start_lsn()));
-        }
-        let before = self.bytes.len();
-        compact_record::put(&mut self.bytes, record, number.is_some());
-        let len = (self.bytes.len() - before) as u32;
-        self.records += 1;
-        let follows = std::mem::replace(&mut self.last_end, record.at.end) == record.at.start;
-        if let Some(run) = self.runs[self.before.runs..].last_mut()
-            && follows
-            && (run.page, run.space) == (record.page, record.space)
-            && let Some(both) = run.index.and(index)
-        {
-            (run.records, run.len, run.index) = (run.records + 1, run.len + len, both);
-            return;
-        }
-        let (space, page, start) = (record.space, record.page, record.start_lsn());
-        self.runs.push(Bound { space, page, start, end: start, records: 1, len, index });
-    }
-
-    /// What does not belong to a page.
-    fn beside(&mut self, group: &MiniTransaction<'_>) {
-        // BatchIndex builds say nothing of files.
-        let is_of_file = |event: &FileEvent| !matches!(event.what, FileChange::IndexLoad { .. });
-        self.events.extend(file_events(group).filter(is_of_file));
-        if !group.outline().any(|(kind, ..)| kind == Kind::TableDynamicMeta) {
-            return;
-        }
-        for record in group.records() {
-            if let Body::DynamicMeta { table, version, meta } = &record.body {
-                self.dynamic.note(*table, *version, meta);
-            }
-        }
     }
 
     /// Adds where tablespaces grow.
@@ -281,7 +208,7 @@ impl ParsedSegment {
         })
     }
 
-    /// Gives all records to the store; how many of them their pages have.
+    /// Gives all records to the store; returns how many of them their pages have already.
     pub(crate) fn put(&self, store: &mut Store) -> io::Result<u64> {
         let mut dropped = 0;
         for (space, page, run) in self.runs() {

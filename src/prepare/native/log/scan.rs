@@ -4,7 +4,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::parsed_segment::ParsedSegment;
-use super::segments::{Segment, Segments};
+use super::segment::Segment;
 use super::table_metadata::TableMetadata;
 use crate::base::progress::Progress;
 use crate::base::sync::lock;
@@ -12,9 +12,9 @@ use crate::base::{Budget, Charge, Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{FileEvent, lsn};
 use crate::prepare::lengths::Growth;
 use crate::prepare::native::error::{corrupt, spill_error, too_short};
-use crate::prepare::native::log::Log;
 use crate::prepare::native::memory::store_memory;
 use crate::prepare::native::records::store::{CachedLsnLookup, Store};
+use crate::prepare::native::redo_format::{CopiedLog, SegmentParser, SegmentReader};
 use crate::prepare::{Datadir, Resources};
 
 /// An event, with its path, is there so often.
@@ -98,7 +98,7 @@ pub(crate) fn promised(datadir: &Datadir<'_>, checkpoint: Lsn) -> Option<Lsn> {
 /// Reads all the log that belongs to the backup. `ask` tells what pages have.
 pub(crate) fn gather(
     datadir: &Datadir<'_>,
-    log: &Log,
+    log: &dyn CopiedLog,
     ask: CachedLsnLookup,
     means: &Resources<'_>,
 ) -> Result<(LogContents, Store)> {
@@ -107,7 +107,7 @@ pub(crate) fn gather(
     let store = Store::new(log.start(), store_memory(means.memory), datadir.root).asking(ask);
     let dictionary = store.dictionary().clone();
     let reading = Reading {
-        segments: Mutex::new(Segments::of(log, means.budget)),
+        segments: Mutex::new(log.segments(means.budget)),
         kept: Mutex::new(Kept {
             store,
             contents: LogContents::from(log.checkpoint(), means.budget),
@@ -118,7 +118,8 @@ pub(crate) fn gather(
         turn: Condvar::new(),
     };
     let read = || {
-        reading.read(ParsedSegment::new(log.checkpoint(), promised, dictionary.clone(), means.budget), means)
+        let parser = datadir.redo.parser(log.checkpoint(), promised, dictionary.clone());
+        reading.read(parser, ParsedSegment::new(log.checkpoint(), means.budget), means)
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..means.threads.max(1)).map(|_| scope.spawn(read)).collect();
@@ -145,7 +146,7 @@ pub(crate) fn beyond(space: SpaceId, page: PageNo, lsn: Lsn, end: Lsn) -> Error 
 /// What the threads share: each understands one piece of the log after the other, and what it says is kept in the order of the
 /// log.
 struct Reading<'a> {
-    segments: Mutex<Segments<'a>>,
+    segments: Mutex<Box<dyn SegmentReader + 'a>>,
     kept: Mutex<Kept>,
     /// Another piece is next.
     turn: Condvar,
@@ -162,14 +163,19 @@ struct Kept {
 }
 
 impl Reading<'_> {
-    fn read(&self, mut parsed: ParsedSegment, means: &Resources<'_>) -> Result<()> {
+    fn read(
+        &self,
+        mut parser: Box<dyn SegmentParser>,
+        mut parsed: ParsedSegment,
+        means: &Resources<'_>,
+    ) -> Result<()> {
         let _panicking = WakeOnPanic(self);
         let mut segment = Segment::default();
         loop {
             let found = lock(&self.segments).next(&mut segment);
             let understood = match found {
                 Ok(false) => return Ok(()),
-                Ok(true) => parsed.fill(&segment),
+                Ok(true) => parser.parse(&segment, &mut parsed),
                 Err(e) => Err(e),
             };
             let waits = |kept: &mut Kept| !kept.over && kept.next != segment.number;

@@ -8,7 +8,7 @@ use crate::base::{Code, Error, Result};
 
 /// Told of by those who write, waited for by the one who reads.
 #[derive(Default)]
-pub(crate) struct Watermark {
+pub struct Watermark {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -59,7 +59,7 @@ impl Watermark {
         let waits = |s: &mut State| !s.is_given_up && !s.supplied.ended && s.supplied.until < wanted;
         let state = self.changed.wait_while(state, waits).unwrap_or_else(PoisonError::into_inner);
         match state.is_given_up {
-            true => Err(Error::new(Code::Interrupted, "receiving was given up")),
+            true => Err(Error::new(Code::GivenUp, "receiving was given up")),
             false => Ok(state.supplied),
         }
     }
@@ -100,7 +100,7 @@ mod tests {
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| watermark.wait(1).map(|s| s.until));
             watermark.give_up();
-            assert_eq!(reader.join().unwrap().unwrap_err().code, Code::Interrupted);
+            assert_eq!(reader.join().unwrap().unwrap_err().code, Code::GivenUp);
         });
     }
 }

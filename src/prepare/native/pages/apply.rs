@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::applier::PageApplier;
 use super::bounds::TablespaceBounds;
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Lsn, PageBuffer, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
-use crate::innodb::page::{Expected, Verdict, verify};
+use crate::innodb::page::{Scratch, Verdict};
+use crate::innodb::redo::IndexList;
 use crate::prepare::Resources;
 use crate::prepare::native::error::{corrupt, encrypted, spill_error};
 use crate::prepare::native::journal::Journal;
@@ -18,6 +18,7 @@ use crate::prepare::native::memory::batch_len;
 use crate::prepare::native::records::batch_index::BatchIndex;
 use crate::prepare::native::records::merge::{Batch, Merge};
 use crate::prepare::native::records::run::{PageRange, RANGE_PAGES, RecordRun};
+use crate::prepare::native::redo_format::{RecordApplier, RedoFormat};
 use crate::prepare::native::tablespaces::{OpenTablespace, TablespaceFiles};
 
 /// Pages between two wanted ones that are read with them, not left out: one call for more bytes is cheaper than two.
@@ -25,6 +26,7 @@ const GAP_MAX: usize = 2;
 
 /// What all threads share.
 pub(crate) struct Job<'a> {
+    pub(crate) format: &'static dyn RedoFormat,
     pub(crate) spaces: &'a TablespaceFiles,
     pub(crate) ends: &'a TablespaceBounds,
     /// No page may be newer.
@@ -52,8 +54,7 @@ pub(crate) fn apply(job: &Job<'_>, mut merge: Merge, means: &Resources<'_>) -> R
     let merge = Mutex::new(merge);
     let failed = AtomicBool::new(false);
     let work = |thread: usize| {
-        let mut worker = Worker::new(job, base, means, thread)?;
-        worker.applier.indexes = indexes.clone();
+        let mut worker = Worker::new(job, base, indexes.clone(), means, thread)?;
         worker.work(&merge, &failed).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         Ok(worker.outcome)
     };
@@ -77,6 +78,24 @@ fn panicked() -> Error {
     Error::new(Code::Internal, "a thread that applies redo panicked")
 }
 
+/// What pages are brought up to date with.
+struct PageApplier {
+    records: Box<dyn RecordApplier>,
+    /// Descriptions of indexes that records are kept without.
+    indexes: Arc<IndexList>,
+    scratch: Scratch,
+}
+
+impl PageApplier {
+    fn last_init(
+        &mut self,
+        page: (SpaceId, PageNo),
+        runs: &mut dyn Iterator<Item = RecordRun<'_>>,
+    ) -> Option<Lsn> {
+        self.records.last_init(page, &self.indexes, runs)
+    }
+}
+
 struct Worker<'a> {
     job: &'a Job<'a>,
     base: Lsn,
@@ -94,7 +113,13 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(job: &'a Job<'a>, base: Lsn, means: &'a Resources<'a>, thread: usize) -> Result<Worker<'a>> {
+    fn new(
+        job: &'a Job<'a>,
+        base: Lsn,
+        indexes: Arc<IndexList>,
+        means: &'a Resources<'a>,
+        thread: usize,
+    ) -> Result<Worker<'a>> {
         let journal = match job.writes {
             Writes::Disposable => None,
             Writes::InPlace => Some(Journal::create(job.root, thread)?),
@@ -103,7 +128,7 @@ impl<'a> Worker<'a> {
             job,
             base,
             means,
-            applier: PageApplier::default(),
+            applier: PageApplier { records: job.format.applier(), indexes, scratch: Scratch::new() },
             batch: Batch::default(),
             index: BatchIndex::default(),
             space: None,
@@ -202,7 +227,7 @@ impl<'a> Worker<'a> {
             }
         }
         if wanted[0] == 0 && range.page(0) == PageNo(0) {
-            self.job.ends.note(space.id, &self.pages[..page_len]);
+            self.job.ends.note(space, &self.pages[..page_len]);
         }
         self.write(space, range)
     }
@@ -234,7 +259,8 @@ impl<'a> Worker<'a> {
             true => load(space, number, bytes, applier, runs, self.job.end)?,
             false => (Page::blank(space.id, number, space.layout), Lsn(0)),
         };
-        let brought = applier.bring_up(&mut page, from, runs(), || space.shown(number))?;
+        let PageApplier { records, indexes, .. } = applier;
+        let brought = records.apply(&mut page, from, indexes, &mut runs(), &|| space.shown(number))?;
         outcome.records_applied += brought.records;
         let Some(end) = brought.to else {
             outcome.pages_unchanged += 1;
@@ -282,14 +308,13 @@ fn load<'b, 'r, R: Iterator<Item = RecordRun<'r>>>(
     end: Lsn,
 ) -> Result<(Page<'b>, Lsn)> {
     let blank = || Page::blank(space.id, number, space.layout);
-    let expected = Expected { space: space.id, page: number };
-    match verify(bytes, &space.layout, expected, &mut applier.scratch) {
+    match space.verify(number, bytes, &mut applier.scratch) {
         Ok(Verdict::Encrypted) => return Err(encrypted(space.shown(number))),
         Ok(Verdict::AllZero) => return Ok((blank(), Lsn(0))),
         Ok(Verdict::Ok) => {}
         Err(defect) => {
             let damaged = || Error::new(Code::CorruptPage, space.shown(number)).cause(defect);
-            return Ok((blank(), applier.last_init((space.id, number), runs()).ok_or_else(damaged)?));
+            return Ok((blank(), applier.last_init((space.id, number), &mut runs()).ok_or_else(damaged)?));
         }
     }
     let page = Page::load(space.id, number, space.layout, bytes, &mut applier.scratch)

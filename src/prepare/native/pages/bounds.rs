@@ -9,7 +9,6 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::base::sync::lock;
 use crate::base::{PageNo, Result, SpaceId};
-use crate::innodb::page::Page0;
 use crate::prepare::native::tablespaces::OpenTablespace;
 
 /// What is known of ends.
@@ -48,9 +47,9 @@ impl TablespaceBounds {
     }
 
     /// This is page 0 as it will be.
-    pub(crate) fn note(&self, space: SpaceId, page0: &[u8]) {
-        if let Ok(page0) = Page0::read(page0) {
-            lock(&self.state).sizes.insert(space, page0.size);
+    pub(crate) fn note(&self, space: &OpenTablespace, page0: &[u8]) {
+        if let Ok(page0) = space.format.page0(page0) {
+            lock(&self.state).sizes.insert(space.id, page0.size);
         }
     }
 
@@ -65,8 +64,8 @@ impl TablespaceBounds {
                 // Nothing in redo is for it, so it is as it was.
                 let mut page0 = vec![0; space.layout.physical()];
                 space.read(PageNo(0), &mut page0)?;
-                self.note(space.id, &page0);
-                Page0::read(&page0).map_or(0, |page0| page0.size)
+                self.note(space, &page0);
+                space.format.page0(&page0).map_or(0, |page0| page0.size)
             }
         };
         let extended = match space.id {

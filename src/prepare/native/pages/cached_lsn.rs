@@ -14,7 +14,7 @@ use rustix::fs::fstatfs;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::base::{Lsn, PageBuffer, PageNo, SpaceId};
-use crate::innodb::page::{Expected, FilHeader, LOGICAL_MAX, Scratch, Verdict, verify};
+use crate::innodb::page::{FilHeader, LOGICAL_MAX, Scratch, Verdict};
 use crate::prepare::Datadir;
 use crate::prepare::native::records::store::CachedLsnLookup;
 use crate::prepare::native::tablespaces::{OpenTablespace, TablespaceFiles};
@@ -44,8 +44,7 @@ fn lsn(space: &OpenTablespace, page: PageNo, buffer: &mut [u8], scratch: &mut Sc
     if !read_cached(file, bytes, at) {
         return None;
     }
-    let expected = Expected { space: space.id, page };
-    let is_whole = verify(bytes, &space.layout, expected, scratch) == Ok(Verdict::Ok);
+    let is_whole = space.verify(page, bytes, scratch) == Ok(Verdict::Ok);
     FilHeader::of(bytes).filter(|_| is_whole).map(|header| header.lsn())
 }
 

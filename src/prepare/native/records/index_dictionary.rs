@@ -7,7 +7,7 @@ use crate::innodb::redo::IndexList;
 
 /// Grows while the log is read by several threads; those who apply records take it as it is by then.
 #[derive(Default)]
-pub(crate) struct IndexDictionary(Mutex<Arc<IndexList>>);
+pub struct IndexDictionary(Mutex<Arc<IndexList>>);
 
 impl IndexDictionary {
     /// The number of a description; `None`: it has to stay with its record.

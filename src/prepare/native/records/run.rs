@@ -51,7 +51,7 @@ impl PageRange {
 
 /// A run of records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct RecordRun<'a> {
+pub struct RecordRun<'a> {
     /// LSN of its first byte.
     pub(crate) start_lsn: Lsn,
     /// LSN of the end of its group.

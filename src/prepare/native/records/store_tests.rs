@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::prepare::native::records::batch_index::BatchIndex;
 use crate::prepare::native::records::merge::Batch;
+use crate::prepare::native::records::table::LandedLsns;
 
 const BASE: Lsn = Lsn(1 << 20);
 
@@ -173,4 +174,13 @@ fn pages_from_beyond_the_end_are_told() {
     fill(&mut store, &[((7, 3), 100, true)], |_, _| ());
     assert_eq!(store.beyond(BASE.plus(400)), Some((SpaceId(7), PageNo(3), BASE.plus(5000))));
     assert_eq!(store.beyond(BASE.plus(5000)), None);
+}
+
+#[test]
+fn a_page_is_asked_once_for_its_lsn() {
+    let mut landed = LandedLsns::unknown();
+    landed.ask(3, || Some(Lsn(500)));
+    landed.ask(3, || unreachable!());
+    assert!(landed.has(3, Lsn(499)) && !landed.has(3, Lsn(500)) && !landed.has(4, Lsn(1)));
+    assert_eq!((landed.beyond(Lsn(499)), landed.beyond(Lsn(500))), (Some(3), None));
 }

@@ -26,7 +26,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The server's one user consumer of redo, bound to a session of its own; given up when this is dropped.
 #[derive(Debug)]
-pub(super) struct RedoConsumer {
+pub(in crate::family::mysql8) struct RedoConsumer {
     shared: Arc<Shared>,
 }
 
@@ -60,7 +60,10 @@ impl RedoConsumer {
     ///
     /// # Errors
     /// Where the server has no such function, or has no room for one more session.
-    pub(super) fn register(options: &ConnectOptions, read: Arc<AtomicU64>) -> Result<Option<RedoConsumer>> {
+    pub(in crate::family::mysql8) fn register(
+        options: &ConnectOptions,
+        read: Arc<AtomicU64>,
+    ) -> Result<Option<RedoConsumer>> {
         let Some(session) = registered(options)? else { return Ok(None) };
         let shared = Arc::new(Shared::default());
         let keeper = Keeper {

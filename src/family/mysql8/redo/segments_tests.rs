@@ -3,15 +3,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::super::parser::BlockParser;
 use super::*;
 use crate::innodb::redo::index_info::KnownIndexes;
 use crate::innodb::redo::{CompactRun, Scanner, lsn};
-use crate::prepare::native::log::RedoLocation;
-use crate::prepare::native::log::parsed_segment::ParsedSegment;
-use crate::prepare::native::records::index_dictionary::IndexDictionary;
 use crate::prepare::native::records::store::Store;
-use crate::prepare::native::records::table::LandedLsns;
 use crate::prepare::native::testing::{START, write_log};
+use crate::prepare::native::{IndexDictionary, ParsedSegment, RedoLocation, SegmentParser};
 use crate::stream::metadata::LOGFILE;
 
 const END: u8 = 31;
@@ -74,13 +72,13 @@ fn in_segments(root: &Path, segment_len: usize, checkpoint: Lsn) -> (Said, u64) 
     let log = Log::open(&RedoLocation::Logfile(root.join(LOGFILE))).unwrap();
     let mut segments = Segments { segment_len, ..Segments::of(&log, &budget()) };
     let dictionary = Arc::new(IndexDictionary::default());
-    let (mut segment, mut parsed) =
-        (Segment::default(), ParsedSegment::new(checkpoint, None, dictionary.clone(), &budget()));
+    let (mut segment, mut parsed) = (Segment::default(), ParsedSegment::new(checkpoint, &budget()));
+    let mut parser = BlockParser::new(checkpoint, None, dictionary.clone());
     let (mut records, mut reached, mut number) = (Vec::new(), checkpoint, 0);
     while segments.next(&mut segment).unwrap() {
         assert_eq!(segment.number, number);
         number += 1;
-        parsed.fill(&segment).unwrap();
+        parser.parse(&segment, &mut parsed).unwrap();
         let (indexes, mut known) = (dictionary.list(), KnownIndexes::default());
         for (space, page, run) in parsed.runs() {
             let index = run.index.map(|number| indexes.get(number).unwrap());
@@ -132,23 +130,12 @@ fn a_log_has_many_pieces_and_its_runs_reach_the_store() {
     assert!(segments > 10, "{segments}");
     let mut store = Store::new(START, 1 << 20, dir.path());
     let log = Log::open(&RedoLocation::Logfile(dir.path().join(LOGFILE))).unwrap();
-    let (mut all, mut segment, mut parsed) = (
-        Segments::of(&log, &budget()),
-        Segment::default(),
-        ParsedSegment::new(checkpoint, None, store.dictionary().clone(), &budget()),
-    );
+    let (mut all, mut segment, mut parsed) =
+        (Segments::of(&log, &budget()), Segment::default(), ParsedSegment::new(checkpoint, &budget()));
+    let mut parser = BlockParser::new(checkpoint, None, store.dictionary().clone());
     assert!(all.next(&mut segment).unwrap());
-    parsed.fill(&segment).unwrap();
+    parser.parse(&segment, &mut parsed).unwrap();
     assert_eq!((parsed.put(&mut store).unwrap(), parsed.records), (0, (0..3000u64).map(|n| n % 7).sum()));
     assert_eq!(parsed.records, records.len() as u64);
     assert!(store.dictionary().list().get(1).is_some());
-}
-
-#[test]
-fn a_page_is_asked_once_for_its_lsn() {
-    let mut landed = LandedLsns::unknown();
-    landed.ask(3, || Some(Lsn(500)));
-    landed.ask(3, || unreachable!());
-    assert!(landed.has(3, Lsn(499)) && !landed.has(3, Lsn(500)) && !landed.has(4, Lsn(1)));
-    assert_eq!((landed.beyond(Lsn(499)), landed.beyond(Lsn(500))), (Some(3), None));
 }

@@ -27,28 +27,28 @@ const IDLE: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The files of the log.
-pub(super) struct Log {
-    pub(super) dir: PathBuf,
+pub(in crate::family::mysql8) struct Log {
+    pub(in crate::family::mysql8) dir: PathBuf,
     /// The server's user.
-    pub(super) owner: u32,
+    pub(in crate::family::mysql8) owner: u32,
 }
 
 /// A redo file that is being read.
-pub(super) struct Reader {
+pub(in crate::family::mysql8) struct Reader {
     path: PathBuf,
-    pub(super) file: File,
-    pub(super) info: RedoFile,
+    pub(in crate::family::mysql8) file: File,
+    pub(in crate::family::mysql8) info: RedoFile,
 }
 
 impl Log {
     /// Where this server's log is.
-    pub(super) fn of(facts: &ServerFacts) -> Log {
+    pub(in crate::family::mysql8) fn of(facts: &ServerFacts) -> Log {
         let home = facts.resolve(facts.variable("innodb_log_group_home_dir"));
         Log { dir: home.join(file::DIRECTORY), owner: facts.owner }
     }
 
     /// The files of the log that are there at present.
-    pub(super) fn files(&self) -> Result<Vec<Reader>> {
+    pub(in crate::family::mysql8) fn files(&self) -> Result<Vec<Reader>> {
         let failed = |e| {
             Error::io(Code::SourceIo, format!("can't list the redo files in {}", self.dir.display()), e)
                 .hint("run xbsend as the server's user or root")
@@ -112,13 +112,13 @@ impl Log {
 }
 
 /// The error for a server that runs without redo.
-pub(super) fn redo_disabled() -> Error {
+pub(in crate::family::mysql8) fn redo_disabled() -> Error {
     Error::new(Code::RedoDisabled, "redo logging is disabled on the server: no hot backup is possible")
         .hint("ALTER INSTANCE ENABLE INNODB REDO_LOG, then run the backup again")
 }
 
 /// The log, read in order.
-pub(super) struct RedoFiles {
+pub(in crate::family::mysql8) struct RedoFiles {
     log: Log,
     reader: Reader,
     checkpoint: Lsn,
@@ -133,7 +133,7 @@ impl RedoFiles {
     ///
     /// # Errors
     /// [`Code::RedoDisabled`], [`Code::CorruptRedo`], [`Code::SourceIo`].
-    pub(super) fn open(log: Log) -> Result<RedoFiles> {
+    pub(in crate::family::mysql8) fn open(log: Log) -> Result<RedoFiles> {
         let (reader, checkpoint) = log.open_at_checkpoint()?;
         let (position, buffer) = (checkpoint.block_start(), PageBuffer::new(READ_BYTES));
         Ok(RedoFiles { log, reader, checkpoint, position, buffer, bad_since: None })

@@ -4,13 +4,13 @@
 //! piece's first one, which both have: the groups up to that start are this piece's, the others the next one's. Whether the
 //! blocks are right is not looked at here: who understands a piece checks them all.
 
+use crate::base::read::read_up_to;
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageBuffer, Result};
 use crate::innodb::redo::{BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, MINI_TRANSACTION_MAX};
 use crate::prepare::native::error::corrupt;
-use crate::prepare::native::log::{Log, read_up_to};
+use crate::prepare::native::{CopiedLog, PARSED, Segment, SegmentReader};
 
-/// What is charged for redo that is understood: groups (mini-transactions) without end, or of very many records.
-pub(crate) const GROUPS: &str = "a mini-transaction in the redo";
+use super::copied_log::Log;
 
 /// Bytes read at a time; a piece has about so many.
 const SEGMENT_LEN: usize = 1 << 20;
@@ -20,30 +20,13 @@ const FREE: usize = 4 << 20;
 /// No group is so long that it would need more.
 const SEGMENT_MAX: usize = MINI_TRANSACTION_MAX + MINI_TRANSACTION_MAX / 16;
 
-/// Some blocks of the log.
-#[derive(Default)]
-pub(crate) struct Segment {
-    /// Which one it is.
-    pub(crate) number: u64,
-    bytes: PageBuffer,
-    /// Where the blocks begin in `bytes`.
-    begin: usize,
-    /// What it takes beyond [`FREE`].
-    charge: Option<Charge>,
-    /// LSN of the first block.
-    pub(crate) start: Lsn,
-    /// Where the next piece's first group starts, in the last block; `None`: the log ends with this piece.
-    pub(crate) next: Option<Lsn>,
-}
-
-impl Segment {
-    pub(crate) fn blocks(&self) -> &[[u8; BLOCK_LEN]] {
-        self.bytes[self.begin..].as_chunks().0
-    }
+/// The blocks of a segment.
+pub(super) fn blocks(segment: &Segment) -> &[[u8; BLOCK_LEN]] {
+    segment.bytes[segment.begin..].as_chunks().0
 }
 
 /// Reads a log in pieces.
-pub(crate) struct Segments<'a> {
+pub(super) struct Segments<'a> {
     log: &'a Log,
     budget: Budget,
     /// For `rest`.
@@ -62,11 +45,11 @@ pub(crate) struct Segments<'a> {
 
 impl<'a> Segments<'a> {
     /// From the checkpoint on.
-    pub(crate) fn of(log: &'a Log, budget: &Budget) -> Segments<'a> {
+    pub(super) fn of(log: &'a Log, budget: &Budget) -> Segments<'a> {
         Segments {
             log,
             budget: budget.clone(),
-            charge: budget.charged(super::segments::GROUPS),
+            charge: budget.charged(PARSED),
             segment_len: SEGMENT_LEN,
             file: 0,
             read: log.start(),
@@ -77,7 +60,7 @@ impl<'a> Segments<'a> {
     }
 
     /// The next one; false if there is none.
-    pub(crate) fn next(&mut self, segment: &mut Segment) -> Result<bool> {
+    pub(super) fn next_segment(&mut self, segment: &mut Segment) -> Result<bool> {
         if std::mem::replace(&mut self.over, true) {
             return Ok(false);
         }
@@ -96,8 +79,7 @@ impl<'a> Segments<'a> {
         while len <= SEGMENT_MAX {
             let longer = len + self.segment_len.max(len);
             if longer > FREE {
-                let charge =
-                    segment.charge.get_or_insert_with(|| self.budget.charged(super::segments::GROUPS));
+                let charge = segment.charge.get_or_insert_with(|| self.budget.charged(PARSED));
                 charge.set((longer - FREE) as u64)?;
             }
             segment.bytes.resize(longer);
@@ -118,7 +100,7 @@ impl<'a> Segments<'a> {
                     self.over = false;
                     break;
                 }
-                SegmentEnd::TablespaceBounds(with) => {
+                SegmentEnd::LogEnd(with) => {
                     segment.bytes.resize(segment.begin + with + BLOCK_LEN);
                     break;
                 }
@@ -159,12 +141,32 @@ impl<'a> Segments<'a> {
     }
 }
 
+impl CopiedLog for Log {
+    fn checkpoint(&self) -> Lsn {
+        self.checkpoint
+    }
+
+    fn start(&self) -> Lsn {
+        self.checkpoint.block_start()
+    }
+
+    fn segments<'a>(&'a self, budget: &Budget) -> Box<dyn SegmentReader + 'a> {
+        Box::new(Segments::of(self, budget))
+    }
+}
+
+impl SegmentReader for Segments<'_> {
+    fn next(&mut self, segment: &mut Segment) -> Result<bool> {
+        self.next_segment(segment)
+    }
+}
+
 /// Where a piece may end.
 enum SegmentEnd {
     /// With this block, in which a group starts there.
     At(usize, Lsn),
     /// The log ends with this block, or before it.
-    TablespaceBounds(usize),
+    LogEnd(usize),
     Nowhere,
 }
 
@@ -177,7 +179,7 @@ fn cut(bytes: &[u8], from: usize, start: Lsn) -> SegmentEnd {
         let (at, block) = (n * BLOCK_LEN, Block::of(bytes));
         let lsn = start.plus(at as u64);
         if !block.is_of(lsn) || usize::from(block.data_len()) != BLOCK_LEN {
-            return SegmentEnd::TablespaceBounds(at);
+            return SegmentEnd::LogEnd(at);
         }
         // The first block is where this piece begins itself.
         if let Some(group) = block.first_group().filter(|group| n > 0 && PAYLOAD.contains(group)) {

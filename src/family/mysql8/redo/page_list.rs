@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::base::{Lsn, Result};
 use crate::innodb::redo::{BLOCK_LEN, Fed, Scanner, newest_checkpoint};
 
-use super::redo_log::{Log, Reader};
+use super::files::{Log, Reader};
 use crate::source::server_facts::ServerFacts;
 use crate::source::zero_pages::PageKey;
 
@@ -21,7 +21,7 @@ const READS_MAX: usize = 5;
 ///
 /// # Errors
 /// [`crate::base::Code::SourceIo`].
-pub(super) fn of_pages(
+pub(in crate::family::mysql8) fn of_pages(
     facts: &ServerFacts,
     end: Lsn,
     wanted: &BTreeSet<PageKey>,

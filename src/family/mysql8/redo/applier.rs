@@ -1,49 +1,35 @@
-//! Records of one page, one after the other.
-
-use std::sync::Arc;
+//! Applies records of one page, one after the other, with MySQL's record types.
 
 use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::{Applier, Page};
-use crate::innodb::page::Scratch;
 use crate::innodb::redo::index_info::KnownIndexes;
 use crate::innodb::redo::{Body, CompactRun, IndexList};
 use crate::prepare::native::error::corrupt;
-use crate::prepare::native::records::run::RecordRun;
+use crate::prepare::native::{PageUpdate, RecordApplier, RecordRun};
 
-/// What a thread that applies records has: what it knows of indexes, and room.
+/// What a thread that applies records knows of indexes, and the memory that it works in.
 #[derive(Default)]
-pub(crate) struct PageApplier {
+pub(super) struct PageApplier {
     applier: Applier,
     known: KnownIndexes,
-    /// What records are kept without.
-    pub(crate) indexes: Arc<IndexList>,
-    pub(crate) scratch: Scratch,
 }
 
-/// What became of a page.
-pub(crate) struct PageUpdate {
-    /// The end of the last group with a record that was applied; `None`: the page had all.
-    pub(crate) to: Option<Lsn>,
-    /// How many records were applied.
-    pub(crate) records: u64,
-}
-
-impl PageApplier {
-    /// Applies those records of `runs` that start at `from` or later. `shown` names the page.
-    pub(crate) fn bring_up<'a>(
+impl RecordApplier for PageApplier {
+    fn apply(
         &mut self,
         page: &mut Page<'_>,
         from: Lsn,
-        runs: impl Iterator<Item = RecordRun<'a>>,
-        shown: impl Fn() -> String,
+        indexes: &IndexList,
+        runs: &mut dyn Iterator<Item = RecordRun<'_>>,
+        shown: &dyn Fn() -> String,
     ) -> Result<PageUpdate> {
-        let mut brought = PageUpdate { to: None, records: 0 };
-        let PageApplier { applier, known, indexes, .. } = self;
+        let mut update = PageUpdate { to: None, records: 0 };
+        let PageApplier { applier, known } = self;
         for run in runs {
             if run.end_lsn <= from {
                 continue;
             }
-            let mut records = lean((page.space(), page.number()), &run, indexes)?;
+            let mut records = compact_run((page.space(), page.number()), &run, indexes)?;
             while let Some(record) = records.next(known) {
                 let record = record.map_err(corrupt)?;
                 if record.start_lsn < from {
@@ -54,22 +40,22 @@ impl PageApplier {
                         .cause(e)
                         .hint("take the backup again; if it happens again, report it, and use --prepare=server meanwhile")
                 })?;
-                brought.to = Some(run.end_lsn);
-                brought.records += 1;
+                update.to = Some(run.end_lsn);
+                update.records += 1;
             }
         }
-        Ok(brought)
+        Ok(update)
     }
 
-    /// The LSN of the last record that makes what was in its page before irrelevant.
-    pub(crate) fn last_init<'a>(
+    fn last_init(
         &mut self,
         page: (SpaceId, PageNo),
-        runs: impl Iterator<Item = RecordRun<'a>>,
+        indexes: &IndexList,
+        runs: &mut dyn Iterator<Item = RecordRun<'_>>,
     ) -> Option<Lsn> {
         let mut last = None;
         for run in runs {
-            let mut records = lean(page, &run, &self.indexes).ok()?;
+            let mut records = compact_run(page, &run, indexes).ok()?;
             while let Some(record) = records.next(&mut self.known) {
                 let record = record.ok()?;
                 if matches!(record.body, Body::InitFilePage { .. }) {
@@ -82,7 +68,11 @@ impl PageApplier {
 }
 
 /// The records of a run.
-fn lean<'a>(page: (SpaceId, PageNo), run: &RecordRun<'a>, indexes: &'a IndexList) -> Result<CompactRun<'a>> {
+fn compact_run<'a>(
+    page: (SpaceId, PageNo),
+    run: &RecordRun<'a>,
+    indexes: &'a IndexList,
+) -> Result<CompactRun<'a>> {
     let unknown = || Error::new(Code::Internal, "a kept redo record is of an index that is not known");
     let index = run.index.map(|number| indexes.get(number).ok_or_else(unknown)).transpose()?;
     Ok(CompactRun::new(page, run.start_lsn, run.end_lsn, index, run.bytes))
