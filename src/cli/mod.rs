@@ -9,6 +9,7 @@ pub mod option_files;
 pub mod password;
 pub mod progress;
 pub mod report;
+mod schemes;
 mod secrets;
 pub mod signals;
 pub mod xbrecv;

@@ -16,23 +16,23 @@ const KEEPALIVE: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct NetworkArgs {
     /// Seconds that a cut line may take to be mended before both sides give up
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, help_heading = "Line")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, help_heading = "Network")]
     reconnect_timeout: u64,
     /// Seconds of silence after which a sign of life is sent; a side that is silent three times as long is gone
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, help_heading = "Line")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, help_heading = "Network")]
     keepalive: f64,
     /// This side's certificate (PEM), instead of a ticket
-    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"], help_heading = "Line")]
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"], help_heading = "Network")]
     tls_cert: Option<PathBuf>,
     /// Its key (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Line")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Network")]
     tls_key: Option<PathBuf>,
     /// Authority that the other side's certificate must come from (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Line")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = "Network")]
     tls_ca: Option<PathBuf>,
     /// Name that the other side's certificate must hold, of a host or an IP address [default: xbsend asks for the host of
     /// --to, xbrecv takes any sender of the authority]
-    #[arg(long, value_name = "NAME", requires = "tls_cert", help_heading = "Line")]
+    #[arg(long, value_name = "NAME", requires = "tls_cert", help_heading = "Network")]
     tls_peer_name: Option<String>,
 }
 

@@ -12,13 +12,13 @@ use crate::codec::Layer;
 use crate::prepare::{Mysqld, Prepare, launch};
 use crate::receive::{self, ReceiveOptions, ReceiveSummary};
 use crate::restore::{Mapping, Target};
-use crate::transport::network::{Incoming, NetworkFacts};
-use crate::transport::stdin::Stdin;
-use crate::transport::{Address, StreamReader};
+use crate::transport::network::NetworkFacts;
+use crate::transport::{Address, Invitation};
 
 use super::arguments::{self, XBRECV as PROGRAM, default_memory, native_memory, threads};
 use super::network::{self, NetworkArgs};
 use super::progress::{Display, Mode};
+use super::schemes::{self, Opening};
 use super::{keys, next, report, signals, xbrecv_prepare};
 
 /// Least memory of the private server: its own default buffer pool.
@@ -68,7 +68,7 @@ struct Args {
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
     #[command(flatten)]
-    line: NetworkArgs,
+    network: NetworkArgs,
 
     /// File with the secret key that an encrypted stream was made for (of age-keygen). May be given again
     #[arg(long, value_name = "FILE")]
@@ -88,10 +88,10 @@ struct Args {
     use_memory: Option<u64>,
 
     /// How progress is shown
-    #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Words")]
+    #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Messages")]
     progress: Mode,
     /// Say more
-    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Words")]
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Messages")]
     verbose: u8,
 }
 
@@ -149,31 +149,27 @@ pub fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     let (mode, from) = (args.progress, args.from.clone());
-    let line_options = args.line.options()?;
+    let network = args.network.options()?;
     let options = options(args)?;
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
     let progress = Arc::new(Progress::new());
-    let (mut stream_reader, line): (Box<dyn StreamReader>, _) = match &from {
-        Address::Pipe => (Box::new(Stdin::open(stop.clone())?), None),
-        Address::Line(address) => {
-            let line = Incoming::listen(address, &line_options, progress.clone(), stop.clone())?;
-            (Box::new(line.stream_reader()), Some(line))
-        }
-    };
-    if let Some(line) = &line {
-        eprintln!("{PROGRAM}: listening on {}; run on the source:", line.local);
-        eprintln!("{PROGRAM}:   xbsend --to '{}'", line.invitation());
+    let opening = Opening { address: &from, network: &network, progress: &progress, stop: &stop };
+    let mut origin = schemes::origin(&opening)?;
+    let mut stream_reader = origin.stream_reader()?;
+    if let Some(Invitation { local, to }) = origin.invitation() {
+        eprintln!("{PROGRAM}: listening on {local}; run on the source:");
+        eprintln!("{PROGRAM}:   xbsend --to '{to}'");
     }
     let display = Display::start(PROGRAM, mode, progress.clone());
     let received = receive::run(&options, &mut *stream_reader, &progress, &stop);
-    let told = line.as_ref().is_none_or(|line| line.settle(received.as_ref().err()));
+    let told = origin.settle(received.as_ref().err());
     let mut summary = received?;
     if !told {
         summary.notes.push("the sender could not be told that all is well".to_owned());
     }
     display.finish();
-    eprint!("{}", render(&summary, &options.prepare, line.map(|line| line.facts())));
+    eprint!("{}", render(&summary, &options.prepare, origin.facts()));
     Ok(())
 }
 

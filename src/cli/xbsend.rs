@@ -15,13 +15,12 @@ use crate::send::{self, Encryption, SendOptions, SendSummary};
 use crate::source::session::{ConnectOptions, SslMode};
 use crate::throttle::Throttle;
 use crate::transport::Address;
-use crate::transport::network::{NetworkFacts, Outgoing};
-use crate::transport::stdout::Stdout;
-use crate::transport::stream_writer::Sink;
+use crate::transport::network::NetworkFacts;
 
 use super::network::{self, NetworkArgs};
 use super::option_files::{self, Choice, Options};
 use super::progress::{Display, Mode};
+use super::schemes::{self, Opening};
 use super::{keys, password, report, secrets, signals};
 
 const PROGRAM: &str = "xbsend";
@@ -134,7 +133,7 @@ struct Args {
     #[arg(long, hide = true)]
     to_fd: Option<i32>,
     #[command(flatten)]
-    line: NetworkArgs,
+    network: NetworkArgs,
 
     /// Compress the stream; a value may be `zstd` (the default) or `lz4`
     #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "zstd", value_enum, help_heading = "Layers")]
@@ -153,10 +152,10 @@ struct Args {
     passphrase_file: Option<PathBuf>,
 
     /// How progress is shown
-    #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Words")]
+    #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Messages")]
     progress: Mode,
     /// Say more
-    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Words")]
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Messages")]
     verbose: u8,
 }
 
@@ -216,32 +215,25 @@ fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
         (None, Some("")) => args.password = Some(password::ask()?),
         _ => {}
     }
-    let to = destination(&args)?;
-    let line_options = args.line.options()?;
+    let to = address(&args)?;
+    let network = args.network.options()?;
     let mode = args.progress;
     let options = options(args, typed)?;
     threads::check(options.parallel + THREADS_BESIDE)?;
     let stop = Arc::new(Stop::new()?);
     let progress = Arc::new(Progress::new());
-    let (sink, line): (Box<dyn Sink>, _) = match &to {
-        Address::Pipe => (Box::new(Stdout::open(stop.clone())?), None),
-        Address::Line(address) => {
-            signals::watch(stop.clone())?;
-            let line = Outgoing::connect(address, &line_options, progress.clone(), stop.clone())?;
-            (line.sink(), Some(line))
-        }
-    };
-    if line.is_none() {
-        signals::watch(stop.clone())?;
-    }
+    signals::watch(stop.clone())?;
+    let opening = Opening { address: &to, network: &network, progress: &progress, stop: &stop };
+    let mut destination = schemes::destination(&opening)?;
+    let sink = destination.sink()?;
     let display = Display::start(PROGRAM, mode, progress.clone());
     let sent = send::run(&options, sink, &progress, &stop);
-    if let (Some(line), Err(e)) = (&line, &sent) {
-        line.abandon(e);
+    if let Err(e) = &sent {
+        destination.abandon(e);
     }
     let summary = sent?;
     display.finish();
-    eprint!("{}", render(&summary, line.map(|line| line.facts())));
+    eprint!("{}", render(&summary, destination.facts()));
     Ok(())
 }
 
@@ -249,7 +241,7 @@ fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
 fn wipe_secrets(args: &Args, typed: &[OsString]) -> Result<()> {
     let password = args.password.as_deref().filter(|p| !p.is_empty()).map(|p| ("--password-fd", p));
     if password.is_some() && args.password_fd.is_some() {
-        // LockedFolder once already: it would never end.
+        // Handed over once already: it would never end.
         return Err(Error::new(Code::Usage, "the password can't be hidden from the process list")
             .hint("give it as --password=TEXT, or better in the [xbsend] group of an option file"));
     }
@@ -260,7 +252,7 @@ fn wipe_secrets(args: &Args, typed: &[OsString]) -> Result<()> {
 }
 
 /// Where the stream goes. Not read by clap, whose words would repeat what is secret in it.
-fn destination(args: &Args) -> Result<Address> {
+fn address(args: &Args) -> Result<Address> {
     let text = match (args.to_fd, &args.to, &args.to_file) {
         (Some(fd), ..) => password::from_fd(fd)?,
         (None, Some(to), _) => to.clone(),

@@ -14,8 +14,8 @@ pub enum Address {
     /// Standard output or input.
     #[default]
     Pipe,
-    /// A line over the network.
-    Line(NetworkAddress),
+    /// A host and a port.
+    Network(NetworkAddress),
 }
 
 /// What a line runs over.
@@ -50,11 +50,21 @@ pub struct NetworkAddress {
     pub secret: Option<String>,
 }
 
+impl Address {
+    /// What stands before `://`; `-` for a pipe.
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Address::Pipe => "-",
+            Address::Network(address) => address.carrier.as_str(),
+        }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Address::Pipe => f.write_str("-"),
-            Address::Line(line) => line.fmt(f),
+            Address::Network(address) => address.fmt(f),
         }
     }
 }
@@ -84,7 +94,7 @@ impl FromStr for Address {
         if text == "-" {
             return Ok(Address::Pipe);
         }
-        parse_line(text.trim()).map(Address::Line).ok_or_else(|| {
+        parse_network(text.trim()).map(Address::Network).ok_or_else(|| {
             // The text is not repeated: it may hold a secret.
             Error::new(Code::Usage, "an address is not understood").hint(
                 "it is -, tcp://HOST:PORT or quic://HOST:PORT, on the sending side with /#TICKET behind it",
@@ -93,7 +103,7 @@ impl FromStr for Address {
     }
 }
 
-fn parse_line(text: &str) -> Option<NetworkAddress> {
+fn parse_network(text: &str) -> Option<NetworkAddress> {
     let (scheme, rest) = text.split_once("://")?;
     let carrier = match scheme {
         "tcp" => Carrier::Tcp,
@@ -130,7 +140,7 @@ mod tests {
 
     fn line(text: &str) -> NetworkAddress {
         match text.parse().unwrap() {
-            Address::Line(line) => line,
+            Address::Network(address) => address,
             Address::Pipe => panic!("{text} is no line"),
         }
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod address;
+mod ends;
 pub mod network;
 pub mod stdin;
 pub mod stdout;
@@ -10,5 +11,6 @@ pub mod stream_writer;
 mod ticket_lock;
 
 pub use address::Address;
+pub use ends::{Destination, Invitation, Origin};
 pub use stream_reader::StreamReader;
 pub use stream_writer::{Lane, LayerOptions, StreamWriter};

@@ -11,7 +11,8 @@ use rustix::pipe::fcntl_setpipe_size;
 
 use crate::base::{Code, Error, Result, Stop};
 
-use super::StreamReader;
+use super::ends::Origin;
+use super::stream_reader::StreamReader;
 
 /// A default pipe holds 64 KiB and moves half as much per second as one of this size.
 const PIPE_BYTES: usize = 1 << 20;
@@ -68,6 +69,18 @@ impl Stdin {
                 Ok(_) => {}
             }
         }
+    }
+}
+
+/// Standard input as the place that a stream comes from.
+pub struct StandardInput {
+    /// Ends a wait for bytes.
+    pub stop: Arc<Stop>,
+}
+
+impl Origin for StandardInput {
+    fn stream_reader(&mut self) -> Result<Box<dyn StreamReader>> {
+        Ok(Box::new(Stdin::open(self.stop.clone())?))
     }
 }
 

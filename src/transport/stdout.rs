@@ -18,6 +18,7 @@ use rustix::pipe::fcntl_setpipe_size;
 
 use crate::base::{Code, Error, Result, Stop};
 
+use super::ends::Destination;
 use super::stream_writer::Sink;
 
 /// A default pipe holds 64 KiB and moves half as much per second as one of this size.
@@ -107,7 +108,7 @@ impl Stdout {
         }
         self.stop.check()?;
         if self.quit.requested() {
-            return Err(Error::new(Code::Interrupted, "the stream was closed"));
+            return Err(Error::new(Code::GivenUp, "the stream was closed"));
         }
         Ok(())
     }
@@ -134,6 +135,18 @@ fn once_more(pipe: &File) -> io::Result<File> {
         .write(true)
         .custom_flags(OFlags::NONBLOCK.bits() as i32)
         .open(format!("/proc/self/fd/{}", pipe.as_raw_fd()))
+}
+
+/// Standard output as the place that a stream goes to.
+pub struct StandardOutput {
+    /// Ends a wait for room.
+    pub stop: Arc<Stop>,
+}
+
+impl Destination for StandardOutput {
+    fn sink(&mut self) -> Result<Box<dyn Sink>> {
+        Ok(Box::new(Stdout::open(self.stop.clone())?))
+    }
 }
 
 impl Sink for Stdout {
@@ -253,7 +266,8 @@ mod tests {
                     }
                     writing.join().unwrap()
                 });
-                assert_eq!(e.code, Code::Interrupted, "{way:?}: {e}");
+                let expected = if stops { Code::Interrupted } else { Code::GivenUp };
+                assert_eq!(e.code, expected, "{way:?}: {e}");
                 assert_eq!(e.to_string().starts_with("stopped by SIGTERM"), stops, "{way:?}: {e}");
                 assert!(begun.elapsed() < Duration::from_secs(10), "{way:?}");
                 assert!(waits(&write), "{way:?}: what others share stays as it was");

@@ -150,7 +150,7 @@ impl Lane<'_> {
     /// Writes all of `parts` when it is `ticket`'s turn, and passes the turn on.
     ///
     /// # Errors
-    /// [`Code::BrokenPipe`], [`Code::StreamIo`]; [`Code::Interrupted`] after [`StreamWriter::close`]: another thread has
+    /// [`Code::BrokenPipe`], [`Code::StreamIo`]; [`Code::GivenUp`] after [`StreamWriter::close`]: another thread has
     /// the reason.
     pub fn write_in_turn(&mut self, ticket: u64, parts: &mut [IoSlice<'_>]) -> Result<()> {
         self.write(Some(ticket), parts)
@@ -276,7 +276,7 @@ mod tests {
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| stream_writer.lane()?.write_in_turn(7, &mut [IoSlice::new(b"x")]));
             stream_writer.close();
-            assert_eq!(waiting.join().unwrap().unwrap_err().code, Code::Interrupted);
+            assert_eq!(waiting.join().unwrap().unwrap_err().code, Code::GivenUp);
         });
         assert_eq!(stream_writer.written(), 0);
         assert!(stream_writer.finish().is_err());

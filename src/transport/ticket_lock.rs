@@ -38,7 +38,7 @@ impl<T> TicketLock<T> {
     /// Does `work` when it is `ticket`'s turn, or before the next turn without one; a failure closes the turnstile.
     ///
     /// # Errors
-    /// [`Code::Interrupted`] once it is closed, and those of `work`.
+    /// [`Code::GivenUp`] once it is closed, and those of `work`.
     pub(super) fn pass<R>(&self, ticket: Option<u64>, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         let mut state = match ticket {
             Some(ticket) => self.wait(ticket),
@@ -96,5 +96,5 @@ impl<T> TicketLock<T> {
 }
 
 fn closed() -> Error {
-    Error::new(Code::Interrupted, "the stream was closed")
+    Error::new(Code::GivenUp, "the stream was closed")
 }

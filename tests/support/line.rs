@@ -19,7 +19,7 @@ pub const CARRIERS: [&str; 2] = ["tcp", "quic"];
 
 pub fn line_address(text: &str) -> NetworkAddress {
     match text.parse().unwrap() {
-        Address::Line(line) => line,
+        Address::Network(address) => address,
         Address::Pipe => panic!("{text}"),
     }
 }

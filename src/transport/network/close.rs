@@ -23,7 +23,7 @@ pub(super) fn of_sender(outcome: &sender::Outcome, was_up: bool, problem: &str) 
                 .hint("is xbrecv --from waiting there, and does the firewall let its port through?")
         }
         sender::Outcome::Gone(time) => gone(*time, problem),
-        sender::Outcome::Aborted => Error::new(Code::Interrupted, "the stream was closed"),
+        sender::Outcome::Aborted => Error::new(Code::GivenUp, "the stream was closed"),
     })
 }
 

@@ -19,8 +19,8 @@ use crate::session::message::Doing;
 use crate::session::receiver::{ConnectionId, Outcome, Receiver};
 use crate::session::ticket::{TOKEN_LEN, Token};
 use crate::session::{Ticket, Timeouts};
-use crate::transport::StreamReader;
 use crate::transport::address::{Carrier, NetworkAddress};
+use crate::transport::{Invitation, Origin, StreamReader};
 
 use super::connection::{LAST_WORDS, Reading, Writing, next_large};
 use super::listener::{self, Listener};
@@ -167,6 +167,24 @@ impl Incoming {
     /// How it went.
     pub fn facts(&self) -> NetworkFacts {
         NetworkFacts { reconnects: self.line.shared.lock().session.reconnects(), resent: 0 }
+    }
+}
+
+impl Origin for Incoming {
+    fn stream_reader(&mut self) -> Result<Box<dyn StreamReader>> {
+        Ok(Box::new(Incoming::stream_reader(self)))
+    }
+
+    fn invitation(&self) -> Option<Invitation> {
+        Some(Invitation { local: self.local.to_string(), to: Incoming::invitation(self) })
+    }
+
+    fn settle(&self, failed: Option<&Error>) -> bool {
+        Incoming::settle(self, failed)
+    }
+
+    fn facts(&self) -> Option<NetworkFacts> {
+        Some(Incoming::facts(self))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::base::{Code, Error, Result, Stop};
 use crate::session::proof::Nonce;
 use crate::session::sender::{Outcome, Sender};
 use crate::session::{SECRET_LEN, Ticket};
+use crate::transport::Destination;
 use crate::transport::address::{Carrier, NetworkAddress};
 use crate::transport::stream_writer::Sink;
 
@@ -146,6 +147,20 @@ impl Outgoing {
     }
 }
 
+impl Destination for Outgoing {
+    fn sink(&mut self) -> Result<Box<dyn Sink>> {
+        Ok(Outgoing::sink(self))
+    }
+
+    fn abandon(&self, why: &Error) {
+        Outgoing::abandon(self, why);
+    }
+
+    fn facts(&self) -> Option<NetworkFacts> {
+        Some(Outgoing::facts(self))
+    }
+}
+
 impl Drop for Outgoing {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
@@ -239,7 +254,7 @@ impl Line {
         }
         self.stop.check()?;
         if state.quit {
-            return Err(Error::new(Code::Interrupted, "the stream was closed"));
+            return Err(Error::new(Code::GivenUp, "the stream was closed"));
         }
         Ok(())
     }
