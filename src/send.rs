@@ -28,6 +28,7 @@ use crate::source::backup_position::BackupPosition;
 use crate::source::inventory::Inventory;
 use crate::source::locks::{HeldLock, LockTimes};
 use crate::source::low_priority_reads::LowPriorityReads;
+use crate::source::page_filter::EveryPage;
 use crate::source::pages::Reading;
 use crate::source::replication::{self, ReplicaChannel};
 use crate::source::server_facts::{ServerFacts, ServerVariables};
@@ -329,6 +330,7 @@ impl Backup<'_> {
                 gives_way: (self.options.throttle == Throttle::Auto)
                     .then(|| Arc::new(LowPriorityReads::new(self.facts.reads_past_cache()))),
                 suspects: &self.suspects,
+                filter: &EveryPage,
             },
         );
         let over = AtomicBool::new(false);

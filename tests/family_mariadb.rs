@@ -15,6 +15,7 @@ use xbpipe::base::{Code, Lsn, Result, Stop};
 use xbpipe::family::{self, Family, Recognition};
 use xbpipe::innodb::page::PageLayout;
 use xbpipe::source::inventory::{Datafile, Inventory};
+use xbpipe::source::page_filter::EveryPage;
 use xbpipe::source::pages::{OpenDatafile, PageReader, Reading};
 use xbpipe::source::server_facts::{ServerFacts, ServerVariables};
 use xbpipe::source::session::{ConnectOptions, Session};
@@ -87,9 +88,10 @@ fn read_all(facts: &ServerFacts, file: &Datafile) -> Result<u64> {
         owner: facts.owner,
         gives_way: None,
         suspects: &suspects,
+        filter: &EveryPage,
     };
     let torn = AtomicU64::new(0);
-    let mut reader = PageReader::new(&torn, &suspects);
+    let mut reader = PageReader::new(&torn, &reading);
     let open = OpenDatafile::open(file, 0, &reading)?;
     let (mut buffer, mut bytes) = (vec![0; BLOCK], 0);
     for block in 0..open.blocks() {

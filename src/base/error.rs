@@ -97,6 +97,8 @@ codes! {
     NoServerBinary = "no-mysqld",
     /// Stopped by a signal.
     Interrupted = "interrupted",
+    /// Another part of the program has failed and says why. Nobody is shown this one unless that reason is lost.
+    GivenUp = "given-up",
     /// A defect in xbpipe itself.
     Internal = "internal",
 }

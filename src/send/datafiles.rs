@@ -61,7 +61,7 @@ impl<'a> Work<'a> {
     ) -> Result<()> {
         pacer.enter();
         let mut buffer = PageBuffer::new(BLOCK);
-        let mut reader = PageReader::new(&progress.torn_retries, self.reading.suspects);
+        let mut reader = PageReader::new(&progress.torn_retries, &self.reading);
         let mut lane = member_writer.stream_writer.lane()?;
         while let Some(task) = self.next()? {
             if task.current.file.blocks() > 0 {

@@ -23,11 +23,11 @@ impl<'a> Failure<'a> {
 
     /// Notes `error` if it is the first, and frees everybody who waits for a turn, for redo or for leave to read.
     ///
-    /// The thread that met the reason may get here later than one that only found the outlet closed by it: what an outlet
-    /// says of itself gives way to a reason.
+    /// The thread that met the reason may get here later than one that only found the outlet closed by it: its
+    /// [`Code::GivenUp`] gives way to a reason.
     pub(super) fn set(&self, error: Error) {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
-        if first.as_ref().is_none_or(is_echo) {
+        if first.as_ref().is_none_or(|e| e.code == Code::GivenUp) {
             *first = Some(error);
         }
         drop(first);
@@ -60,13 +60,8 @@ impl<'a> Failure<'a> {
 
     /// The first failure.
     pub(super) fn first(&self) -> Option<Error> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|e| !is_echo(e))
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|e| e.code != Code::GivenUp)
     }
-}
-
-/// Whether it is what a closed outlet says to everybody, and so never the reason. A stop request is one.
-fn is_echo(e: &Error) -> bool {
-    e.code == Code::Interrupted && !e.message.starts_with("stopped")
 }
 
 #[cfg(test)]

@@ -55,9 +55,9 @@ impl HeldResources {
     /// The session that holds the locks.
     ///
     /// # Errors
-    /// [`Code::Interrupted`] once the backup has failed.
+    /// [`Code::GivenUp`] once the backup has failed.
     pub(super) fn session(&mut self) -> Result<&mut Session> {
-        self.session.as_mut().ok_or_else(|| Error::new(Code::Interrupted, "the session was given up"))
+        self.session.as_mut().ok_or_else(|| Error::new(Code::GivenUp, "the session was given up"))
     }
 
     /// Locks tables of other engines. If this process stands still meanwhile, the server unlocks them itself.

@@ -97,7 +97,7 @@ impl<'a> RateLimiter<'a> {
     /// Waits until one more read may be made.
     ///
     /// # Errors
-    /// [`Code::Interrupted`] once it is closed: somebody else has the reason.
+    /// [`Code::GivenUp`] once it is closed: somebody else has the reason.
     pub(super) fn wait(&self) -> Result<()> {
         Progress::add(&self.progress.reads, 1);
         if self.throttle == Throttle::Off {
@@ -106,7 +106,7 @@ impl<'a> RateLimiter<'a> {
         let mut state = self.lock();
         while state.limited {
             if state.closed {
-                return Err(Error::new(Code::Interrupted, "reading was given up"));
+                return Err(Error::new(Code::GivenUp, "reading was given up"));
             }
             let now = Instant::now();
             let pause = match state.bucket.as_mut().map(|b| b.take(now)) {
@@ -199,7 +199,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(50));
                 assert!(!waiting.is_finished());
                 pacer.close();
-                assert_eq!(waiting.join().unwrap().unwrap_err().code, Code::Interrupted);
+                assert_eq!(waiting.join().unwrap().unwrap_err().code, Code::GivenUp);
             });
             assert!(began.elapsed() < Duration::from_millis(900));
         }

@@ -13,6 +13,7 @@ pub mod load_sampler;
 pub mod locks;
 pub mod low_priority_reads;
 pub mod member_names;
+pub mod page_filter;
 pub mod pages;
 pub mod priority;
 pub mod replication;

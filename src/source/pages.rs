@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
-use crate::innodb::page::{self, Expected, Page0Error, PageDefect, PageFormat, PageLayout, Scratch, Verdict};
+use crate::innodb::page::{
+    self, Expected, FilHeader, Page0Error, PageDefect, PageFormat, PageLayout, Scratch, Verdict,
+};
 use crate::stream::Extent;
 use crate::stream::digest::BLOCK;
 
@@ -17,6 +19,7 @@ use super::corrupt::{CORRUPT_HINT, too_short};
 use super::files;
 use super::inventory::Datafile;
 use super::low_priority_reads::LowPriorityReads;
+use super::page_filter::PageFilter;
 use super::uncached_reads::Uncached;
 use super::zero_pages::{EmptyPage, EmptyPages};
 
@@ -44,6 +47,8 @@ pub struct Reading<'a> {
     pub gives_way: Option<Arc<LowPriorityReads>>,
     /// Where pages go that are in use and empty.
     pub suspects: &'a EmptyPages,
+    /// Which pages travel.
+    pub filter: &'a dyn PageFilter,
 }
 
 /// A datafile that is being read.
@@ -96,12 +101,14 @@ pub struct PageReader<'a> {
     scratch: Scratch,
     torn_retries: &'a AtomicU64,
     suspects: &'a EmptyPages,
+    filter: &'a dyn PageFilter,
 }
 
 impl<'a> PageReader<'a> {
-    /// A reader that counts pages read again in `torn_retries`, and puts empty pages that are in use into `suspects`.
-    pub fn new(torn_retries: &'a AtomicU64, suspects: &'a EmptyPages) -> Self {
-        PageReader { scratch: Scratch::new(), torn_retries, suspects }
+    /// A reader that counts pages read again in `torn_retries`.
+    pub fn new(torn_retries: &'a AtomicU64, reading: &Reading<'a>) -> Self {
+        let Reading { suspects, filter, .. } = *reading;
+        PageReader { scratch: Scratch::new(), torn_retries, suspects, filter }
     }
 }
 
@@ -232,10 +239,16 @@ impl OpenDatafile {
                     }
                     shape.hole(size);
                 }
-                _ => shape.page(page),
+                _ if self.is_selected(page, in_file, reader.filter) => shape.page(page),
+                _ => shape.hole(size),
             }
         }
         Ok(Block { len, map: shape.into_map() })
+    }
+
+    fn is_selected(&self, page: &[u8], in_file: u64, filter: &dyn PageFilter) -> bool {
+        let place = Expected { space: self.space, page: PageNo((self.first_page + in_file) as u32) };
+        FilHeader::of(page).is_none_or(|header| filter.selects(place, header))
     }
 
     /// Verifies one page, reading it again while it is torn.
@@ -388,6 +401,8 @@ impl ExtentBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Lsn;
+    use crate::innodb::page::{SpaceFlags, build_page0, checksum};
 
     #[test]
     fn holes_and_data_alternate() {
@@ -411,5 +426,58 @@ mod tests {
         shape.data(16);
         shape.data(16);
         assert!(shape.into_map().is_empty());
+    }
+
+    /// Selects pages from an LSN on.
+    #[derive(Debug)]
+    struct From(Lsn);
+
+    impl PageFilter for From {
+        fn selects(&self, place: Expected, header: FilHeader<'_>) -> bool {
+            assert_eq!((place.space, place.page), (SpaceId(5), header.page_no()));
+            header.lsn() >= self.0
+        }
+    }
+
+    #[test]
+    fn pages_that_are_not_selected_are_holes() {
+        const PAGE: usize = 16384;
+        let mut bytes = build_page0(SpaceId(5), SpaceFlags(0x4021), 6).unwrap();
+        for number in 1..6u32 {
+            let mut page = vec![0; PAGE];
+            page[4..8].copy_from_slice(&number.to_be_bytes());
+            page[16..24].copy_from_slice(&(100 * u64::from(number)).to_be_bytes());
+            page[24..26].copy_from_slice(&[0x45, 0xBF]);
+            page[34..38].copy_from_slice(&5u32.to_be_bytes());
+            page[38..].fill(7);
+            checksum::stamp(&mut page, false);
+            bytes.extend_from_slice(&page);
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &bytes).unwrap();
+        let datafile = Datafile {
+            member: "t.ibd".into(),
+            path: file.path().canonicalize().unwrap(),
+            space: SpaceId(5),
+            bytes: bytes.len() as u64,
+            part: 0,
+            tablespace: "t".into(),
+            kind: "general",
+        };
+        let (suspects, torn, filter) = (EmptyPages::new(Lsn(0)), AtomicU64::new(0), From(Lsn(300)));
+        let reading = Reading {
+            format: crate::family::redo_of_copies().pages(),
+            plain: PageLayout::plain(PAGE).unwrap(),
+            owner: rustix::process::getuid().as_raw(),
+            gives_way: None,
+            suspects: &suspects,
+            filter: &filter,
+        };
+        let open = OpenDatafile::open(&datafile, 0, &reading).unwrap();
+        let mut buffer = vec![0; BLOCK];
+        let block = open.read_block(0, &mut buffer, &mut PageReader::new(&torn, &reading)).unwrap();
+        assert_eq!(block.len, bytes.len());
+        assert_eq!(block.map, [Extent { skip: 3 * PAGE as u32, len: 3 * PAGE as u32 }]);
+        assert_eq!(block.data(&buffer).concat(), bytes[3 * PAGE..]);
     }
 }

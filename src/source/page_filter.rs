@@ -1,0 +1,24 @@
+//! The seam between page readers and the stream: which pages of a datafile travel.
+
+use std::fmt::Debug;
+
+use crate::innodb::page::{Expected, FilHeader};
+
+/// Selects pages. It is asked of every page that is sound and has content, by several threads at a time.
+///
+/// A page that is not selected is a hole of its member. A full backup sends every page ([`EveryPage`]); whoever leaves pages out
+/// (those below an LSN, those of an index) must say in the stream's metadata that its holes are not zeros.
+pub trait PageFilter: Debug + Sync {
+    /// Whether the page travels that was read from `place`. Its header shows its LSN and type.
+    fn selects(&self, place: Expected, header: FilHeader<'_>) -> bool;
+}
+
+/// What a full backup sends.
+#[derive(Debug)]
+pub struct EveryPage;
+
+impl PageFilter for EveryPage {
+    fn selects(&self, _place: Expected, _header: FilHeader<'_>) -> bool {
+        true
+    }
+}
