@@ -24,7 +24,7 @@
 //!
 //! ## Layers
 //!
-//! Each imports only downwards; `tests/layers.rs` fails on an upward import.
+//! Each imports only downwards; `tests/it/layers.rs` fails on an upward import.
 //!
 //! `bin → cli → {send, receive} → {source, transport, target, prepare} → {stream, codec, session, throttle, innodb} → base`
 //!
@@ -92,7 +92,7 @@
 //!
 //! A name that came from elsewhere (a stream, metadata, redo, a folder's entries) is a [`stream::MemberName`] or a [`base::Confined`]
 //! before it is joined to anything: it can't lead upwards. `target` and `prepare` reach files through [`base::nofollow`] alone, which
-//! follows no link and works from descriptors of the folders that a run holds (`tests/layers.rs` has the list of exceptions).
+//! follows no link and works from descriptors of the folders that a run holds (`tests/it/layers.rs` has the list of exceptions).
 //!
 //! ## Memory
 //!

@@ -25,6 +25,7 @@ use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::codec::Layer;
 use crate::codec::age::Keys;
 use crate::family;
+use crate::innodb::encryption::NoKeyring;
 use crate::prepare::{self, Datadir, Prepare, Resources, checks};
 use crate::restore::{
     ExternalFiles, FileWriter, Mapping, PathMap, Received, Staging, Target, WriteTask, durability,
@@ -369,6 +370,7 @@ impl Staged {
         let run = prepare::run_folder(staging.data());
         let gtid_executed = book.gtid_executed()?;
         let datadir = Datadir {
+            keyring: Arc::new(NoKeyring),
             redo: family::redo_of_copies(),
             root: staging.data(),
             run: &run,

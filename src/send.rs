@@ -23,6 +23,7 @@ use crate::base::{Code, Error, Lsn, Result, Stop};
 use crate::codec::Compression;
 use crate::codec::age::{self, Recipient, SecretString};
 use crate::family::{self, Family, RedoRetention, SourceServer};
+use crate::innodb::encryption::NoKeyring;
 use crate::innodb::page::PageLayout;
 use crate::source::backup_position::BackupPosition;
 use crate::source::inventory::Inventory;
@@ -331,6 +332,7 @@ impl Backup<'_> {
                     .then(|| Arc::new(LowPriorityReads::new(self.facts.reads_past_cache()))),
                 suspects: &self.suspects,
                 filter: &EveryPage,
+                keyring: &NoKeyring,
             },
         );
         let over = AtomicBool::new(false);

@@ -29,6 +29,7 @@ fuzz_target!(|data: &[u8]| {
     let cnf = BackupCnf::parse(b"[mysqld]\ninnodb_data_file_path=ibdata1:12M:autoextend\n").unwrap();
     let run = root.join("run");
     let datadir = Datadir {
+        keyring: std::sync::Arc::new(xbpipe::innodb::encryption::NoKeyring),
         redo: xbpipe::family::redo_of_copies(),
         root: &root,
         run: &run,

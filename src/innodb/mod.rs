@@ -3,5 +3,6 @@
 
 pub mod apply;
 mod bytes;
+pub mod encryption;
 pub mod page;
 pub mod redo;

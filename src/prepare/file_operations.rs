@@ -262,6 +262,7 @@ mod tests {
                 .collect();
             let run = self.root.path().join("run");
             let datadir = Datadir {
+                keyring: std::sync::Arc::new(crate::innodb::encryption::NoKeyring),
                 redo: crate::family::redo_of_copies(),
                 root: self.root.path(),
                 run: &run,

@@ -24,12 +24,14 @@ pub mod server;
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::nofollow;
 use crate::base::progress::Progress;
 use crate::base::version::ServerVersion;
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
+use crate::innodb::encryption::Keyring;
 use crate::stream::metadata::BackupCnf;
 
 pub use mysqld::Mysqld;
@@ -51,6 +53,8 @@ pub enum Prepare {
 /// A received datadir, not in its place yet.
 #[derive(Debug)]
 pub struct Datadir<'a> {
+    /// Keys of its encrypted tablespaces and redo.
+    pub keyring: Arc<dyn Keyring>,
     /// How its redo is read and applied.
     pub redo: &'static dyn RedoFormat,
     /// The datadir.

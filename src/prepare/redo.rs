@@ -245,6 +245,7 @@ mod tests {
         let cnf = BackupCnf::new();
         let run = root.join("run");
         let datadir = Datadir {
+            keyring: std::sync::Arc::new(crate::innodb::encryption::NoKeyring),
             redo: crate::family::redo_of_copies(),
             root,
             run: &run,

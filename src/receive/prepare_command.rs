@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -16,6 +17,7 @@ use crate::base::nofollow;
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::family;
+use crate::innodb::encryption::NoKeyring;
 use crate::prepare::native::{self, RedoLocation, Writes};
 use crate::prepare::{self, Datadir, Resources, checks};
 use crate::restore::{Mapping, Owner, durability, external_files};
@@ -79,6 +81,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     let run = prepare::run_folder(&root);
     let gtid_executed = binlog.as_ref().and_then(|info| info.gtid_executed.clone());
     let datadir = Datadir {
+        keyring: Arc::new(NoKeyring),
         redo: family::redo_of_copies(),
         root: &root,
         run: &run,

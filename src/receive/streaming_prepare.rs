@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::base::progress::Progress;
 use crate::base::{Budget, Result};
 use crate::family;
+use crate::innodb::encryption::NoKeyring;
 use crate::innodb::page::LOGICAL_MAX;
 use crate::prepare::native::{StreamedTablespace, StreamingApply};
 use crate::restore::WriteTask;
@@ -32,8 +33,15 @@ impl StreamingPrepare {
     ) -> Result<StreamingPrepare> {
         // Redo ends with the backup where there must be a manifest: it is xbsend's.
         let changes = !options.allow_no_manifest;
-        let live =
-            StreamingApply::start(family::redo_of_copies(), root, memory, budget, changes, progress.clone())?;
+        let live = StreamingApply::start(
+            family::redo_of_copies(),
+            Arc::new(NoKeyring),
+            root,
+            memory,
+            budget,
+            changes,
+            progress.clone(),
+        )?;
         Ok(StreamingPrepare { live, spaces: HashMap::new() })
     }
 

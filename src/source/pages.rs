@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
+use crate::innodb::encryption::{Cipher, Keyring, Sealed, Unit};
 use crate::innodb::page::{
     self, Expected, FilHeader, Page0Error, PageDefect, PageFormat, PageLayout, Scratch, Verdict,
 };
@@ -49,6 +50,8 @@ pub struct Reading<'a> {
     pub suspects: &'a EmptyPages,
     /// Which pages travel.
     pub filter: &'a dyn PageFilter,
+    /// Keys of encrypted tablespaces.
+    pub keyring: &'a dyn Keyring,
 }
 
 /// A datafile that is being read.
@@ -68,6 +71,8 @@ pub struct OpenDatafile {
     pages: u32,
     /// The last page of extent descriptors that was wanted, by its number; `None` for one that tells nothing.
     descriptors: Mutex<Option<(u64, Option<Vec<u8>>)>>,
+    /// Where it is encrypted, and the key is known.
+    cipher: Option<Arc<dyn Cipher>>,
 }
 
 /// What a block of up to 1 MiB holds.
@@ -154,10 +159,11 @@ impl OpenDatafile {
             foreign: Vec::new(),
             pages: 0,
             descriptors: Mutex::default(),
+            cipher: None,
             path: path.clone(),
         };
         if datafile.part == 0 && bytes >= page::PHYSICAL_MIN as u64 {
-            open.read_page0(datafile)?;
+            open.read_page0(datafile, reading.keyring)?;
             // A file grows before its page 0 says so.
             open.bytes = open.file.bytes().map_err(failed)?;
         }
@@ -176,7 +182,7 @@ impl OpenDatafile {
     }
 
     /// The tablespace's own word about page size and id.
-    fn read_page0(&mut self, datafile: &Datafile) -> Result<()> {
+    fn read_page0(&mut self, datafile: &Datafile, keyring: &dyn Keyring) -> Result<()> {
         let mut head = vec![0; self.bytes.min(64 << 10) as usize];
         let mut last = None;
         for read in 0..READS_MAX {
@@ -186,6 +192,8 @@ impl OpenDatafile {
                     self.layout = page0.layout;
                     self.space = page0.space;
                     self.pages = page0.size;
+                    let info = page0.encryption.as_deref();
+                    self.cipher = info.and_then(|info| keyring.cipher(Sealed::Tablespace(self.space, info)));
                     return Ok(());
                 }
                 Ok(page0) => last = Some(format!("it says it is tablespace {}", page0.space)),
@@ -260,7 +268,7 @@ impl OpenDatafile {
         let expected = Expected { space: self.space, page: number };
         let mut read = 0;
         loop {
-            let defect = match self.format.verify(page, &self.layout, expected, &mut reader.scratch) {
+            let defect = match self.verify(page, expected, &mut reader.scratch) {
                 // Without the key only a second look tells whether a page was caught in the middle of a write.
                 Ok(Verdict::Encrypted) if !self.is_stable(page, in_file)? => None,
                 Ok(verdict) => return Ok(verdict),
@@ -276,6 +284,24 @@ impl OpenDatafile {
             Progress::add(reader.torn_retries, 1);
             pause(read);
             self.read_at(page, in_file * page.len() as u64)?;
+        }
+    }
+
+    /// Checks a page: with its key, where that is known.
+    fn verify(
+        &self,
+        page: &[u8],
+        expected: Expected,
+        scratch: &mut Scratch,
+    ) -> std::result::Result<Verdict, PageDefect> {
+        let verdict = self.format.verify(page, &self.layout, expected, scratch)?;
+        match &self.cipher {
+            Some(cipher) if verdict == Verdict::Encrypted => {
+                let mut clear = page.to_vec();
+                cipher.decrypt(Unit::Page(expected.page), &mut clear);
+                self.format.verify(&clear, &self.layout, expected, scratch)
+            }
+            _ => Ok(verdict),
         }
     }
 
@@ -402,6 +428,7 @@ impl ExtentBuilder {
 mod tests {
     use super::*;
     use crate::base::Lsn;
+    use crate::innodb::encryption::NoKeyring;
     use crate::innodb::page::{SpaceFlags, build_page0, checksum};
 
     #[test]
@@ -472,6 +499,7 @@ mod tests {
             gives_way: None,
             suspects: &suspects,
             filter: &filter,
+            keyring: &NoKeyring,
         };
         let open = OpenDatafile::open(&datafile, 0, &reading).unwrap();
         let mut buffer = vec![0; BLOCK];

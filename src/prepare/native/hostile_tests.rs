@@ -67,6 +67,7 @@ proptest! {
 fn arrive(root: &std::path::Path, progress: &std::sync::Arc<Progress>) -> StreamingApply {
     let live = StreamingApply::start(
         crate::family::redo_of_copies(),
+        std::sync::Arc::new(crate::innodb::encryption::NoKeyring),
         root,
         1 << 20,
         &Budget::new(64 << 20),

@@ -103,7 +103,7 @@ pub fn apply(
     writes: Writes,
     means: &Resources<'_>,
 ) -> Result<(Finish, Prepared)> {
-    let log = datadir.redo.open(place)?;
+    let log = datadir.redo.open(place, &*datadir.keyring)?;
     if writes == Writes::InPlace {
         journal::recover(datadir)?;
     }
@@ -186,3 +186,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 #[path = "hostile_tests.rs"]
 mod hostile_tests;
+
+#[cfg(test)]
+#[path = "encryption_tests.rs"]
+mod encryption_tests;

@@ -16,6 +16,7 @@ use super::records::index_dictionary::IndexDictionary;
 use super::records::run::RecordRun;
 use crate::base::{Budget, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
+use crate::innodb::encryption::Keyring;
 use crate::innodb::page::PageFormat;
 use crate::innodb::redo::IndexList;
 use crate::prepare::Datadir;
@@ -31,17 +32,22 @@ pub trait RedoFormat: Debug + Sync {
     /// Where there is none, or that of a server which was started on the copy.
     fn find(&self, root: &Path) -> Result<Option<RedoLocation>>;
 
-    /// Opens the log, and reads where recovery begins.
+    /// Opens the log, and reads where recovery begins. `keyring` may know its key.
     ///
     /// # Errors
     /// [`Code::CorruptRedo`](crate::base::Code::CorruptRedo), [`Code::TargetIo`](crate::base::Code::TargetIo).
-    fn open(&self, place: &RedoLocation) -> Result<Box<dyn CopiedLog>>;
+    fn open(&self, place: &RedoLocation, keyring: &dyn Keyring) -> Result<Box<dyn CopiedLog>>;
 
     /// The same for a log that is being written to the file `path`; `None` if it never gets a header.
     ///
     /// # Errors
     /// As [`RedoFormat::open`].
-    fn follow(&self, path: &Path, watermark: Arc<Watermark>) -> Result<Option<Box<dyn CopiedLog>>>;
+    fn follow(
+        &self,
+        path: &Path,
+        watermark: Arc<Watermark>,
+        keyring: &dyn Keyring,
+    ) -> Result<Option<Box<dyn CopiedLog>>>;
 
     /// A parser for one thread. Mini-transactions that end behind `promised` are not wanted; descriptions of indexes go into
     /// `dictionary`.

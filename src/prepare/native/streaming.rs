@@ -30,6 +30,7 @@ use crate::base::progress::Progress;
 use crate::base::sync::lock;
 use crate::base::{Budget, Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
+use crate::innodb::encryption::{Keyring, Sealed};
 use crate::innodb::page::{
     Expected, FIL_HEADER, FilHeader, PageFormat, PageLayout, PageType, Scratch, Verdict,
 };
@@ -54,6 +55,7 @@ pub struct StreamingApply {
 /// What threads that land chunks tell of them.
 pub struct StreamingApplyHandle {
     format: &'static dyn RedoFormat,
+    keyring: Arc<dyn Keyring>,
     watermark: Arc<Watermark>,
     /// Once the header of the redo was read.
     store: OnceLock<(Lsn, Mutex<Store>)>,
@@ -106,13 +108,14 @@ impl StreamingApply {
     /// It takes `memory` bytes, and `budget` for what is not a page's.
     pub fn start(
         format: &'static dyn RedoFormat,
+        keyring: Arc<dyn Keyring>,
         root: &Path,
         memory: u64,
         budget: &Budget,
         changes: bool,
         progress: Arc<Progress>,
     ) -> Result<StreamingApply> {
-        let shared = Arc::new(StreamingApplyHandle::new(format, changes));
+        let shared = Arc::new(StreamingApplyHandle::new(format, keyring, changes));
         let (of_thread, root, budget) = (shared.clone(), root.to_owned(), budget.clone());
         let thread = std::thread::Builder::new()
             .name("redo".to_owned())
@@ -175,9 +178,14 @@ impl Drop for StreamingApply {
 }
 
 impl StreamingApplyHandle {
-    fn new(format: &'static dyn RedoFormat, changes: bool) -> StreamingApplyHandle {
+    fn new(
+        format: &'static dyn RedoFormat,
+        keyring: Arc<dyn Keyring>,
+        changes: bool,
+    ) -> StreamingApplyHandle {
         StreamingApplyHandle {
             format,
+            keyring,
             watermark: Arc::default(),
             store: OnceLock::new(),
             changes,
@@ -210,7 +218,12 @@ impl StreamingApplyHandle {
         }
         let Ok(page0) = self.format.pages().page0(first_bytes) else { return Ok(None) };
         if page0.flags.is_encrypted() || page0.encryption.is_some() {
-            return Err(encrypted(member));
+            let sealed = page0.encryption.as_deref().map(|info| Sealed::Tablespace(page0.space, info));
+            return match sealed.and_then(|sealed| self.keyring.cipher(sealed)) {
+                // Its pages get their records at the end.
+                Some(_) => Ok(None),
+                None => Err(encrypted(member)),
+            };
         }
         Ok(Some(StreamedTablespace { id: page0.space, layout: page0.layout }))
     }
@@ -297,7 +310,9 @@ impl StreamingApplyHandle {
         (memory, budget): (u64, &Budget),
         progress: &Progress,
     ) -> Result<Option<ScannedLog>> {
-        let Some(log) = self.format.follow(path, self.watermark.clone())? else { return Ok(None) };
+        let Some(log) = self.format.follow(path, self.watermark.clone(), &*self.keyring)? else {
+            return Ok(None);
+        };
         let store = Mutex::new(Store::new(log.start(), store_memory(memory), root));
         let (_, store) = self.store.get_or_init(|| (log.start(), store));
         let mut contents = LogContents::from(log.checkpoint(), budget);

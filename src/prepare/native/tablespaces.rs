@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -12,6 +13,7 @@ use rustix::io::Errno;
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
+use crate::innodb::encryption::{Cipher, Sealed, Unit};
 use crate::innodb::page::{Expected, PageDefect, PageFormat, PageLayout, Scratch, Verdict};
 use crate::prepare::datafiles::{self, Promise};
 use crate::prepare::lengths::Growth;
@@ -28,7 +30,9 @@ pub(crate) struct TablespaceFiles {
 pub(crate) struct Tablespace {
     format: &'static dyn PageFormat,
     pub(crate) layout: PageLayout,
-    pub(crate) encrypted: bool,
+    encrypted: bool,
+    /// Where it is encrypted, and the key is known.
+    cipher: Option<Arc<dyn Cipher>>,
     promise: Promise,
     files: Vec<PathBuf>,
 }
@@ -38,6 +42,7 @@ pub(crate) struct OpenTablespace {
     pub(crate) id: SpaceId,
     pub(crate) format: &'static dyn PageFormat,
     pub(crate) layout: PageLayout,
+    cipher: Option<Arc<dyn Cipher>>,
     files: Vec<OpenFile>,
     pages: u64,
 }
@@ -74,7 +79,9 @@ impl TablespaceFiles {
                 ));
             }
             let encrypted = page0.flags.is_encrypted() || page0.encryption.is_some();
-            by_id.insert(id, Tablespace { format, layout: page0.layout, encrypted, promise, files });
+            let info = page0.encryption.as_deref();
+            let cipher = info.and_then(|info| datadir.keyring.cipher(Sealed::Tablespace(id, info)));
+            by_id.insert(id, Tablespace { format, layout: page0.layout, encrypted, cipher, promise, files });
         }
         Ok(TablespaceFiles { by_id, removed })
     }
@@ -134,6 +141,11 @@ impl TablespaceFiles {
 }
 
 impl Tablespace {
+    /// Whether its pages are encrypted, and nobody here knows the key.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.encrypted && self.cipher.is_none()
+    }
+
     /// Opens its files for reading and writing.
     pub(crate) fn open(&self, id: SpaceId) -> Result<OpenTablespace> {
         let page_len = self.layout.physical() as u64;
@@ -146,7 +158,14 @@ impl Tablespace {
             files.push(OpenFile { path: path.clone(), file, first });
             first += len / page_len;
         }
-        Ok(OpenTablespace { id, format: self.format, layout: self.layout, files, pages: first })
+        Ok(OpenTablespace {
+            id,
+            format: self.format,
+            layout: self.layout,
+            cipher: self.cipher.clone(),
+            files,
+            pages: first,
+        })
     }
 }
 
@@ -180,16 +199,31 @@ impl OpenTablespace {
             let part = &mut into[done..done + len];
             let filled = read_up_to(&file.file, part, at).map_err(|e| self.failed(page, e))?;
             if filled < len && is_last {
-                return Ok(done + filled);
+                done += filled;
+                break;
             }
             part[filled..].fill(0);
             done += len;
+        }
+        if let Some(cipher) = &self.cipher {
+            for (n, page) in into[..done].chunks_exact_mut(page_len).enumerate() {
+                cipher.decrypt(Unit::Page(PageNo(first.0 + n as u32)), page);
+            }
         }
         Ok(done)
     }
 
     /// Writes pages that follow each other.
     pub(crate) fn write(&self, first: PageNo, pages: &[u8]) -> Result<()> {
+        let Some(cipher) = &self.cipher else { return self.write_as_they_are(first, pages) };
+        let mut sealed = pages.to_vec();
+        for (n, page) in sealed.chunks_exact_mut(self.layout.physical()).enumerate() {
+            cipher.encrypt(Unit::Page(PageNo(first.0 + n as u32)), page);
+        }
+        self.write_as_they_are(first, &sealed)
+    }
+
+    fn write_as_they_are(&self, first: PageNo, pages: &[u8]) -> Result<()> {
         let page_len = self.layout.physical();
         let mut done = 0;
         while done < pages.len() {

@@ -66,6 +66,7 @@ impl Around {
 
     pub(crate) fn datadir<'a>(&'a self, root: &'a Path) -> Datadir<'a> {
         Datadir {
+            keyring: std::sync::Arc::new(crate::innodb::encryption::NoKeyring),
             redo: crate::family::redo_of_copies(),
             root,
             run: &self.run,

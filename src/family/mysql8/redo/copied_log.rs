@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, Lsn, Result};
+use crate::innodb::encryption::{Cipher, Keyring, Sealed};
 use crate::innodb::redo::{
     BLOCK_LEN, BlockState, Fed, FileName, HEAD_LEN, HeadError, RedoFile, RedoHead, ScanError, Scanner,
     newest_checkpoint,
@@ -25,11 +26,13 @@ pub(super) struct Log {
     pub(super) checkpoint: Lsn,
     /// Where it still grows.
     watermark: Option<Arc<Watermark>>,
+    /// Where it is encrypted, and the key is known.
+    pub(super) cipher: Option<Arc<dyn Cipher>>,
 }
 
 impl Log {
     /// Reads the headers.
-    pub(super) fn open(place: &RedoLocation) -> Result<Log> {
+    pub(super) fn open(place: &RedoLocation, keyring: &dyn Keyring) -> Result<Log> {
         let files = match place {
             RedoLocation::Logfile(path) => {
                 let (path, file, mut redo) = open_file(path, RedoHead::read_logfile)?;
@@ -39,23 +42,33 @@ impl Log {
             }
             RedoLocation::Folder(folder) => open_folder(folder)?,
         };
-        Log::of(files, None)
+        Log::of(files, None, keyring)
     }
 
     /// Reads the header of a logfile that is being written. `None` if it never gets one.
-    pub(super) fn follow(path: &Path, watermark: Arc<Watermark>) -> Result<Option<Log>> {
+    pub(super) fn follow(
+        path: &Path,
+        watermark: Arc<Watermark>,
+        keyring: &dyn Keyring,
+    ) -> Result<Option<Log>> {
         if watermark.wait(HEAD_LEN as u64)?.until < HEAD_LEN as u64 {
             return Ok(None);
         }
         let (path, file, mut redo) = open_file(path, RedoHead::read_logfile)?;
         redo.len = u64::MAX;
-        Log::of(vec![(path, file, redo)], Some(watermark)).map(Some)
+        Log::of(vec![(path, file, redo)], Some(watermark), keyring).map(Some)
     }
 
-    fn of(files: Vec<(PathBuf, File, RedoFile)>, watermark: Option<Arc<Watermark>>) -> Result<Log> {
+    fn of(
+        files: Vec<(PathBuf, File, RedoFile)>,
+        watermark: Option<Arc<Watermark>>,
+        keyring: &dyn Keyring,
+    ) -> Result<Log> {
         let checkpoint = newest_checkpoint(files.iter().map(|(_, _, redo)| redo))
             .ok_or_else(|| corrupt("it has no valid checkpoint"))?;
-        Ok(Log { files, checkpoint, watermark })
+        let sealed = files.iter().find_map(|(_, _, redo)| redo.head.encryption.as_deref());
+        let cipher = sealed.and_then(|info| keyring.cipher(Sealed::Redo(info)));
+        Ok(Log { files, checkpoint, watermark, cipher })
     }
 
     /// Whether it is being written.

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::{Lsn, Result};
+use crate::innodb::encryption::Keyring;
 use crate::innodb::page::PageFormat;
 use crate::prepare::Datadir;
 use crate::prepare::native::{
@@ -37,12 +38,17 @@ impl RedoFormat for Format6 {
         location::find(root)
     }
 
-    fn open(&self, place: &RedoLocation) -> Result<Box<dyn CopiedLog>> {
-        Ok(Box::new(copied_log::Log::open(place)?))
+    fn open(&self, place: &RedoLocation, keyring: &dyn Keyring) -> Result<Box<dyn CopiedLog>> {
+        Ok(Box::new(copied_log::Log::open(place, keyring)?))
     }
 
-    fn follow(&self, path: &Path, watermark: Arc<Watermark>) -> Result<Option<Box<dyn CopiedLog>>> {
-        let log = copied_log::Log::follow(path, watermark)?;
+    fn follow(
+        &self,
+        path: &Path,
+        watermark: Arc<Watermark>,
+        keyring: &dyn Keyring,
+    ) -> Result<Option<Box<dyn CopiedLog>>> {
+        let log = copied_log::Log::follow(path, watermark, keyring)?;
         Ok(log.map(|log| Box::new(log) as Box<dyn CopiedLog>))
     }
 

@@ -6,6 +6,7 @@
 
 use crate::base::read::read_up_to;
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageBuffer, Result};
+use crate::innodb::encryption::Unit;
 use crate::innodb::redo::{BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, MINI_TRANSACTION_MAX};
 use crate::prepare::native::error::corrupt;
 use crate::prepare::native::{CopiedLog, PARSED, Segment, SegmentReader};
@@ -129,6 +130,11 @@ impl<'a> Segments<'a> {
                 .map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
             let whole = filled - filled % BLOCK_LEN;
             if whole > 0 {
+                if let Some(cipher) = &self.log.cipher {
+                    for (n, block) in into[..whole].chunks_exact_mut(BLOCK_LEN).enumerate() {
+                        cipher.decrypt(Unit::RedoBlock(self.read.plus((n * BLOCK_LEN) as u64)), block);
+                    }
+                }
                 self.read = self.read.plus(whole as u64);
                 return Ok(whole);
             }

@@ -69,7 +69,8 @@ fn at_once(blocks: &[[u8; BLOCK_LEN]], checkpoint: Lsn) -> Said {
 }
 
 fn in_segments(root: &Path, segment_len: usize, checkpoint: Lsn) -> (Said, u64) {
-    let log = Log::open(&RedoLocation::Logfile(root.join(LOGFILE))).unwrap();
+    let log =
+        Log::open(&RedoLocation::Logfile(root.join(LOGFILE)), &crate::innodb::encryption::NoKeyring).unwrap();
     let mut segments = Segments { segment_len, ..Segments::of(&log, &budget()) };
     let dictionary = Arc::new(IndexDictionary::default());
     let (mut segment, mut parsed) = (Segment::default(), ParsedSegment::new(checkpoint, &budget()));
@@ -129,7 +130,9 @@ fn a_log_has_many_pieces_and_its_runs_reach_the_store() {
     let ((records, _), segments) = in_segments(dir.path(), 4096, checkpoint);
     assert!(segments > 10, "{segments}");
     let mut store = Store::new(START, 1 << 20, dir.path());
-    let log = Log::open(&RedoLocation::Logfile(dir.path().join(LOGFILE))).unwrap();
+    let log =
+        Log::open(&RedoLocation::Logfile(dir.path().join(LOGFILE)), &crate::innodb::encryption::NoKeyring)
+            .unwrap();
     let (mut all, mut segment, mut parsed) =
         (Segments::of(&log, &budget()), Segment::default(), ParsedSegment::new(checkpoint, &budget()));
     let mut parser = BlockParser::new(checkpoint, None, store.dictionary().clone());

@@ -201,7 +201,7 @@ impl<'a> Worker<'a> {
             };
         };
         let open = space.open(id)?;
-        if space.encrypted {
+        if space.is_sealed() {
             return Err(encrypted(open.shown(PageNo(0))));
         }
         self.space = Some(Arc::new(open));
