@@ -60,7 +60,7 @@
 //! for the line. The main thread talks to the server meanwhile and notices a lost session; another, with a session of its own, is
 //! the redo consumer ([`source::consumer`]). Whatever fails, the server gets back what it holds before any thread is waited for. With `--throttle` reading threads wait for leave before each block ([`throttle`] decides, from what
 //! [`source::load_sampler`] saw of the server; with `auto` one small read is under way at a time, [`source::low_priority_reads`]). The first
-//! failure of any thread closes the outlet, and everybody gives up.
+//! failure of any thread closes the stream writer, and everybody gives up.
 //!
 //! ## Layers around the stream
 //!
@@ -73,7 +73,7 @@
 //!
 //! Below all layers the stream is one numbered sequence of bytes ([`session`]). [`transport::network`] keeps what the receiver
 //! has not acknowledged in a window; the threads that write see a sink that is full now and then, those that read an
-//! inlet that is empty, and neither knows of connections. When one is lost, the window stays full and reading datafiles
+//! stream reader that is empty, and neither knows of connections. When one is lost, the window stays full and reading datafiles
 //! stalls by that, while redo goes on into the spool, which is bounded; the next connection's greeting proves the same
 //! session by its secret and learns what is held. How much is under way is held down to what the line holds ([`session::flow_control`]):
 //! the kernel's buffers would else make every cut cost megabytes. The state machines of both sides are pure and tested under

@@ -39,16 +39,16 @@ use layers::{Counted, Opened};
 use stream_metadata::StreamMetadata;
 use streaming_prepare::StreamingPrepare;
 
-/// What a receive is asked to do.
+/// Options of a receive.
 #[derive(Debug)]
 pub struct ReceiveOptions {
-    /// Where to; `None`: the stream is only verified.
+    /// The target; `None`: the stream is only verified.
     pub target: Option<Target>,
-    /// How the copy is made ready.
+    /// The way in which the copy is prepared.
     pub prepare: Prepare,
-    /// Where files go that lay outside the source's datadir.
+    /// Places for files that lay outside the source's datadir.
     pub mappings: Vec<Mapping>,
-    /// What opens an encrypted stream.
+    /// Keys for an encrypted stream.
     pub keys: Keys,
     /// Whether a stream without manifest is taken.
     pub allow_no_manifest: bool,
@@ -58,16 +58,16 @@ pub struct ReceiveOptions {
     pub use_memory: u64,
 }
 
-/// What was received.
+/// The result of a receive.
 #[derive(Debug, Default)]
 pub struct ReceiveSummary {
-    /// Where it is; `None` if it was only verified.
+    /// Path of the copy; `None` if it was only verified.
     pub target: Option<PathBuf>,
     /// Bytes of members; holes count.
     pub bytes: u64,
     /// Bytes of the stream, with its layers.
     pub wire_bytes: u64,
-    /// What was around the stream, from the outside in.
+    /// Layers around the stream, from the outside in.
     pub layers: Vec<Layer>,
     /// Number of members.
     pub members: usize,
@@ -77,13 +77,13 @@ pub struct ReceiveSummary {
     pub after_arrival: Duration,
     /// How much of it went into preparing.
     pub prepare_time: Duration,
-    /// What took how long.
+    /// Steps, and the time that each took.
     pub steps: Vec<(&'static str, Duration)>,
-    /// How it was prepared.
+    /// The way in which it was prepared.
     pub prepared: &'static str,
     /// Version of the source.
     pub server_version: Option<String>,
-    /// Where recovery begins, and where it ends.
+    /// LSN at which recovery begins, and at which it ends.
     pub lsn: Option<(Lsn, Lsn)>,
     /// Binlog file and position at the end of the backup.
     pub binlog: Option<BinlogPosition>,
@@ -95,7 +95,7 @@ pub struct ReceiveSummary {
     pub external: Vec<PathBuf>,
     /// Whether there was a manifest to verify against.
     pub has_manifest: bool,
-    /// What else should be known.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
@@ -126,7 +126,7 @@ pub fn run(
     })
 }
 
-/// What a stream may take.
+/// Limits of what a stream may take.
 struct Memory<'a> {
     /// For what is kept of it.
     budget: &'a Budget,
@@ -135,7 +135,7 @@ struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    /// What preparing may use.
+    /// Resources that preparing may use.
     fn means<'a>(
         &'a self,
         options: &ReceiveOptions,

@@ -48,15 +48,15 @@ use rate_limiter::{Baseline, RateLimiter};
 
 /// How often the server is asked whether it still is there.
 const HEARTBEAT: Duration = Duration::from_millis(500);
-/// How long the tailer is waited for at the cut before everything else is looked at again.
+/// Time that the tailer is waited for at the cut before everything else is looked at again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long the end of the backup waits for an undo tablespace that the server is truncating.
+/// Time that the end of the backup waits for an undo tablespace that the server is truncating.
 const UNDO_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Servers before 8.0 kept a schema's defaults in a file of this name; later ones ignore it, and remove it with the schema.
 const EMPTY_SCHEMA_FILE: &str = "db.opt";
 
-/// What a backup is asked to do.
+/// Options of a backup.
 #[derive(Clone, Debug)]
 pub struct SendOptions {
     /// The server.
@@ -65,19 +65,19 @@ pub struct SendOptions {
     pub datadir: Option<PathBuf>,
     /// Threads that read datafiles.
     pub parallel: usize,
-    /// How fast datafiles are read.
+    /// Limit on reading datafiles.
     pub throttle: Throttle,
-    /// How long to wait for a lock.
+    /// Timeout for each lock.
     pub lock_timeout: Duration,
     /// Whether to register as a redo consumer.
     pub redo_consumer: bool,
     /// Whether holes are sent as zeros.
     pub dense: bool,
-    /// How the stream is compressed.
+    /// Compression of the stream.
     pub compression: Option<Compression>,
-    /// How it is encrypted.
+    /// Encryption of the stream.
     pub encryption: Encryption,
-    /// Where redo is spooled that the line is too slow for.
+    /// Folder for redo that the receiver is too slow for.
     pub tmpdir: PathBuf,
     /// Bytes of redo that may be spooled there.
     pub spool_limit: u64,
@@ -85,7 +85,7 @@ pub struct SendOptions {
     pub command: String,
 }
 
-/// Who can open the stream.
+/// Those who can open the stream.
 #[derive(Clone, Debug, Default)]
 pub enum Encryption {
     /// Everybody.
@@ -93,7 +93,7 @@ pub enum Encryption {
     None,
     /// Each of these.
     Recipients(Vec<Recipient>),
-    /// Who knows it.
+    /// Everybody who knows the passphrase.
     Passphrase(SecretString),
 }
 
@@ -116,14 +116,14 @@ impl Encryption {
     }
 }
 
-/// What was sent.
+/// The result of a send.
 #[derive(Debug, Default)]
 pub struct SendSummary {
     /// Bytes of members; holes count.
     pub bytes: u64,
     /// Bytes written to the transport.
     pub wire_bytes: u64,
-    /// What is around the stream, from the inside out, in words.
+    /// Layers around the stream, from the inside out, in words.
     pub layers: Vec<String>,
     /// Number of members.
     pub members: usize,
@@ -131,7 +131,7 @@ pub struct SendSummary {
     pub time: Duration,
     /// Bytes of redo.
     pub redo_bytes: u64,
-    /// Where redo begins to matter.
+    /// LSN of the checkpoint at which the redo begins.
     pub checkpoint_lsn: Lsn,
     /// The consistent cut.
     pub end_lsn: Lsn,
@@ -139,7 +139,7 @@ pub struct SendSummary {
     pub binlog: Option<(String, u64)>,
     /// GTID set at the cut.
     pub gtid_executed: String,
-    /// Where the server stood in the binary logs of its own sources at the cut.
+    /// Positions in the binary logs of the server's own sources.
     pub replica_channels: Vec<ReplicaChannel>,
     /// `LOCK INSTANCE FOR BACKUP`.
     pub backup_lock: Option<LockTimes>,
@@ -149,11 +149,11 @@ pub struct SendSummary {
     pub torn_retries: u64,
     /// How reading was held back; empty where it was not.
     pub throttle: String,
-    /// What was left out, and why.
+    /// Notes for the user: files that were left out, and why.
     pub notes: Vec<String>,
 }
 
-/// How long the cut is taken again because channels of a replica that have no GTIDs went on meanwhile.
+/// Time that the cut is taken again because channels of a replica that have no GTIDs went on meanwhile.
 const REPLICA_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends a backup of the server into `sink`.

@@ -49,13 +49,13 @@ pub struct Charge {
     "{what} would take {bytes} bytes of memory; all that is kept of a stream may take {limit}, and {used} are taken"
 )]
 pub struct OverBudget {
-    /// What was too large: "names of members".
+    /// The thing that was too large: "names of members".
     pub what: &'static str,
-    /// How much it would have with this charge.
+    /// Bytes that it would have with this charge.
     pub bytes: u64,
-    /// How much all others have.
+    /// Bytes that all others have.
     pub used: u64,
-    /// How much all together may have.
+    /// Bytes that all together may have.
     pub limit: u64,
 }
 
@@ -68,7 +68,7 @@ impl Budget {
     /// Takes `bytes` for `what`, the words that a refusal begins with.
     ///
     /// # Errors
-    /// Where that would be more than there is; nothing is charged then.
+    /// If that would be more than there is; nothing is charged then.
     pub fn charge(&self, what: &'static str, bytes: u64) -> Result<Charge, OverBudget> {
         let mut charge = self.charged(what);
         charge.grow(bytes)?;
@@ -85,12 +85,12 @@ impl Budget {
         self.inner.limit.fetch_min(limit, Relaxed);
     }
 
-    /// How much is taken.
+    /// Bytes that are taken.
     pub fn used(&self) -> u64 {
         self.inner.used.load(Relaxed)
     }
 
-    /// How much may be taken.
+    /// Bytes that may be taken.
     pub fn limit(&self) -> u64 {
         self.inner.limit.load(Relaxed)
     }
@@ -100,7 +100,7 @@ impl Charge {
     /// Takes `bytes` more.
     ///
     /// # Errors
-    /// Where that would be more than there is; what was charged before stays.
+    /// If that would be more than there is; what was charged before stays.
     pub fn grow(&mut self, bytes: u64) -> Result<(), OverBudget> {
         let (limit, used) = (self.budget.limit(), &self.budget.inner.used);
         let add = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= limit);
@@ -139,7 +139,7 @@ impl Charge {
         self.budget.inner.used.fetch_sub(back, Relaxed);
     }
 
-    /// How much is charged.
+    /// Bytes that are charged.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -157,7 +157,7 @@ impl From<OverBudget> for Error {
     }
 }
 
-/// What of `--use-memory` is for what.
+/// Shares of `--use-memory`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shares {
     memory: u64,

@@ -103,18 +103,18 @@ codes! {
     Internal = "internal",
 }
 
-/// What went wrong, for a person and for a script.
+/// An error, for a person and for a script.
 ///
 /// `Display` gives one line, `message: cause`, escaped and cut (`base::show`). The code and the hint are shown by the command line beside it.
 #[derive(Debug)]
 pub struct Error {
     /// Stable code.
     pub code: Code,
-    /// What happened and where: file, page, LSN, offset.
+    /// The message: what happened, and where (file, page, LSN, offset).
     pub message: String,
-    /// What to do about it.
+    /// The hint: what the user can do about it.
     pub hint: Option<String>,
-    /// What lies under it.
+    /// The cause.
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 

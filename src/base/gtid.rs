@@ -34,7 +34,7 @@ impl GtidSet {
         Ok(set)
     }
 
-    /// What is here and not in `other`.
+    /// Transactions that are here and not in `other`.
     pub fn minus(&self, other: &GtidSet) -> GtidSet {
         let mut left = GtidSet::default();
         for (source, mine) in &self.0 {
@@ -47,7 +47,7 @@ impl GtidSet {
         left
     }
 
-    /// What is here or in `other`.
+    /// Transactions that are here or in `other`.
     pub fn union(mut self, other: GtidSet) -> GtidSet {
         for (source, theirs) in other.0 {
             let mine = self.0.entry(source).or_default();

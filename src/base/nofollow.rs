@@ -39,7 +39,7 @@ pub struct Held {
 /// From now on paths below `path` begin at the folder `dir`, which has that path.
 ///
 /// # Errors
-/// Where there are no more descriptors.
+/// If there are no more descriptors.
 pub fn hold(path: &Path, dir: impl AsFd) -> io::Result<Held> {
     let dir = Arc::new(dir.as_fd().try_clone_to_owned()?);
     HELD.write().unwrap_or_else(PoisonError::into_inner).push((path.to_owned(), dir.clone()));
@@ -176,7 +176,7 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
     remove_entry(folder.as_fd(), name)
 }
 
-/// What is at `path`, the link itself if it is one.
+/// The type of the file at `path`; of the link itself if it is one.
 ///
 /// # Errors
 /// As `lstat`.

@@ -1,4 +1,4 @@
-//! Reads that go on until their buffer is full, or the file ends.
+//! Reads that go on until their buffer is full or the file ends.
 
 #![allow(clippy::disallowed_types)]
 

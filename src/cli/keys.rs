@@ -15,7 +15,7 @@ use super::secrets;
 const PASSPHRASE_MAX: u64 = 4096;
 const RECIPIENTS_MAX: u64 = 1 << 20;
 
-/// How `xbsend` encrypts.
+/// Reads the options that say how `xbsend` encrypts.
 ///
 /// # Errors
 /// [`Code::Usage`]: a file can't be read or understood, or both ways were asked for.
@@ -44,7 +44,7 @@ pub(super) fn encryption(
     }
 }
 
-/// What `xbrecv` opens streams with.
+/// Reads the keys that `xbrecv` opens streams with.
 ///
 /// # Errors
 /// [`Code::Usage`]: a file can't be read or understood.

@@ -1,4 +1,4 @@
-//! Command lines, option files, words and progress.
+//! The command line: options, option files, messages and progress.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod arguments;

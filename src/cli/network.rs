@@ -1,4 +1,4 @@
-//! Options of lines over the network, the same on both sides.
+//! Options for connections over the network, the same on both sides.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{report, secrets};
 /// Shortest and longest keep-alive time.
 const KEEPALIVE: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
 
-/// What was typed of a line.
+/// The network options as typed.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct NetworkArgs {
     /// Seconds that a cut line may take to be mended before both sides give up
@@ -37,7 +37,7 @@ pub(super) struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// What it means.
+    /// Turns them into options.
     pub(super) fn options(&self) -> Result<NetworkOptions> {
         if !KEEPALIVE.contains(&self.keepalive) {
             return Err(Error::new(Code::Usage, "--keepalive must be from 0.1 to 3600 seconds"));

@@ -21,7 +21,7 @@ const OTHERS_WRITE: u32 = 0o002;
 /// The option that nobody else is to read.
 const PASSWORD: &str = "password";
 
-/// Which option files to read.
+/// The choice of option files.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     /// Read only this file.

@@ -12,7 +12,7 @@ use crate::base::progress::{Phase, Progress};
 
 use super::report;
 
-/// How progress is shown.
+/// The way in which progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
 pub enum Mode {
     /// A bar on a terminal, plain lines elsewhere.

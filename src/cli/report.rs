@@ -85,7 +85,7 @@ pub fn share(wire: u64, whole: u64) -> String {
     if whole == 0 || (98.0..=102.0).contains(&percent) { String::new() } else { format!(" ({percent:.0} %)") }
 }
 
-/// What took how long.
+/// Steps, and the time that each took.
 pub fn steps(steps: &[(&str, Duration)]) -> String {
     let steps: Vec<_> = steps.iter().map(|(what, time)| format!("{what} {}", duration(*time))).collect();
     steps.join(", ")

@@ -10,7 +10,7 @@ use crate::transport::stdin::StandardInput;
 use crate::transport::stdout::StandardOutput;
 use crate::transport::{Address, Destination, Origin};
 
-/// What opening an end may need.
+/// The things that opening an end may need.
 pub(super) struct Opening<'a> {
     pub(super) address: &'a Address,
     pub(super) network: &'a NetworkOptions,
@@ -20,7 +20,7 @@ pub(super) struct Opening<'a> {
 
 /// One scheme.
 struct Scheme {
-    /// What stands before `://`, or all of an address that has no such.
+    /// The part before `://`, or all of an address that has no such.
     name: &'static str,
     destination: fn(&Opening<'_>) -> Result<Box<dyn Destination>>,
     origin: fn(&Opening<'_>) -> Result<Box<dyn Origin>>,

@@ -38,7 +38,7 @@ Compression (zstd, lz4) and encryption (age) are found in the stream itself; no 
 Nothing half-done ever looks done: the copy is made in a hidden folder beside DIR and takes DIR's place at the very end,
 after everything was verified, prepared and synced. Exit status 0 means just that.";
 
-/// What was typed.
+/// The arguments as typed.
 #[derive(Parser, Debug)]
 #[command(name = PROGRAM, version, about = "Receives a hot backup of a MySQL server and makes a datadir of it", after_help = EXAMPLES)]
 #[command(
@@ -95,7 +95,7 @@ struct Args {
     verbose: u8,
 }
 
-/// What else it does.
+/// The subcommands.
 #[derive(clap::Subcommand, Debug)]
 enum Command {
     /// Prepares a folder that holds a backup, in its place; it may be killed and run again
@@ -234,7 +234,7 @@ fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<NetworkFacts>) -> 
     report::summary(PROGRAM, &headline, &lines)
 }
 
-/// What was left to do when all had come.
+/// The steps that were left when all had come.
 fn steps(s: &ReceiveSummary) -> String {
     match &s.target {
         Some(_) => {

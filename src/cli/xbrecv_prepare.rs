@@ -11,7 +11,7 @@ use crate::restore::Mapping;
 use super::progress::{Display, Mode};
 use super::{arguments, next, report, signals};
 
-/// What was typed behind `prepare`.
+/// The arguments of `xbrecv prepare` as typed.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
     /// The folder of a backup that was received with --prepare=none, or extracted by xbstream or mbstream

@@ -44,7 +44,7 @@ Options also come from the [client] and [xbsend] groups of my.cnf.
 The account needs: GRANT BACKUP_ADMIN, PROCESS, RELOAD, SELECT, LOCK TABLES ON *.* TO 'backup'@'localhost';
 Data goes to standard output, words to standard error. Exit status 0 means that the whole stream was written.";
 
-/// What was typed.
+/// The arguments as typed.
 #[derive(Parser, Debug)]
 #[command(name = PROGRAM, version, about = "Sends a hot backup of a running MySQL server as one stream", after_help = EXAMPLES, args_override_self = true)]
 struct Args {

@@ -1,4 +1,4 @@
-//! Pieces of a stream become compressed frames, each for itself.
+//! Compresses pieces of a stream, each into a frame of its own.
 
 use ::zstd::bulk::Compressor;
 use ::zstd::zstd_safe::compress_bound;
@@ -17,7 +17,7 @@ const SAMPLE_LEN: usize = 4096;
 /// Level of the trial: the fastest that finds everything.
 const SAMPLE_LEVEL: i32 = 1;
 
-/// How a stream is compressed.
+/// The compression of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Compression {
     /// zstd at a level.
@@ -43,7 +43,7 @@ impl std::fmt::Display for Compression {
     }
 }
 
-/// What one thread needs to make frames.
+/// The state that one thread needs to compress frames.
 pub struct FrameCompressor {
     means: CompressorState,
     /// Small parts that wait for company.

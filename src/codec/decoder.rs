@@ -1,4 +1,4 @@
-//! Undoing a layer: bytes in, [`Piece`]s out; each can then be opened by any thread.
+//! Takes a layer off: bytes in, [`Piece`]s out; each can then be decoded by any thread.
 
 use crate::base::{Budget, PageBuffer};
 
@@ -32,7 +32,7 @@ pub enum Piece {
     Lz4(Batch),
 }
 
-/// What one thread needs to open pieces.
+/// The state that one thread needs to decode pieces.
 #[derive(Default)]
 pub struct PieceDecoder {
     zstd: Option<::zstd::bulk::Decompressor<'static>>,
@@ -60,7 +60,7 @@ impl Decoder {
         self
     }
 
-    /// Where to read into next; never empty.
+    /// The buffer to read into next; never empty.
     pub fn space(&mut self) -> &mut [u8] {
         self.feed.space()
     }

@@ -1,4 +1,4 @@
-//! What can be wrong with a layer around the stream.
+//! Errors of the layers around a stream.
 
 use crate::base::{self, Code, OverBudget};
 
@@ -10,7 +10,7 @@ pub enum CodecError {
     /// The input ended inside of what `layer` calls a unit.
     #[error("the {layer} stream ends after {at} bytes, in the middle of a {unit}")]
     Cut {
-        /// Which layer.
+        /// The layer.
         layer: Layer,
         /// Bytes of the layer that came.
         at: u64,
@@ -42,21 +42,21 @@ pub enum CodecError {
     /// Bytes that break the format.
     #[error("{layer} stream, offset {at}: {what}")]
     Corrupt {
-        /// Which layer.
+        /// The layer.
         layer: Layer,
         /// Offset in the layer's own bytes of the frame that is meant.
         at: u64,
-        /// What is wrong with it.
+        /// The defect.
         what: String,
     },
     /// Sound, but beyond what is let in.
     #[error("{layer} stream, offset {at}: {what}")]
     Refused {
-        /// Which layer.
+        /// The layer.
         layer: Layer,
         /// Offset in the layer's own bytes.
         at: u64,
-        /// Which limit.
+        /// The limit.
         what: String,
     },
     /// There is no key at all of the kind that the stream needs.
@@ -82,11 +82,11 @@ pub enum CodecError {
     /// It takes more memory than there is for a stream.
     #[error("{layer} stream, offset {at}: {over}")]
     TooLarge {
-        /// Which layer.
+        /// The layer.
         layer: Layer,
         /// Offset in the layer's own bytes.
         at: u64,
-        /// What would take so much.
+        /// The thing that would take so much memory.
         over: OverBudget,
     },
     /// A recipient or identity that can't be parsed.
@@ -97,7 +97,7 @@ pub enum CodecError {
     Internal(String),
 }
 
-/// What a stream is locked with.
+/// The kind of key that a stream needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lock {
     /// Keys of recipients.

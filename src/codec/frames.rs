@@ -18,11 +18,11 @@ const BARREN_SHARE: u64 = 16;
 /// What is charged for what frames that are decompressed as they come take.
 const WINDOWS: &str = "the windows of compressed frames";
 
-/// What the frames of a layer look like.
+/// The format of a layer's frames.
 pub(super) trait FrameFormat {
-    /// Which layer it is.
+    /// The layer.
     const LAYER: Layer;
-    /// What the head of a frame says.
+    /// The header of a frame, decoded.
     type Head: Head;
     /// Decompresses a frame as its bytes come.
     type Stream: Stream;
@@ -45,7 +45,7 @@ pub(super) trait Head {
     fn content(&self) -> Option<u64>;
 }
 
-/// What follows a block.
+/// The part of a frame that follows a block.
 pub(super) enum Block {
     /// So far away another block, or the mark that there is none.
     Next(usize),
@@ -53,7 +53,7 @@ pub(super) enum Block {
     End(usize),
 }
 
-/// What was found in a layer.
+/// A part of a layer, as it was found.
 pub(super) enum Found {
     /// Content, of a frame that is too long to be kept whole.
     Plain(PageBuffer),
@@ -102,7 +102,7 @@ pub(super) trait Stream {
     fn run(&mut self, bytes: &[u8], out: &mut PageBuffer) -> Result<Ran, Fault>;
 }
 
-/// How far a [`Stream`] came.
+/// State of a [`Stream`].
 pub(super) struct Ran {
     /// Bytes taken.
     pub(super) taken: usize,
@@ -112,7 +112,7 @@ pub(super) struct Ran {
     pub(super) ended: bool,
 }
 
-/// What is wrong with a frame.
+/// Defects of a frame.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// It breaks the format.

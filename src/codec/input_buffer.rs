@@ -1,4 +1,4 @@
-//! Bytes that have come and were not looked at yet.
+//! A buffer of bytes that have come and were not parsed yet.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ impl InputBuffer {
         InputBuffer { buf: vec![0; FIRST], unread: 0..0, at: 0 }
     }
 
-    /// Where to read into.
+    /// The buffer to read into.
     pub(super) fn space(&mut self) -> &mut [u8] {
         if self.unread.is_empty() {
             self.unread = 0..0;

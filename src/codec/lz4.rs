@@ -1,4 +1,4 @@
-//! lz4 frames (the LZ4 Frame FrameFormat, version 1.6).
+//! lz4 frames (the LZ4 Frame Format, version 1.6).
 //!
 //! ```text
 //! frame   magic (4) · flags (1) · block size (1) · content size (0/8) · dictionary id (0/4) · header checksum (1)
@@ -40,7 +40,7 @@ const BLOCK_CLASS: u8 = 6;
 /// Bytes of such a frame around its block.
 const AROUND: usize = 15 + SUM_LEN + SUM_LEN + SUM_LEN;
 
-/// What the head of a frame says.
+/// The header of a frame, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Head {
     len: usize,

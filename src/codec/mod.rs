@@ -34,7 +34,7 @@ pub const SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184D_2A50..=0x184D_2A5F;
 /// Bytes of a skippable frame before its content.
 pub const SKIPPABLE_HEAD: usize = 8;
 
-/// What may be around a stream.
+/// A layer around a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Layer {
     /// Encryption, the binary age format.

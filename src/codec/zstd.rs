@@ -25,7 +25,7 @@ const OUT_LEN: usize = 1 << 20;
 const CHECKSUM_LEN: usize = 4;
 const BLOCK_HEADER_LEN: usize = 3;
 
-/// What the head of a frame says.
+/// The header of a frame, decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Head {
     len: usize,

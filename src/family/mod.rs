@@ -32,7 +32,7 @@ pub trait Family: Debug + Sync {
     /// Whether a server that calls itself `version` (`VERSION()`) and `comment` (`@@version_comment`) is of this family.
     fn recognise(&self, version: &str, comment: &str) -> Recognition;
 
-    /// How its pages are laid out and checked.
+    /// The format of its pages.
     fn pages(&self) -> &'static dyn PageFormat;
 
     /// Looks into the server before a backup: privileges, whether the datadir is its own, and all else that would make the
@@ -49,7 +49,7 @@ pub trait Family: Debug + Sync {
     ) -> Result<Box<dyn SourceServer>>;
 }
 
-/// What a family says of a server.
+/// A family's answer about a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Recognition {
     /// It is none of this family's.

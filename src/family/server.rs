@@ -1,4 +1,4 @@
-//! What a backup asks of a running server, in the way of its family.
+//! The seam between a backup and a running server: the steps that each family takes in its own way.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

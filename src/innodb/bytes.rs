@@ -1,4 +1,4 @@
-//! Reading InnoDB's big-endian integers (`mach_read_from_*` in mach0data.h).
+//! Reads InnoDB's big-endian integers (`mach_read_from_*` in mach0data.h).
 //!
 //! These panic out of range: they are for fixed offsets in buffers whose length was checked. Offsets and
 //! lengths that come out of the bytes themselves are read through the cursor of the redo parser.

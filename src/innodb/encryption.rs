@@ -20,7 +20,7 @@ pub enum Sealed<'a> {
     Binlog(&'a [u8]),
 }
 
-/// Which part of it is at hand.
+/// The part of something encrypted that is at hand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
     /// A page of a tablespace.

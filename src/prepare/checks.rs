@@ -1,4 +1,4 @@
-//! What a copy must have, and what its redo may not do, whichever way it is prepared.
+//! Checks what a copy must have, and what its redo may not do, whichever way it is prepared.
 
 use std::collections::BTreeSet;
 

@@ -16,7 +16,7 @@ const PAGE0_MAX: u64 = 64 << 10;
 /// Names of files on their way from one name to another begin so; a killed run may leave some.
 pub(super) const ASIDE: &str = "#xbrecv-aside-";
 
-/// What page 0 of a tablespace says of its length.
+/// The length of a tablespace by its page 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Promise {
     /// Its id.
@@ -28,7 +28,7 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// What this page 0 says.
+    /// Reads it from this page 0.
     pub fn of(bytes: &[u8], page0: &Page0) -> Promise {
         Promise {
             space: page0.space,

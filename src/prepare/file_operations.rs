@@ -1,4 +1,4 @@
-//! Files that redo says were created, renamed or deleted, brought to what they are at its end.
+//! Creates, renames and deletes files as redo says, so that they are what they were at its end.
 //!
 //! A server that recovers expects that to be so already: it does these operations before or while it logs them. A copy
 //! is put together from files of different moments, so it may lack a file, or have one under an old name, or have the

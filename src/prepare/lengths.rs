@@ -1,4 +1,4 @@
-//! Datafiles that are shorter than their tablespace.
+//! Refuses datafiles that are shorter than their tablespace.
 //!
 //! A server makes a file longer before the header of its tablespace (page 0, FSP_SIZE) says so, and it logs that change of the
 //! header (`fsp_try_extend_data_file`). So a file that was opened after the checkpoint is short of what page 0 says only by

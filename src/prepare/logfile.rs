@@ -31,7 +31,7 @@ struct Blocks {
     end: Option<Lsn>,
 }
 
-/// What there is in a member `xtrabackup_logfile`.
+/// The content of a member `xtrabackup_logfile`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedoRead {
     /// Its header.
@@ -48,7 +48,7 @@ pub struct RedoRead {
     ends: VecDeque<Lsn>,
     /// What it says about files; `None` where it is encrypted.
     pub events: Option<Vec<FileEvent>>,
-    /// Where tablespaces grow.
+    /// The places in redo at which tablespaces grow.
     pub growth: Growth,
 }
 

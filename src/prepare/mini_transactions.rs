@@ -111,7 +111,7 @@ impl MiniTransactionScan {
         std::mem::take(&mut self.ends)
     }
 
-    /// Where tablespaces grow.
+    /// The places in redo at which tablespaces grow.
     pub fn growth(&mut self) -> Growth {
         std::mem::take(&mut self.growth)
     }

@@ -39,7 +39,7 @@ pub use native::RedoFormat;
 use redo::Redo;
 pub use server::run_folder;
 
-/// How a copy is made ready.
+/// The way in which a copy is prepared.
 #[derive(Clone, Debug)]
 pub enum Prepare {
     /// Redo is applied to the pages before it is put in place; no server is needed.
@@ -55,7 +55,7 @@ pub enum Prepare {
 pub struct Datadir<'a> {
     /// Keys of its encrypted tablespaces and redo.
     pub keyring: Arc<dyn Keyring>,
-    /// How its redo is read and applied.
+    /// The format of its redo.
     pub redo: &'static dyn RedoFormat,
     /// The datadir.
     pub root: &'a Path,
@@ -69,13 +69,13 @@ pub struct Datadir<'a> {
     pub cnf: &'a BackupCnf,
     /// The GTID set that the copy must have.
     pub gtid_executed: Option<&'a str>,
-    /// Where its redo must reach.
+    /// LSN that its redo must reach.
     pub end_lsn: Option<Lsn>,
     /// Version of the source's server.
     pub server_version: Option<&'a str>,
 }
 
-/// What preparing may use, and who watches it.
+/// Resources that preparing may use, and the counters that it bumps.
 #[derive(Clone, Copy, Debug)]
 pub struct Resources<'a> {
     /// Bytes of memory.
@@ -90,14 +90,14 @@ pub struct Resources<'a> {
     pub stop: &'a Stop,
 }
 
-/// What preparing found.
+/// The result of preparing.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Prepared {
-    /// Where recovery begins, and where it ends.
+    /// LSN at which recovery begins, and at which it ends.
     pub lsn: Option<(Lsn, Lsn)>,
     /// Words for the user: what is not an error but should be known.
     pub notes: Vec<String>,
-    /// What took how long.
+    /// Steps, and the time that each took.
     pub steps: Vec<(&'static str, Duration)>,
 }
 

@@ -18,14 +18,14 @@ const USUAL_PLACES: &[&str] = &[
     "/usr/local/sbin/mysqld",
     "/opt/mysql/bin/mysqld",
 ];
-/// What a search that found nothing, or nothing that fits, advises.
+/// The hint of a search that found nothing, or nothing that fits.
 const HINT: &str = "install the server, or name its binary with --mysqld PATH; --prepare=native needs none, and with \
                     --prepare=none your own server recovers the copy at its first start";
 
 /// A server binary.
 #[derive(Clone, Debug)]
 pub struct Mysqld {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
     /// Its version.
     pub version: ServerVersion,

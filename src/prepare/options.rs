@@ -172,7 +172,7 @@ pub struct SystemFile {
 /// datadir, and their members.
 ///
 /// # Errors
-/// Where the options can't be understood.
+/// If the options can't be understood.
 pub fn system_members(cnf: &BackupCnf, external: &[(PathBuf, MemberName)]) -> Result<Vec<SystemFile>> {
     const NAME: &str = "innodb_data_file_path";
     let spec = cnf.get(NAME).unwrap_or(DEFAULT_SYSTEM);

@@ -1,4 +1,4 @@
-//! The streamed redo becomes a redo log again.
+//! Makes a redo log of the streamed redo, for a server to recover.
 //!
 //! `xtrabackup_logfile` holds the header blocks of a redo file and then log blocks from the checkpoint's on. It moves
 //! to `#innodb_redo/#ib_redo0` and gets a header of its own: format 6, the LSN of its first block, and the checkpoint in
@@ -51,7 +51,7 @@ pub struct Redo {
     pub end: Lsn,
     /// What it says about files; `None` where it is encrypted.
     pub events: Option<Vec<FileEvent>>,
-    /// Where tablespaces grow.
+    /// The places in redo at which tablespaces grow.
     pub growth: Growth,
 }
 

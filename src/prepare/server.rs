@@ -1,4 +1,4 @@
-//! A private mysqld recovers the copy and is shut down again: the server's own crash recovery, before anybody sees it.
+//! Has a private mysqld recover the copy: the server's own crash recovery, before anybody sees it.
 //!
 //! It listens on a socket in a private folder only, reads no option file, runs no events and no replication, and is
 //! killed with us ([`launch`]). The binary log's last part, if it came with the backup, is given to it: its two-phase
@@ -30,7 +30,7 @@ const RUN_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// How often the server is looked at.
 const LOOK_NANOSECONDS: i64 = 20_000_000;
-/// What a server logs when it is up (`ER_SERVER_STARTUP_MSG`).
+/// The message that a server logs when it is up (`ER_SERVER_STARTUP_MSG`).
 const READY: &str = "[MY-010931]";
 /// How many error lines of its log a message holds.
 const ERRORS_SHOWN: usize = 5;

@@ -15,7 +15,7 @@ use crate::stream::metadata::{
 /// Bytes that an encrypted binary log has before what its positions count.
 const BINLOG_HEADER: u64 = 512;
 
-/// What a stream, or a folder, says of itself.
+/// The statements that a stream, or a folder, makes of itself.
 pub(super) struct Statements<'a> {
     pub(super) manifest: Option<&'a Manifest>,
     pub(super) cnf: Option<&'a BackupCnf>,

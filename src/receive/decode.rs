@@ -1,6 +1,6 @@
-//! A layer is taken off by several threads.
+//! The decode stage: several threads take one layer off the stream.
 //!
-//! One at a time takes the next piece of the layer from the inlet below; then the next one may, while this one decrypts or
+//! One at a time takes the next piece of the layer from the stream reader below; then the next one may, while this one decrypts or
 //! decompresses its piece. What they make is given on in the order of the stream. No more pieces than there are threads (and
 //! two), and of no more bytes than the layer has room for, are on their way at once, whether they are waited for or wait for who
 //! reads: memory is bounded by that.
@@ -17,10 +17,10 @@ use crate::transport::StreamReader;
 /// What is kept of buffers that are not in use, as a share of what pieces on their way may take.
 const SPARES_SHARE: usize = 2;
 
-/// What is under a layer.
+/// The reader under a layer.
 pub(super) struct DecodeStage<'a> {
     shared: Arc<Shared<'a>>,
-    /// What is read from.
+    /// The reader below.
     current: PageBuffer,
     read: usize,
 }
@@ -31,7 +31,7 @@ struct Shared<'a> {
     /// A piece was opened, or taken.
     moved: Condvar,
     quit: Arc<Stop>,
-    /// Layers can make any number of bytes of a few: the inlet at the bottom, which looks at it too, may never be asked again.
+    /// Layers can make any number of bytes of a few: the stream reader at the bottom, which looks at it too, may never be asked again.
     stop: &'a Stop,
 }
 
@@ -57,7 +57,7 @@ struct Queue {
     ended: bool,
     /// Nobody reads any more.
     closed: bool,
-    /// What ended it. Whoever asks again, from whatever thread, hears the same.
+    /// The error that ended it. Every later call, from any thread, gets the same.
     failed: Option<Failure>,
 }
 

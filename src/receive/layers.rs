@@ -1,4 +1,4 @@
-//! What is around the stream, by its first bytes, and its way off.
+//! Recognises the layers around a stream by their first bytes, and sets up the stages that take them off.
 
 use std::sync::Arc;
 use std::thread::Scope;
@@ -56,7 +56,7 @@ pub(super) struct Opened<'a> {
     pub(super) stream_reader: Box<dyn StreamReader + 'a>,
     /// Its first bytes.
     pub(super) head: Vec<u8>,
-    /// What was around it, from the outside in.
+    /// Layers around the stream, from the outside in.
     pub(super) layers: Vec<Layer>,
 }
 

@@ -26,15 +26,15 @@ use crate::stream::metadata::{
     METADATA_MAX, TABLESPACES, Tablespaces,
 };
 
-/// What a server makes at its first start.
+/// A file that a server makes at its first start.
 const SERVER_MARK: &str = "auto.cnf";
 
-/// What to prepare, and how.
+/// Options of `xbrecv prepare`.
 #[derive(Debug)]
 pub struct FolderOptions {
     /// The folder.
     pub dir: PathBuf,
-    /// Where files are that lay outside the source's datadir.
+    /// Places of files that lay outside the source's datadir.
     pub mappings: Vec<Mapping>,
     /// Threads that apply redo.
     pub parallel: usize,
@@ -42,10 +42,10 @@ pub struct FolderOptions {
     pub use_memory: u64,
 }
 
-/// What was prepared.
+/// The result of preparing a folder.
 #[derive(Debug, Default)]
 pub struct FolderSummary {
-    /// Where it is.
+    /// Its path.
     pub dir: PathBuf,
     /// It had been prepared before: nothing was changed.
     pub was_prepared: bool,
@@ -53,15 +53,15 @@ pub struct FolderSummary {
     pub time: Duration,
     /// Version of the source.
     pub server_version: Option<String>,
-    /// Where recovery began, and where it ended.
+    /// LSN at which recovery began, and at which it ended.
     pub lsn: Option<(Lsn, Lsn)>,
     /// GTID set at the end of the backup.
     pub gtid_executed: Option<String>,
     /// Base name of the binary log whose last part came along.
     pub log_bin: Option<String>,
-    /// What else should be known.
+    /// Notes for the user.
     pub notes: Vec<String>,
-    /// What took how long.
+    /// Steps, and the time that each took.
     pub steps: Vec<(&'static str, Duration)>,
 }
 
@@ -141,7 +141,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
 /// Where the redo is that is to be applied; `None` if that was done already.
 ///
 /// # Errors
-/// Where the folder is something else than a full backup that no server was started on.
+/// If the folder is something else than a full backup that no server was started on.
 fn inspect(root: &Path, checkpoints: Option<&Checkpoints>) -> Result<Option<RedoLocation>> {
     let place = family::redo_of_copies().find(root)?;
     match checkpoints.map(|c| c.backup_type) {

@@ -1,4 +1,4 @@
-//! What the stream says of itself: metadata members, kept in memory as they pass, and the manifest.
+//! Keeps what the stream says of itself: metadata members, kept in memory as they pass, and the manifest.
 
 use std::collections::HashMap;
 
@@ -213,7 +213,7 @@ impl StreamMetadata {
         Ok(self.text(INFO).map(Info::parse).transpose()?.map(|info| info.server_version))
     }
 
-    /// Where the redo must reach.
+    /// LSN that the redo must reach.
     pub(super) fn end_lsn(&self) -> Result<Option<Lsn>> {
         if let Some(manifest) = &self.manifest {
             return Ok(Some(manifest.end_lsn));

@@ -1,4 +1,4 @@
-//! What prepare can do while the stream comes: it is told of redo and pages as they land.
+//! Streaming prepare: tells native prepare of redo and pages as they are written.
 
 use std::collections::HashMap;
 use std::path::Path;

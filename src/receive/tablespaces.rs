@@ -1,4 +1,4 @@
-//! Tablespace files as they arrive: each must begin with its own header page and be as long as that says, no two may have
+//! Checks tablespace files as they arrive: each must begin with its own header page and be as long as that says, no two may have
 //! one id, all must have one page size, and those must be there without which no server starts.
 //!
 //! What is looked at is page 0 of each. Whether the other pages are sound the sender has verified; a stream whose digests
@@ -15,7 +15,7 @@ use crate::prepare::options::SystemFile;
 use crate::restore::Received;
 use crate::stream::{Chunk, MemberName};
 
-/// What the first page of each tablespace file says.
+/// The first page of each tablespace file, decoded.
 #[derive(Default)]
 pub(super) struct ArrivingTablespaces {
     found: BTreeMap<MemberName, std::result::Result<Header, String>>,
@@ -26,7 +26,7 @@ struct Header {
     promise: Promise,
 }
 
-/// What there is.
+/// The files.
 pub(super) struct Spaces {
     /// Ids of tablespaces.
     pub(super) ids: BTreeSet<SpaceId>,
@@ -34,7 +34,7 @@ pub(super) struct Spaces {
     pub(super) short: Vec<(MemberName, Promise, u64)>,
 }
 
-/// What the files are held against.
+/// The facts that the files are checked against.
 pub(super) struct Against<'a> {
     /// Sizes of all members.
     pub(super) received: &'a Received,
@@ -42,7 +42,7 @@ pub(super) struct Against<'a> {
     pub(super) system: &'a [SystemFile],
     /// `innodb_page_size` of the source, if that is known.
     pub(super) page_size: Option<u64>,
-    /// Where redo begins, if that is known.
+    /// LSN at which the redo begins, if that is known.
     pub(super) checkpoint: Option<Lsn>,
 }
 

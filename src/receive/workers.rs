@@ -1,4 +1,4 @@
-//! Several threads take the stream in. One at a time reads, until it has a chunk; then the next one may, while this one
+//! The workers that take the stream in. One at a time reads, until it has a chunk; then the next one may, while this one
 //! verifies, hashes and writes what it read: the bytes are still in its core's cache, nothing is queued, and every thread
 //! has one buffer.
 

@@ -1,4 +1,4 @@
-//! Making the staged files durable.
+//! Makes the staged files durable.
 //!
 //! One `syncfs` per file system instead of an `fsync` per file: with thousands of tables the journal would be
 //! committed thousands of times. It reports write-back errors only since Linux 5.8, and only for file systems of this

@@ -1,4 +1,4 @@
-//! Files that lay outside the source's datadir: where they go, and how they get there with the rest.
+//! Places files that lay outside the source's datadir: stages them beside their places, and puts them in place with the rest.
 //!
 //! `--map OLD=NEW` says it. A relative NEW lies inside the target. Files for an absolute NEW are staged in a hidden
 //! folder in it (or beside it, where it does not exist yet), and renamed when the datadir is put in its place.
@@ -48,7 +48,7 @@ fn normal(text: &str) -> Result<PathBuf, String> {
     Ok(path.components().filter(|c| *c != Component::CurDir).collect())
 }
 
-/// Where a file goes.
+/// The place of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Destination {
     /// Relative to the datadir.
@@ -186,7 +186,7 @@ impl ExternalFiles {
         Ok(folder.hidden.path().join(DATA).join(rest))
     }
 
-    /// Where the files will be.
+    /// Paths that the files will have.
     pub fn places(&self) -> Vec<PathBuf> {
         self.folders.iter().flat_map(|f| f.files.iter().map(|file| f.dir.join(file))).collect()
     }

@@ -1,4 +1,4 @@
-//! Open files, not more of them at once than the process may have.
+//! A cache of open files, not more of them at once than the process may have.
 
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! Chunks become files.
+//! Writes chunks to their files.
 //!
 //! Whoever reads the stream gives every chunk in ([`FileWriter::chunk`]), in order; that makes the files and keeps the books.
 //! What comes back is work that any thread can do at any time ([`WriteTask::land`]): check the crc, compute the leaf
@@ -87,7 +87,7 @@ enum Hashing {
     Done(Option<Digest>),
 }
 
-/// How the chunks of a member come into its digest.
+/// The order in which chunks of a member come into its digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Order {
     /// Every chunk so far was a full block: leaves, computed in any order.

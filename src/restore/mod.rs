@@ -1,4 +1,4 @@
-//! The folder that a backup lands in: staged beside its place, renamed at the very end.
+//! Writes a backup to its target folder: staged beside its place, renamed at the very end.
 //!
 //! * [`staging`]: the hidden folder, locked while its run lives, and how it takes the target's place.
 //! * [`path_map`]: which file a member becomes. [`file_writer`]: chunks become files, in parallel.

@@ -1,4 +1,4 @@
-//! Who owns what lands, and with which permissions.
+//! Gives the restored files their owner and permissions.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;

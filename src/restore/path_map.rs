@@ -1,4 +1,4 @@
-//! Which file a member becomes.
+//! Maps members to the files that they become.
 //!
 //! A member's name was checked when it was parsed: joined to a folder it stays below it. The folders here are fresh and only
 //! ours until all is written; no symbolic link is followed on the way either. What would configure the server that starts on
@@ -41,7 +41,7 @@ impl PathMap {
         &self.root
     }
 
-    /// Where a member's file is.
+    /// Path of a member's file.
     pub fn path(&self, member: &MemberName) -> PathBuf {
         match self.elsewhere.get(member) {
             Some(path) => path.clone(),

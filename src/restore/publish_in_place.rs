@@ -1,4 +1,4 @@
-//! Putting a datadir in place where the target itself can't be replaced: its entries are renamed one by one.
+//! Puts a datadir in place where the target itself can't be replaced: its entries are renamed one by one.
 //!
 //! Before the first rename a journal is written into the hidden folder: the names of the entries in the order they
 //! move, each closed by a NUL. The last ones are those without which no server starts. A run that finds a dead hidden
@@ -15,7 +15,7 @@ use crate::base::{Result, nofollow};
 
 /// LockedFolder folders inside a target.
 pub const PREFIX: &str = ".xbrecv-";
-/// Which entries move, in the order they move.
+/// The entries that move, in the order in which they move.
 const JOURNAL: &str = "moving";
 /// Nobody else's business.
 const JOURNAL_MODE: u32 = 0o600;

@@ -76,7 +76,7 @@ impl Target {
         Ok(Target { dir: parent.join(name), exists: false, inside: false })
     }
 
-    /// Where the datadir will be.
+    /// Path that the datadir will have.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -144,7 +144,7 @@ impl Staging {
         &self.data
     }
 
-    /// Where it will be.
+    /// Path that it will have.
     pub fn target(&self) -> &Path {
         &self.target.dir
     }

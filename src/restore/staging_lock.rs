@@ -1,4 +1,4 @@
-//! A hidden folder that belongs to one run: locked while the run lives, gone when it fails, recognised and
+//! The lock on a staging folder, which belongs to one run: locked while the run lives, gone when it fails, recognised and
 //! removed by a later run when it was killed.
 //!
 //! The lock is `flock` on the folder itself, so nothing foreign lies in it, and the kernel drops the lock with
@@ -61,7 +61,7 @@ impl LockedFolder {
         ))
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }

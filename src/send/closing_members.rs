@@ -1,4 +1,4 @@
-//! What stands at both ends of the stream: the options and outside files first, the binlog's tail, the metadata and
+//! Sends the members at both ends of the stream: the options and outside files first, the binlog's tail, the metadata and
 //! the manifest last.
 
 use std::fs::File;
@@ -47,7 +47,7 @@ pub(super) struct OpenBinlog {
 }
 
 impl OpenBinlog {
-    /// What a person should know of it.
+    /// A note about it for the user.
     pub(super) fn note(&self) -> Option<&'static str> {
         self.encrypted.then_some(
             "the binary log is encrypted: the first server that starts on the copy needs this server's keyring",

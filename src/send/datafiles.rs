@@ -1,4 +1,4 @@
-//! Several threads share out the datafiles by blocks, not by files: the largest table does not set the time.
+//! Sends the datafiles: several threads share them out by blocks, not by files, so that the largest table does not set the time.
 
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! The first thing that went wrong, whichever thread met it; everybody else is told to give up.
+//! Keeps the first failure, whichever thread met it, and tells everybody else to give up.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ impl<'a> Failure<'a> {
 
     /// Notes `error` if it is the first, and frees everybody who waits for a turn, for redo or for leave to read.
     ///
-    /// The thread that met the reason may get here later than one that only found the outlet closed by it: its
+    /// The thread that met the reason may get here later than one that only found the stream writer closed by it: its
     /// [`Code::GivenUp`] gives way to a reason.
     pub(super) fn set(&self, error: Error) {
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What the server holds for a backup, and how it gets it back: before anything else, whatever has failed.
+//! Resources that the server holds for a backup (locks, redo consumer, session): it gets them back before anything else, whatever has failed.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use crate::source::tailer::Tailer;
 
 use super::rate_limiter::Baseline;
 
-/// How long the line may take nothing while tables are locked.
+/// Time that the line may take nothing while tables are locked.
 const STILL: Duration = Duration::from_secs(10);
 /// After so many seconds without a statement the server ends a session that has locked tables: we stand still, not our reader.
 const SERVER_PATIENCE_S: u32 = 10;
 /// What a session waits otherwise: no backup takes longer.
 const SERVER_PATIENCE_USUAL_S: u32 = 2_147_483;
 
-/// What lives as long as the session does.
+/// Resources that live as long as the session.
 pub(super) struct HeldResources {
     /// `None` once all was given back.
     session: Option<Session>,
@@ -89,7 +89,7 @@ impl HeldResources {
         }
     }
 
-    /// What is to be said of the consumer.
+    /// A note about the redo consumer.
     pub(super) fn consumer_note(&self) -> Option<String> {
         self.consumer_dropped
             .then(|| "the redo consumer was given up, since it would have held up the server".into())
@@ -115,7 +115,7 @@ impl Drop for HeldResources {
     }
 }
 
-/// How long the line may stand still.
+/// Time that the line may stand still.
 pub(super) struct Timeouts {
     written: u64,
     since: Instant,

@@ -1,4 +1,4 @@
-//! Members become frames, and every member is noted for the manifest.
+//! Writes members as frames, and notes each for the manifest.
 
 use std::io::{IoSlice, Read};
 use std::path::Path;
@@ -49,7 +49,7 @@ impl<'a> MemberWriter<'a> {
         }
     }
 
-    /// What was sent so far.
+    /// Members that were sent so far.
     pub(super) fn take_members(&self) -> Vec<ManifestMember> {
         std::mem::take(&mut *self.sent.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,4 +1,4 @@
-//! How much memory sending may take: buffers and the compressor's tables, by thread.
+//! Bounds the memory that sending takes: buffers and the compressor's tables, by thread.
 
 use crate::codec::Compression;
 

@@ -60,7 +60,7 @@ impl Drop for Baseline {
     }
 }
 
-/// What reading waits for.
+/// The state that reading threads wait for.
 pub(super) struct RateLimiter<'a> {
     throttle: Throttle,
     state: Mutex<State>,

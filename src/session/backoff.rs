@@ -1,4 +1,4 @@
-//! When to try again: soon at first, then ever later, and never at the same moment as everybody else.
+//! Exponential backoff with jitter: when to try again.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ const FIRST: Duration = Duration::from_millis(100);
 /// The longest wait.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// How long to wait before attempt number `attempts` (from 0): exponential, of which a `random` number takes off up to
+/// Time to wait before attempt number `attempts` (from 0): exponential, of which a `random` number takes off up to
 /// a half.
 pub fn delay(attempts: u32, random: u64) -> Duration {
     let full = FIRST.saturating_mul(1u32.checked_shl(attempts).unwrap_or(u32::MAX)).min(LONGEST);

@@ -1,4 +1,4 @@
-//! How much may be under way: what the line holds, and little more. What is under way when the line is cut is sent again.
+//! Flow control: how many bytes may be in flight, namely what the connection holds and little more. What is in flight when a connection is lost is sent again.
 //!
 //! The kernels' buffers and those of the devices between take megabytes, however slow the line is. So the rate at
 //! which the other side takes bytes over, and how long that takes at best, are measured, and their product is what
@@ -22,7 +22,7 @@ const OTHER_WAY: u32 = 4;
 /// The bytes under way on one line, over all its connections.
 #[derive(Debug, Default)]
 pub struct FlowControl {
-    /// What is under way, oldest first.
+    /// Bytes in flight, oldest first.
     flights: VecDeque<Flight>,
     in_flight: u64,
     delivered: u64,
@@ -62,7 +62,7 @@ impl FlowControl {
         self.in_flight < self.window()
     }
 
-    /// How much may be under way.
+    /// Bytes that may be in flight.
     pub fn window(&self) -> u64 {
         let round = self.round.unwrap_or_default().max(ROUND_MIN);
         let gain = if self.growth.rounds < STEADY_ROUNDS { 2.0 } else { 1.25 };

@@ -1,4 +1,4 @@
-//! What crosses a connection: frames of control messages and of the stream's bytes.
+//! Frames on a connection: control messages, and the stream's bytes.
 //!
 //! ```text
 //! kind u8 | length u32 | body of that length                         (integers little-endian)
@@ -33,7 +33,7 @@ pub enum Frame {
     Control(Message),
     /// Bytes of the stream.
     Data {
-        /// Where they are in it.
+        /// Offset in the stream.
         offset: u64,
         /// At least one.
         bytes: Bytes,
@@ -112,7 +112,7 @@ impl Frames {
         self.data = data;
     }
 
-    /// Where the next bytes are to be put.
+    /// The buffer for the next bytes.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
@@ -125,7 +125,7 @@ impl Frames {
     /// The next whole frame; `None` when more bytes are needed. A message that is not known is left out.
     ///
     /// # Errors
-    /// Where the bytes are no frame; nothing more comes then.
+    /// If the bytes are no frame; nothing more comes then.
     pub fn poll(&mut self) -> Result<Option<Frame>, FrameError> {
         while let Some((kind, length)) = self.head()? {
             if self.buffer.len() < HEAD_LEN + length {

@@ -1,11 +1,11 @@
-//! Signs of life: one is sent after a while of silence, and one that fails to come means that nobody is there any more.
+//! Keep-alive: a ping is sent after a while of silence, and one that fails to come means that nobody is there any more.
 
 use std::time::Duration;
 
 /// Silence of so many keep-alive times is the end of a connection.
 const SILENCE: u32 = 3;
 
-/// What is known of the life of one connection.
+/// The keep-alive state of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepAlive {
     keepalive: Duration,

@@ -13,12 +13,12 @@ const CODE_MAX: usize = 64;
 /// One control message as it is sent.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Control {
-    /// What it says.
+    /// Its content.
     #[prost(oneof = "Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub message: Option<Message>,
 }
 
-/// What a control message says.
+/// A control message.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Message {
     /// Sender, first on every connection: who it is.
@@ -53,7 +53,7 @@ pub enum Message {
     Doing(Doing),
 }
 
-/// Who wants to send.
+/// The sender's greeting.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Hello {
     /// Version of the conversation.
@@ -70,7 +70,7 @@ pub struct Hello {
 /// The connection is the session's.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Welcome {
-    /// What is safe already.
+    /// The bytes that are safe already.
     #[prost(message, optional, tag = "1")]
     pub held: Option<Held>,
 }
@@ -124,7 +124,7 @@ pub struct Span {
 /// All bytes were written.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Finish {
-    /// How many.
+    /// The number.
     #[prost(uint64, tag = "1")]
     pub total: u64,
 }
@@ -135,7 +135,7 @@ pub struct Failure {
     /// Its stable code.
     #[prost(string, tag = "1")]
     pub code: String,
-    /// What happened and where.
+    /// The message: what happened, and where.
     #[prost(string, tag = "2")]
     pub message: String,
     /// The way out; empty where none is known.
@@ -143,7 +143,7 @@ pub struct Failure {
     pub hint: String,
 }
 
-/// What became of the stream.
+/// The verdict on the stream.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Verdict {
     /// Nothing: whole, verified, prepared, in its place.
@@ -159,16 +159,16 @@ pub struct Seen {}
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Ping {}
 
-/// What the receiver does after the last byte.
+/// The receiver's progress after the last byte.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Doing {
     /// One word.
     #[prost(string, tag = "1")]
     pub phase: String,
-    /// How much of it is done.
+    /// Bytes of it that are done.
     #[prost(uint64, tag = "2")]
     pub done: u64,
-    /// How much there is; 0 where that is not known.
+    /// Bytes in all; 0 where that is not known.
     #[prost(uint64, tag = "3")]
     pub total: u64,
 }
@@ -182,7 +182,7 @@ impl Message {
     /// Reads the body of a control frame; a message that a later version may know is `None`.
     ///
     /// # Errors
-    /// Where the bytes are no message.
+    /// If the bytes are no message.
     pub fn from_body(body: &[u8]) -> Result<Option<Message>, prost::DecodeError> {
         Ok(Control::decode(body)?.message)
     }

@@ -47,21 +47,21 @@ pub const SECRET_LEN: usize = 32;
 /// What is proved by it stays the same sender's.
 pub type Secret = [u8; SECRET_LEN];
 
-/// How long is waited for what.
+/// Timeouts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// Silence after which a sign of life is sent; three times as long a silence of the other side is its end.
     pub keepalive: Duration,
-    /// How long a session outlives its last connection.
+    /// Time that a session outlives its last connection.
     pub reconnect: Duration,
-    /// How long the first connection is tried.
+    /// Time that the first connection is tried.
     pub first: Duration,
-    /// How long a connection may take to become part of the session.
+    /// Time that a connection may take to become part of the session.
     pub handshake: Duration,
-    /// How long nobody may listen where the receiver did, at most as long as `reconnect`: nothing but refused connections
+    /// Time that nobody may listen where the receiver did, at most as long as `reconnect`: nothing but refused connections
     /// means that its process has ended, and the session with it.
     pub refused: Duration,
-    /// How long the receiver waits, at most as long as `reconnect`, for the receipt of its verdict, whatever the sender does
+    /// Time that the receiver waits, at most as long as `reconnect`, for the receipt of its verdict, whatever the sender does
     /// meanwhile: most often it has heard it, and only its receipt was lost.
     pub receipt: Duration,
 }

@@ -1,4 +1,4 @@
-//! Which bytes of a stream are there: all up to some byte, and some ranges ahead of it.
+//! The set of bytes of a stream that are there: all up to some byte, and some ranges ahead of it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,7 +23,7 @@ impl Ranges {
         self.upto
     }
 
-    /// How many bytes are there.
+    /// Number of bytes that are there.
     pub fn total(&self) -> u64 {
         self.upto + self.ahead_bytes
     }
@@ -33,12 +33,12 @@ impl Ranges {
         self.ahead.iter().map(|(start, end)| *start..*end)
     }
 
-    /// How many ranges lie ahead.
+    /// Number of ranges ahead.
     pub fn count(&self) -> usize {
         self.ahead.len()
     }
 
-    /// Where the last range ends.
+    /// End of the last range.
     pub fn end(&self) -> u64 {
         self.ahead.last_key_value().map_or(self.upto, |(_, end)| *end)
     }

@@ -21,7 +21,7 @@ use super::{SECRET_LEN, Secret, Timeouts, VERSION, Violation, flow_control};
 
 /// Bytes that were taken over and not yet acknowledged, before they must be.
 const ACK_BYTES: u64 = 128 << 10;
-/// How long bytes may stay unacknowledged.
+/// Time that bytes may stay unacknowledged.
 const ACK_DELAY: Duration = Duration::from_millis(10);
 /// Bytes ahead of the first missing one that are taken at all.
 pub const AHEAD_MAX: u64 = flow_control::CEILING + (8 << 20);
@@ -29,7 +29,7 @@ pub const AHEAD_MAX: u64 = flow_control::CEILING + (8 << 20);
 /// Number of a connection, given by the caller, never twice.
 pub type ConnectionId = u64;
 
-/// How a session ended for its receiver.
+/// The outcome of a session for its receiver.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
     /// The sender has the verdict.
@@ -199,7 +199,7 @@ impl Receiver {
         Ok(first || self.held.total() - self.told >= ACK_BYTES || self.total == Some(self.held.upto()))
     }
 
-    /// What became of the stream, to be told to its sender.
+    /// Sets the verdict on the stream, for its sender.
     pub fn verdict(&mut self, now: Duration, failure: Option<Failure>) {
         if self.link.is_some() {
             self.verdict_since.get_or_insert(now);
@@ -209,7 +209,7 @@ impl Receiver {
         self.doing = None;
     }
 
-    /// What is being done, to be told to the sender.
+    /// Sets what the receiver is doing, for the sender.
     pub fn doing(&mut self, doing: Doing) {
         if self.verdict.is_none() {
             self.doing = Some(doing);
@@ -300,12 +300,12 @@ impl Receiver {
         self.held.upto()
     }
 
-    /// How long the stream is, once that is known.
+    /// Length of the stream, once that is known.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
 
-    /// How it ended.
+    /// The outcome.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }

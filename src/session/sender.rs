@@ -24,7 +24,7 @@ use super::{Secret, Timeouts, VERSION, Violation, backoff};
 /// which nothing was heard.
 const LASTING: u32 = 6;
 
-/// How a session ended for its sender.
+/// The outcome of a session for its sender.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
     /// The receiver has verified, prepared and put in place all of it.
@@ -70,7 +70,7 @@ pub struct Sender {
     /// Bytes that were written so far.
     written: u64,
     finished: bool,
-    /// What is safe.
+    /// The bytes that are safe.
     held: Ranges,
     /// Next byte to give to this connection.
     cursor: u64,
@@ -362,7 +362,7 @@ impl Sender {
         self.held.upto()
     }
 
-    /// How it ended.
+    /// The outcome.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }

@@ -1,4 +1,4 @@
-//! Work of a library that panics on input it did not expect.
+//! Catches panics of a library that meets input it did not expect.
 //!
 //! The MySQL client reads the first byte of packets that may be empty, and reserves room for as many columns as a packet
 //! says. A server that breaks the protocol would end the program with a panic's words; here it becomes an error.

@@ -9,13 +9,13 @@ use crate::base::{Code, Error, Result, SpaceId};
 pub struct Datafile {
     /// Name in the stream, relative to the datadir.
     pub member: String,
-    /// Where it is on this machine.
+    /// Path on this machine.
     pub path: PathBuf,
     /// Tablespace.
     pub space: SpaceId,
     /// Bytes when it was found.
     pub bytes: u64,
-    /// Which file of the system tablespace this is; 0 for every other tablespace.
+    /// Number of the file in the system tablespace; 0 for every other tablespace.
     pub part: usize,
     /// Name of the tablespace in the dictionary.
     pub tablespace: String,
@@ -28,7 +28,7 @@ pub struct Datafile {
 pub struct PlainFile {
     /// Name in the stream, relative to the datadir.
     pub member: String,
-    /// Where it is on this machine.
+    /// Path on this machine.
     pub path: PathBuf,
 }
 
@@ -50,7 +50,7 @@ pub struct ExternalFile {
 pub struct Inventory {
     /// Tablespace files; the parts of the system tablespace come first and in order.
     pub datafiles: Vec<Datafile>,
-    /// Which of them lie outside the datadir.
+    /// Those of them that lie outside the datadir.
     pub external: Vec<ExternalFile>,
     /// Files that are copied without a lock: dictionary leftovers of non-InnoDB tables, log tables.
     pub plain: Vec<PlainFile>,

@@ -1,4 +1,4 @@
-//! How the server's own work goes on while it is backed up: a look at it, on a session of its own.
+//! Samples the server's own load while it is backed up, on a session of its own.
 //!
 //! Everything is read from `performance_schema`, whose counters cost the server nothing to keep and little to read.
 

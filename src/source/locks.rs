@@ -15,13 +15,13 @@ impl HeldLock {
         HeldLock { waited: asked.elapsed(), taken: Instant::now() }
     }
 
-    /// How long it was waited for, and how long it has been held.
+    /// Time that it was waited for, and how long it has been held.
     pub fn times(&self) -> LockTimes {
         LockTimes { waited: self.waited, held: self.taken.elapsed() }
     }
 }
 
-/// How long a lock was waited for and held.
+/// Time that a lock was waited for and held.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LockTimes {
     /// From asking to getting.

@@ -1,4 +1,4 @@
-//! Reads that give way to the server's.
+//! Low-priority reads: they give way to the server's own.
 //!
 //! A disk serves who came first, and nobody's small read or sync comes before a large read that is under way. So these reads
 //! are small, none is made ahead, and one is under way at a time, of all threads together: the server waits for a

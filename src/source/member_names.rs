@@ -1,4 +1,4 @@
-//! Names of members: where a file is in the datadir, or what it is called outside of it.
+//! Names members: where a file is in the datadir, or what it is called outside of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;

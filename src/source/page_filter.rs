@@ -13,7 +13,7 @@ pub trait PageFilter: Debug + Sync {
     fn selects(&self, place: Expected, header: FilHeader<'_>) -> bool;
 }
 
-/// What a full backup sends.
+/// Selects every page: a full backup.
 #[derive(Debug)]
 pub struct EveryPage;
 

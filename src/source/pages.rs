@@ -36,9 +36,9 @@ const TRX_SYS_PAGE: u64 = 5;
 /// Pages of the smallest tablespace that a server makes: header, bitmap, inodes and one more.
 const PAGES_LEAST: u32 = 4;
 
-/// What all datafiles of a server have in common for those who read them.
+/// Settings for reading a server's datafiles, the same for all of them.
 pub struct Reading<'a> {
-    /// How pages are laid out and checked.
+    /// The format of pages.
     pub format: &'static dyn PageFormat,
     /// The layout of tablespaces without a page 0 of their own.
     pub plain: PageLayout,
@@ -46,9 +46,9 @@ pub struct Reading<'a> {
     pub owner: u32,
     /// For reads that disturb the server's as little as can be.
     pub gives_way: Option<Arc<LowPriorityReads>>,
-    /// Where pages go that are in use and empty.
+    /// Collects pages that are in use and empty.
     pub suspects: &'a EmptyPages,
-    /// Which pages travel.
+    /// Selects the pages that travel.
     pub filter: &'a dyn PageFilter,
     /// Keys of encrypted tablespaces.
     pub keyring: &'a dyn Keyring,
@@ -71,11 +71,11 @@ pub struct OpenDatafile {
     pages: u32,
     /// The last page of extent descriptors that was wanted, by its number; `None` for one that tells nothing.
     descriptors: Mutex<Option<(u64, Option<Vec<u8>>)>>,
-    /// Where it is encrypted, and the key is known.
+    /// The cipher, if it is encrypted and the key is known.
     cipher: Option<Arc<dyn Cipher>>,
 }
 
-/// What a block of up to 1 MiB holds.
+/// The content of a block of up to 1 MiB.
 #[derive(Debug, Default)]
 pub struct Block {
     /// Bytes of the file that the block stands for.
@@ -101,7 +101,7 @@ impl Block {
     }
 }
 
-/// What one reading thread keeps between blocks.
+/// State of one reading thread between blocks.
 pub struct PageReader<'a> {
     scratch: Scratch,
     torn_retries: &'a AtomicU64,
@@ -221,7 +221,7 @@ impl OpenDatafile {
         Ok(page::doublewrite::legacy_extents(&trx_sys, self.layout))
     }
 
-    /// How many blocks are to be read.
+    /// Number of blocks to read.
     pub fn blocks(&self) -> u64 {
         self.bytes.div_ceil(BLOCK as u64)
     }

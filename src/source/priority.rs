@@ -1,4 +1,4 @@
-//! A thread that stands back: whatever else wants the processor or the disk comes first.
+//! Lowers the priority of a thread: whatever else wants the processor or the disk comes first.
 //!
 //! On a machine whose load has 200 write transactions a second, cold files read with the disk's idle class added half as much to the
 //! load's 95th percentile as the same reads without it.
@@ -12,7 +12,7 @@ const NICE: i32 = 19;
 const WHO_PROCESS: libc::c_int = 1;
 const CLASS_SHIFT: isize = 13;
 
-/// Who is served by the disk.
+/// Scheduling classes of the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum DiskClass {
     /// As everybody else (`IOPRIO_CLASS_BE`), the last of them.

@@ -1,4 +1,4 @@
-//! What the server says of itself, and what the machine says of the server's files.
+//! Facts about the server: its variables, and the place and owner of its files.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

@@ -12,7 +12,7 @@ use super::catch_panic::quietly;
 use super::session_variables::{self, Setting};
 use super::sql_error::{SqlError, SqlFailure};
 
-/// How far TLS is asked for on a TCP connection, as the mysql client's `--ssl-mode`.
+/// The use of TLS on a TCP connection, as of the mysql client's `--ssl-mode`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SslMode {
     /// Never.
@@ -29,7 +29,7 @@ pub enum SslMode {
     VerifyIdentity,
 }
 
-/// Where the server is and who asks.
+/// The address of the server, and the account.
 #[derive(Clone, Debug, Default)]
 pub struct ConnectOptions {
     /// Unix socket; taken before host and port.
@@ -50,9 +50,9 @@ pub struct ConnectOptions {
     pub ssl_cert: Option<PathBuf>,
     /// Its key (PEM).
     pub ssl_key: Option<PathBuf>,
-    /// How long connecting may take.
+    /// Time that connecting may take.
     pub timeout: Option<Duration>,
-    /// How long the server may take to answer a statement, beside what it waits for locks.
+    /// Time that the server may take to answer a statement, beside what it waits for locks.
     pub statement_timeout: Option<Duration>,
 }
 
@@ -67,7 +67,7 @@ impl ConnectOptions {
     pub const USUAL_SOCKETS: &[&str] =
         &["/var/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"];
 
-    /// What these options point at, for messages.
+    /// Describes the server that these options point at, for messages.
     pub fn describe(&self) -> String {
         match (&self.socket, &self.host) {
             (Some(socket), _) => format!("socket {}", socket.display()),

@@ -1,4 +1,4 @@
-//! Redo that was read and not yet sent.
+//! The spool: redo that was read and not yet sent, in memory and then in a file.
 //!
 //! The tailer must keep up with the server whatever the line does, so it never waits here: a little is kept in
 //! memory, the rest goes to a file without a name that the operating system removes with the process.
@@ -20,7 +20,7 @@ use crate::base::{Code, Error, Result};
 const MEMORY_BYTES_MAX: usize = 8 << 20;
 /// What is written at the start to see that the folder takes it.
 const TRIAL: usize = 1 << 20;
-/// How long it may take the reader to see that nothing more comes.
+/// Time that it may take the reader to see that nothing more comes.
 const GLANCE: Duration = Duration::from_millis(200);
 
 /// A first-in first-out queue of pieces of redo.

@@ -1,15 +1,15 @@
-//! Why a statement gave no result, told apart by variant.
+//! Errors of SQL statements, told apart by variant.
 
 use crate::base::{Code, Error};
 
 /// A statement that failed.
 #[derive(Debug)]
 pub struct SqlError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: SqlFailure,
     /// The statement, shortened.
     statement: String,
-    /// What the server or the line said.
+    /// The server's or the connection's message.
     cause: String,
 }
 

@@ -14,11 +14,11 @@ use crate::base::{Code, Error, Lsn, Result};
 
 use super::spool::Spool;
 
-/// How long the tailer sleeps when it has read everything.
+/// Time that the tailer sleeps when it has read everything.
 const IDLE: Duration = Duration::from_millis(10);
-/// How long the end of a backup waits for the tailer.
+/// Time that the end of a backup waits for the tailer.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// How long the server may be silent before it has written what it promised.
+/// Time that the server may be silent before it has written what it promised.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Takes redo that will never change again.
@@ -107,7 +107,7 @@ impl Tailer {
     /// Follows `log` into `spool`. `copied` tells everybody the LSN below which it is copied.
     ///
     /// # Errors
-    /// Where no thread can be had.
+    /// If no thread can be had.
     pub fn start(log: Box<dyn RedoLog>, spool: Arc<Spool>, copied: Arc<AtomicU64>) -> Result<Tailer> {
         let (checkpoint, head) = (log.checkpoint(), log.head());
         copied.store(log.position().0, Ordering::Release);

@@ -1,4 +1,4 @@
-//! Reads that leave the page cache as they found it.
+//! Uncached reads: they leave the page cache as they found it.
 //!
 //! A server with `O_DIRECT` has its datafiles nowhere in the page cache, and a backup that fills it pushes out what
 //! other programs keep there. What was cached is taken from there and stays; what was not is dropped after the read.
@@ -39,7 +39,7 @@ pub struct Uncached {
     direct_is_refused: AtomicBool,
 }
 
-/// How it is done; each is tried until the kernel refuses it.
+/// Ways of reading; each is tried until the kernel refuses it.
 const BY_KERNEL: u8 = 0;
 const BY_LOOKING: u8 = 1;
 const PLAIN: u8 = 2;

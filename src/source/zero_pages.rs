@@ -1,4 +1,4 @@
-//! Empty pages that are in use: they were lost, unless redo is still to fill them.
+//! Finds pages that are in use and all zeros: they were lost, unless redo is still to fill them.
 //!
 //! A page of zeros is sound in itself: the server allocates pages first and writes them later, and redo holds how they begin.
 //! A page that an extent descriptor says is in use is put aside here if the descriptor's own page is no newer than the checkpoint
@@ -46,7 +46,7 @@ pub struct EmptyPage {
     pub space: SpaceId,
     /// The page.
     pub page: PageNo,
-    /// Where it is in the file.
+    /// Offset in the file.
     pub offset: u64,
     /// Its length.
     pub bytes: usize,

@@ -1,4 +1,4 @@
-//! What the demuxer gives out: chunks of members, and their ends.
+//! Chunks of members, and their ends, as the demuxer gives them out.
 
 use super::digest::{self, BLOCK, BlockDigest, Leaf};
 use super::error::{DemuxError, Fault};
@@ -23,19 +23,19 @@ pub enum Event {
 /// A piece of a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Chunk {
-    /// Which member.
+    /// The member.
     pub member: MemberName,
-    /// Where in the member it begins.
+    /// Offset in the member.
     pub offset: u64,
-    /// Where its holes are; empty if it has none. The lengths add up to that of the payload.
+    /// Map of its holes; empty if it has none. The lengths add up to that of the payload.
     pub map: Vec<Extent>,
     /// Its bytes, without holes. [`Demux::recycle`](super::Demux::recycle) takes the buffer back.
     pub payload: PageBuffer,
-    /// What [`Chunk::verify`] must find.
+    /// The checksum that [`Chunk::verify`] compares with.
     pub crc: u32,
     /// Whether it came as a sparse frame (whose map may be empty).
     pub sparse: bool,
-    /// Where in the stream its frame began.
+    /// Offset of its frame in the stream.
     pub at: u64,
 }
 
@@ -113,7 +113,7 @@ impl Chunk {
         }
     }
 
-    /// Where in the member it ends.
+    /// Offset in the member at which it ends.
     pub fn end(&self) -> u64 {
         self.offset + self.logical_len()
     }

@@ -1,4 +1,4 @@
-//! Takes a stream apart. Feed/poll: bytes in, [`Event`]s out.
+//! The demuxer: takes a stream apart. Feed/poll: bytes in, [`Event`]s out.
 //!
 //! The caller asks for [`space`](Demux::space), reads into it, says how much came ([`filled`](Demux::filled)), and
 //! [`poll`](Demux::poll)s until there is nothing more. While headers are due, the space is a small scratch buffer;
@@ -69,7 +69,7 @@ pub struct Demux {
     unread: std::ops::Range<usize>,
     state: State,
     members: HashMap<MemberName, Member>,
-    /// How many of them have ended.
+    /// Number of them that have ended.
     ended: usize,
     names_len: u64,
     total_size: u64,
@@ -134,7 +134,7 @@ impl Demux {
         self
     }
 
-    /// Where to read into next. Empty only if [`poll`](Self::poll) has to be called first, or has failed.
+    /// The buffer to read into next. Empty only if [`poll`](Self::poll) has to be called first, or has failed.
     pub fn space(&mut self) -> &mut [u8] {
         if self.failed.is_some() {
             return &mut [];
@@ -225,12 +225,12 @@ impl Demux {
         }
     }
 
-    /// How many bytes of the stream were taken in.
+    /// Number of bytes of the stream that were taken in.
     pub fn position(&self) -> u64 {
         self.position + self.unread.len() as u64
     }
 
-    /// How many members there were so far, ended or not.
+    /// Number of members so far, ended or not.
     pub fn members(&self) -> usize {
         self.members.len()
     }

@@ -19,7 +19,7 @@ use super::frame::Extent;
 
 /// Bytes of a block.
 pub const BLOCK: usize = 1 << 20;
-/// What the text form begins with.
+/// The prefix of the text form.
 pub const DIGEST_PREFIX: &str = "xxh3-128-1m:";
 
 /// Zeros to hash where holes are.
@@ -223,7 +223,7 @@ pub enum DigestError {
     /// The bytes given end elsewhere.
     #[error("{hashed} bytes were given of {size}")]
     Size {
-        /// Where the bytes end.
+        /// Offset at which the bytes end.
         hashed: u64,
         /// The size asked for.
         size: u64,

@@ -1,4 +1,4 @@
-//! What can be wrong with a stream.
+//! Errors of a stream.
 
 use std::fmt;
 
@@ -10,15 +10,15 @@ use crate::base::{self, Code, OverBudget, budget};
 /// Why a stream was not taken, and where.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DemuxError {
-    /// Where in the stream: the first byte of the frame in question; for a cut stream its length.
+    /// Offset in the stream: the first byte of the frame in question; for a cut stream its length.
     pub at: u64,
     /// The member in question, where one is known.
     pub member: Option<MemberName>,
-    /// What is wrong.
+    /// The defect.
     pub fault: Fault,
 }
 
-/// What is wrong with a stream.
+/// Defects of a stream.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
@@ -28,7 +28,7 @@ pub enum Fault {
     /// The stream ends before some members did.
     #[error("the stream ends with {open} unfinished member(s)")]
     CutMembers {
-        /// How many.
+        /// The number.
         open: usize,
     },
     /// There is no frame where one should begin.
@@ -71,9 +71,9 @@ pub enum Fault {
     /// A chunk does not begin where the one before it ended.
     #[error("{} at offset {expected}: the chunk begins at {found}", if found > expected { "gap" } else { "overlap" })]
     Offset {
-        /// Where the member ended so far.
+        /// Offset at which the member ended so far.
         expected: u64,
-        /// Where the chunk begins.
+        /// Offset at which the chunk begins.
         found: u64,
     },
     /// A frame of a member that has ended.
@@ -82,7 +82,7 @@ pub enum Fault {
     /// The checksum of a chunk is wrong.
     #[error("checksum mismatch in the chunk at offset {offset}: {found:08x} instead of {expected:08x}")]
     Crc {
-        /// Where in the member.
+        /// Offset in the member.
         offset: u64,
         /// By the header.
         expected: u32,

@@ -17,7 +17,7 @@
 
 use super::name::MemberName;
 
-/// What every frame begins with.
+/// The magic bytes of every frame.
 pub const MAGIC: [u8; 8] = *b"XBSTCK01";
 /// Type of a frame with payload.
 pub const TYPE_PAYLOAD: u8 = b'P';

@@ -23,7 +23,7 @@ pub(super) struct Header<'a> {
     pub(super) len: usize,
 }
 
-/// What follows the path.
+/// The part of the header behind the path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Body {
     Payload(PayloadFields),

@@ -21,7 +21,7 @@ pub const FORMAT: u32 = 1;
 /// Largest manifest that is taken: about two million members.
 pub const MANIFEST_MAX: usize = 256 << 20;
 
-/// What a stream held, and how it came to be.
+/// The manifest of a stream: its members, and how it came to be.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`FORMAT`].
@@ -67,7 +67,7 @@ pub struct ManifestMember {
     pub digest: Digest,
 }
 
-/// What arrived: size and digest of every member.
+/// The members that arrived: size and digest of each.
 pub type Received = BTreeMap<MemberName, (u64, Digest)>;
 
 impl Manifest {
@@ -169,7 +169,7 @@ mod lsn {
     }
 }
 
-/// What is wrong with a manifest, or with what arrived.
+/// Defects of a manifest, and differences between it and the members that arrived.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// How often to look at the server.
 pub const TICK: Duration = Duration::from_millis(50);
-/// How long is looked before the rate grows.
+/// Time that is looked before the rate grows.
 const LEARNING: Duration = Duration::from_millis(600);
 /// The statements of so much time are taken together: fewer would be noise.
 const WINDOW: Duration = Duration::from_millis(400);
@@ -43,12 +43,12 @@ const RUNNING_MORE: f64 = 4.0;
 const RATE_HARDLY: f64 = 25.0;
 const RELEARNED: f64 = 0.1;
 
-/// What was seen of the server at one time. Counters go on from any start.
+/// A look at the server at one time. Counters may start anywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
     /// When.
     pub at: Instant,
-    /// How long the look itself took, a cheap query.
+    /// Time that the look itself took, a cheap query.
     pub took: Duration,
     /// Statements that ended so far, and the time they took together; `None` where the account may not see that.
     pub statements: Option<(u64, Duration)>,
@@ -60,7 +60,7 @@ pub struct Look {
     pub stalls: u64,
 }
 
-/// What is usual.
+/// The usual value.
 #[derive(Clone, Copy, Debug)]
 struct Usual {
     /// Seconds of a statement; `None` where there were none.

@@ -1,4 +1,4 @@
-//! How fast datafiles may be read: decided here, from `now` and what was seen of the server; waited for and looked at
+//! Decides how fast datafiles may be read: from `now` and what was seen of the server; waited for and looked at
 //! elsewhere ([`crate::send`], [`crate::source`]). The redo tailer asks nobody.
 //!
 //! * [`bucket`]: so many reads a second and no more.
@@ -15,7 +15,7 @@ use std::str::FromStr;
 pub use bucket::Bucket;
 pub use governor::{Governor, Look};
 
-/// What the user asked for. A read is one of at most 1 MiB.
+/// The throttle that the user asked for. A read is one of at most 1 MiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Throttle {
     /// As fast as it goes.

@@ -18,7 +18,7 @@ pub enum Address {
     Network(NetworkAddress),
 }
 
-/// What a line runs over.
+/// The protocol below a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Carrier {
     /// TLS over TCP.
@@ -40,7 +40,7 @@ impl Carrier {
 /// The place of a line's listening end.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NetworkAddress {
-    /// What it runs over.
+    /// The protocol.
     pub carrier: Carrier,
     /// Name or number of the host, without brackets.
     pub host: String,
@@ -51,7 +51,7 @@ pub struct NetworkAddress {
 }
 
 impl Address {
-    /// What stands before `://`; `-` for a pipe.
+    /// The scheme: the part before `://`; `-` for a pipe.
     pub fn scheme(&self) -> &'static str {
         match self {
             Address::Pipe => "-",

@@ -8,32 +8,32 @@ use super::network::NetworkFacts;
 use super::stream_writer::Sink;
 use crate::base::{Error, Result};
 
-/// Where a stream goes.
+/// An end that a stream is sent to.
 pub trait Destination {
-    /// What the stream is written into. It is asked for once.
+    /// Opens the sink that the stream is written into. It is asked for once.
     ///
     /// # Errors
-    /// Where nothing can be written there.
+    /// If nothing can be written there.
     fn sink(&mut self) -> Result<Box<dyn Sink>>;
 
     /// Tells the other side why the stream will not be finished, where it can be told.
     fn abandon(&self, _why: &Error) {}
 
-    /// What there is to say of the connection in the end; `None` where there is none.
+    /// Statistics of the connection, for the summary; `None` where there is none.
     fn facts(&self) -> Option<NetworkFacts> {
         None
     }
 }
 
-/// Where a stream comes from.
+/// An end that a stream is received from.
 pub trait Origin {
-    /// What the stream is read from. It is asked for once.
+    /// Opens the reader that the stream comes from. It is asked for once.
     ///
     /// # Errors
-    /// Where nothing can be read there.
+    /// If nothing can be read there.
     fn stream_reader(&mut self) -> Result<Box<dyn StreamReader>>;
 
-    /// What the user must run on the other side, where this side waits for it.
+    /// The command for the other side, where this side waits for it.
     fn invitation(&self) -> Option<Invitation> {
         None
     }
@@ -43,17 +43,17 @@ pub trait Origin {
         true
     }
 
-    /// What there is to say of the connection in the end; `None` where there is none.
+    /// Statistics of the connection, for the summary; `None` where there is none.
     fn facts(&self) -> Option<NetworkFacts> {
         None
     }
 }
 
-/// How a sender finds this side.
+/// The invitation that this side prints for a sender.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Invitation {
     /// Address that is listened on.
     pub local: String,
-    /// What `xbsend --to` takes; it holds a secret.
+    /// The value for `xbsend --to`; it holds a secret.
     pub to: String,
 }

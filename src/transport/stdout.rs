@@ -36,7 +36,7 @@ pub struct Stdout {
     quit: Arc<Stop>,
 }
 
-/// How it is written to.
+/// The way in which it is written to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
     /// A pipe by an open file of our own, which does not wait.

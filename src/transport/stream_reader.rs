@@ -1,10 +1,10 @@
-//! The receiving end of what carries the stream.
+//! The trait for reading a stream.
 
 use std::sync::Arc;
 
 use crate::base::{Result, Stop};
 
-/// Where the bytes of a stream come from. Layers (decryption, decompression) read from one and are one.
+/// The source of a stream's bytes. Layers (decryption, decompression) read from one and are one.
 pub trait StreamReader: Send {
     /// Reads some bytes; 0 is the end.
     ///

@@ -1,4 +1,4 @@
-//! Many threads write frames into one stream, each in its turn and from its own buffer.
+//! The stream writer: many threads write frames into one stream, each in its turn and from its own buffer.
 //!
 //! Whoever takes work takes a ticket with it. Reading, checking and hashing go on in parallel; the write itself is
 //! done in the order of the tickets, by the thread that still has the bytes in its core's cache, without a copy
@@ -20,7 +20,7 @@ use crate::base::{Code, Error, Result, Stop};
 use crate::codec::age::{Body, Carry, Sealer, StreamEncryption, TAG};
 use crate::codec::{Compression, FrameCompressor};
 
-/// Where the bytes go.
+/// The receiver of the stream's bytes.
 pub trait Sink: Send {
     /// Writes some of `parts`, as `writev`; never nothing.
     ///
@@ -43,9 +43,9 @@ pub trait Sink: Send {
 /// The layers around a stream.
 #[derive(Default)]
 pub struct LayerOptions {
-    /// How it is compressed.
+    /// Compression, if there is any.
     pub compression: Option<Compression>,
-    /// How it is encrypted then.
+    /// Encryption around it, if there is any.
     pub cover: Option<StreamEncryption>,
 }
 
@@ -58,13 +58,13 @@ pub struct StreamWriter {
     seal: Option<Seal>,
 }
 
-/// How chunks are made of the stream.
+/// State for cutting the stream into chunks.
 struct Seal {
     entry: TicketLock<Entry>,
     sealer: Sealer,
 }
 
-/// What passes from turn to turn.
+/// State that passes from turn to turn.
 #[derive(Default)]
 struct Entry {
     carry: Carry,
@@ -81,7 +81,7 @@ pub struct Lane<'a> {
 }
 
 impl StreamWriter {
-    /// An outlet whose first turn is ticket 0.
+    /// A stream writer whose first turn is ticket 0.
     pub fn new(sink: Box<dyn Sink>) -> StreamWriter {
         let written = Arc::new(AtomicU64::new(0));
         StreamWriter {
@@ -93,7 +93,7 @@ impl StreamWriter {
         }
     }
 
-    /// An outlet with layers around its stream.
+    /// A stream writer with layers around its stream.
     ///
     /// # Errors
     /// As [`Lane::write_now`]: what goes before an encrypted stream is written.

@@ -1,4 +1,4 @@
-//! Many threads pass one at a time, in the order of their tickets; those without one pass before the next ticket.
+//! A ticket lock: threads pass one at a time, in the order of their tickets; those without one pass before the next ticket.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::{Code, Error, Result};
 
-/// How long it may take who waits to see that the turnstile was closed.
+/// Time that it may take who waits to see that the ticket lock was closed.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Guards `T`, which only who passes can use.
@@ -35,7 +35,7 @@ impl<T> TicketLock<T> {
         }
     }
 
-    /// Does `work` when it is `ticket`'s turn, or before the next turn without one; a failure closes the turnstile.
+    /// Does `work` when it is `ticket`'s turn, or before the next turn without one; a failure closes the ticket lock.
     ///
     /// # Errors
     /// [`Code::GivenUp`] once it is closed, and those of `work`.
@@ -90,7 +90,7 @@ impl<T> TicketLock<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Who panicked here left a stream in the middle of a frame; its scope closes the turnstile.
+        // Who panicked here left a stream in the middle of a frame; its scope closes the ticket lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Bytes on their way into chunks.
+//! Gathers the bytes of a stream and cuts them into chunks to encrypt.
 //!
 //! Chunks don't care where the pieces of a stream end. When a piece's turn comes, it takes what the one before left over, and
 //! leaves what does not fill a chunk: two short copies, all that has to be done in turn. The chunks are sealed after that.

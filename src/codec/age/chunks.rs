@@ -1,4 +1,4 @@
-//! Chunks of an encrypted stream.
+//! Encrypts and decrypts the chunks of an encrypted stream.
 //!
 //! Each is sealed with ChaCha20-Poly1305 under one key, derived from the file key and the nonce behind the header
 //! (HKDF-SHA-256, info "payload"). A chunk's nonce is its number (11 bytes, big endian) and a byte that is 1 for the last chunk
@@ -32,7 +32,7 @@ pub struct Sealer {
 pub struct ChunkRun {
     /// Number of the first.
     pub first: u64,
-    /// How many.
+    /// The number.
     pub chunks: usize,
 }
 

@@ -1,4 +1,4 @@
-//! An encrypted stream is opened: the header, then runs of chunks.
+//! Decrypts a stream: first its header, then runs of chunks.
 
 use crate::base::PageBuffer;
 

@@ -23,7 +23,7 @@ const WORK_FACTOR_MAX: u8 = 22;
 /// A work factor n takes 2^n times so many bytes: the block size r is 8 in this format, and scrypt keeps 128 r bytes a round.
 const ROUND_LEN: u64 = 1 << 10;
 
-/// Who can open a stream: a public key.
+/// A recipient of an encrypted stream: a public key.
 #[derive(Clone)]
 pub struct Recipient(x25519::Recipient);
 
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Recipient {
     }
 }
 
-/// What opens streams. It is shared, not copied, and does not show itself.
+/// Keys that open encrypted streams. They are shared, not copied, and never shown.
 #[derive(Clone, Default)]
 pub struct Keys(Arc<Vec<Key>>);
 
@@ -118,9 +118,9 @@ impl Key {
 
 /// The start of an encrypted stream, and what seals the rest.
 pub struct StreamEncryption {
-    /// What goes before the first chunk.
+    /// The header of the encrypted stream.
     pub head: Vec<u8>,
-    /// What seals the chunks.
+    /// Encrypts the chunks.
     pub sealer: Sealer,
 }
 

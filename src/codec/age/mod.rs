@@ -16,7 +16,7 @@ pub(super) use decoder::AgeDecoder;
 pub use decoder::Sealed;
 pub use keys::{Key, Keys, Recipient, StreamEncryption, cover, cover_with_passphrase};
 
-/// What a binary age file begins with.
+/// The first bytes of a binary age file.
 pub const MAGIC: &[u8] = b"age-encryption.org/v1\n";
-/// What an armored one begins with.
+/// The first bytes of an armored age file.
 pub const ARMOR_MAGIC: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";

@@ -28,7 +28,7 @@ const CHECKSUM: usize = 4;
 /// Version of the key at the head of an encrypted page of the older format (`FIL_PAGE_FILE_FLUSH_LSN_OR_KEY_VERSION`).
 const OLD_KEY_VERSION: usize = 26;
 
-/// How MariaDB's pages are laid out and checked.
+/// The page format of MariaDB.
 #[derive(Debug)]
 pub(super) struct MariaDbPages;
 

@@ -1,4 +1,4 @@
-//! What can be asked of a running MariaDB server by now.
+//! The steps of a backup of a running MariaDB server that exist so far.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

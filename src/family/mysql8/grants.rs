@@ -1,8 +1,8 @@
-//! Lines of `SHOW GRANTS`.
+//! Parses lines of `SHOW GRANTS`.
 
 use std::collections::BTreeSet;
 
-/// What a grant is on.
+/// The scope of a grant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Scope {
     /// `*.*`

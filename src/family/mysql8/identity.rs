@@ -1,4 +1,4 @@
-//! Whether the datadir on this machine is that of the server that answers.
+//! Checks that the datadir on this machine is that of the server that answers.
 
 use std::io::Read;
 

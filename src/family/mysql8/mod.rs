@@ -33,7 +33,7 @@ const FIRST: ServerVersion = ServerVersion::new(8, 0, 30);
 /// The newest release line that was checked.
 const LAST: ServerVersion = ServerVersion::new(9, 7, u16::MAX);
 
-/// How its redo is read and applied.
+/// The format of its redo.
 pub(super) const REDO: &dyn RedoFormat = &redo::Format6;
 
 impl Family for MySql8 {

@@ -137,7 +137,7 @@ fn check_engine(table: &Table) -> Result<()> {
     .hint("ALTER TABLE … ENGINE=InnoDB, or drop the table"))
 }
 
-/// What the dictionary shows to this account.
+/// Tables that the dictionary shows to this account.
 fn shown(session: &mut Session) -> Result<Vec<Table>> {
     let rows = session.query(
         "SELECT TABLE_SCHEMA, TABLE_NAME, IFNULL(ENGINE, 'unknown') FROM information_schema.TABLES \
@@ -163,7 +163,7 @@ struct Described {
     engine: String,
 }
 
-/// What the files describe, in folders of schemas.
+/// Tables that the `.sdi` files in folders of schemas describe.
 fn on_disk(facts: &ServerFacts) -> Result<Vec<Table>> {
     let mut found = Vec::new();
     for folder in entries(&facts.datadir)? {

@@ -4,7 +4,7 @@ use crate::innodb::page::{
     Expected, FlagsError, PageDefect, PageFormat, PageLayout, Scratch, SpaceFlags, Verdict, verify,
 };
 
-/// What [`crate::innodb::page`] knows by itself.
+/// The page format that [`crate::innodb::page`] implements.
 #[derive(Debug)]
 pub(super) struct MySql8Pages;
 

@@ -1,4 +1,4 @@
-//! The consistent cut: LSN, binlog file and position, and GTID set, as one row of `performance_schema.log_status`.
+//! Takes the backup position: LSN, binlog file and position, and GTID set, as one row of `performance_schema.log_status`.
 //!
 //! While it makes that row the server holds the binlog's locks, the GTID state and InnoDB's log in that order
 //! (sql: `table_log_status`), so every transaction of the binlog prefix has its records below the LSN: either

@@ -1,4 +1,4 @@
-//! What the account must be allowed, checked before anything is locked or read.
+//! Checks the privileges of the account, before anything is locked or read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,15 +14,15 @@ const NEEDED: [(&str, &str); 3] = [
     ("PROCESS", "information_schema.FILES"),
     ("RELOAD", "FLUSH TABLES … WITH READ LOCK, FLUSH ENGINE LOGS"),
 ];
-/// What a table of another engine needs, to be seen, flushed and locked.
+/// Privileges that are needed to see, flush and lock a table of another engine.
 const NEEDED_ON_TABLES: [&str; 2] = ["SELECT", "LOCK TABLES"];
 
-/// What an account holds, as far as a backup cares.
+/// The privileges of an account that matter for a backup.
 #[derive(Debug, Default)]
 pub(super) struct Privileges {
     account: String,
     global: BTreeSet<String>,
-    /// What `partial_revokes` takes away again, by schema.
+    /// Privileges that `partial_revokes` takes away again, by schema.
     revoked: BTreeMap<String, BTreeSet<String>>,
     /// Grants on schemas and tables.
     narrower: Vec<Grant>,

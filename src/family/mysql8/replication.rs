@@ -1,4 +1,4 @@
-//! Where a server that is a replica itself stands in its own sources' binary logs.
+//! Reads the positions of a server that is a replica itself in its own sources' binary logs.
 //!
 //! The applier keeps its position in `mysql.slave_relay_log_info`, in the transactions that it applies: what is committed there is
 //! what is applied. Channels of group replication have no source that a copy could be pointed at.

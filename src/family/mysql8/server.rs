@@ -1,4 +1,4 @@
-//! How a running server of this family is backed up: each step by the module that has its statements.
+//! The steps of a backup of a running server of this family, each by the module that has its statements.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Undo tablespaces that the server truncates by itself while a backup runs.
+//! Notices undo tablespaces that the server truncates by itself while a backup runs.
 //!
 //! Truncation makes a new file under the old path with a new space id. All of it is in the redo log, so a copy is
 //! whole if it ends before a truncation began or after it was over. In between the server relies on a marker file,
@@ -20,7 +20,7 @@ const DONE: [u8; 4] = 76_845_412u32.to_be_bytes();
 
 /// How old a marker is that no truncation has left, and how long a young one is given.
 const STALE: Duration = Duration::from_secs(60);
-/// How long a marker is watched that is old already.
+/// Time that a marker is watched that is old already.
 const WATCH: Duration = Duration::from_secs(3);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Making an index page empty (`page_create_low`).
+//! Makes an index page empty (`page_create_low`).
 
 use super::page_header::{
     DIRECTION, DIRECTORY_END, HEADER, HEAP_TOP, LEVEL, N_HEAP, N_HEAP_COMPACT, N_SLOTS, NO_DIRECTION,

@@ -1,4 +1,4 @@
-//! Deleting records (`page_cur_delete_rec`, `page_delete_rec_list_end`, `page_delete_rec_list_start`).
+//! Deletes records (`page_cur_delete_rec`, `page_delete_rec_list_end`, `page_delete_rec_list_start`).
 //!
 //! A deleted record goes to the head of the free list, and its bytes count as garbage. The server logs the deletion
 //! of a page's last record as the page made empty, so no such case is made here.

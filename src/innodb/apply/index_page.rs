@@ -109,7 +109,7 @@ impl<'p> IndexPage<'p> {
         usize::from(be16(self.b, N_HEAP) & !N_HEAP_COMPACT)
     }
 
-    /// Where slot `n` of the directory lies.
+    /// Offset of slot `n` of the directory.
     pub(super) fn slot_at(&self, n: usize) -> Applied<usize> {
         let at = self.b.len().checked_sub(DIRECTORY_END + 2 * (n + 1));
         at.filter(|at| *at > PAGE_DATA).ok_or(Corruption("the directory does not fit the page"))

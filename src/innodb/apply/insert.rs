@@ -1,4 +1,4 @@
-//! Inserting records (`page_cur_parse_insert_rec`, `page_cur_insert_rec_low`,
+//! Inserts records (`page_cur_parse_insert_rec`, `page_cur_insert_rec_low`,
 //! `page_parse_copy_rec_list_to_created_page`).
 //!
 //! Redo gives a record as its difference from the one before it: bytes shared with that one's start, then the rest.

@@ -40,7 +40,7 @@ use super::redo::{Body, Kind, Record};
 use crate::base::{Lsn, PageNo, SpaceId};
 use record_layout::RecordLayout;
 
-/// What is wrong with a page or with a record for it.
+/// A page, or a record for it, that breaks the format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Corruption(&'static str);
 
@@ -58,7 +58,7 @@ pub struct ApplyError {
     pub lsn: Lsn,
     /// Its type.
     pub kind: Kind,
-    /// What is wrong.
+    /// The defect.
     pub what: &'static str,
 }
 

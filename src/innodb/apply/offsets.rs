@@ -34,7 +34,7 @@ const NULLS_PER_BYTE: usize = 8;
 
 const OUTSIDE: Corruption = Corruption("a record that reaches outside of its page");
 
-/// How far a record reaches from its origin.
+/// Extent of a record around its origin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Extent {
     /// Bytes before the origin.

@@ -1,4 +1,4 @@
-//! A page on its way from the state on disk to a newer one.
+//! A page that redo records are applied to: loaded from its bytes on disk, changed, and finished with LSN and checksum.
 
 use std::ops::{Deref, DerefMut};
 

@@ -1,4 +1,4 @@
-//! The shape of an index's records, made from what redo says of the index (`mlog_parse_index_v1`,
+//! The layout of an index's records, made from what redo says of the index (`mlog_parse_index_v1`,
 //! `update_instant_info`, `dict_index_t::create_nullables`).
 //!
 //! Redo lists fields in logical order. In records they lie in physical order, which differs once columns were added
@@ -30,14 +30,14 @@ impl Field {
     }
 }
 
-/// What tells the extent of a leaf record that holds all fields, in no order but the physical one.
+/// The fields whose lengths make up a leaf record that holds all fields, in physical order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Plain {
     /// Bytes of the fields that every record has with this length.
     pub(super) fixed: usize,
     /// The others.
     pub(super) varying: Vec<Field>,
-    /// How many fields can be NULL.
+    /// Number of fields that can be NULL.
     pub(super) nullable: usize,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct RecordLayout {
     pub(super) versioned: bool,
     /// Fields before the first instant column of an 8.0.12–8.0.28 server.
     pub(super) instant_fields: Option<usize>,
-    /// How many fields can be NULL.
+    /// Number of fields that can be NULL.
     pub(super) nullable: usize,
     /// How many of those that a record of this version holds can be NULL.
     nullable_in: Vec<u16>,

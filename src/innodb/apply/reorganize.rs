@@ -1,4 +1,4 @@
-//! Rebuilding a page without its garbage (`btr_page_reorganize_low`).
+//! Rebuilds a page without its garbage (`btr_page_reorganize_low`).
 
 use super::index_page::IndexPage;
 use super::page_header::MAX_TRX_ID;

@@ -1,4 +1,4 @@
-//! Changes of a record where it lies (`btr_cur_parse_update_in_place`, `btr_cur_parse_del_mark_set_clust_rec`,
+//! Changes a record in place (`btr_cur_parse_update_in_place`, `btr_cur_parse_del_mark_set_clust_rec`,
 //! `btr_cur_parse_del_mark_set_sec_rec`, `btr_parse_set_min_rec_mark`).
 
 use super::index_page::{INFO_DELETED, INFO_MIN_REC, IndexPage};

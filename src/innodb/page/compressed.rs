@@ -23,7 +23,7 @@ pub enum Algorithm {
 /// The control information of a compressed page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Control {
-    /// How the body was compressed.
+    /// The algorithm.
     pub algorithm: Algorithm,
     /// The page type to restore.
     pub original_type: PageType,

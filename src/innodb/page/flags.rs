@@ -23,7 +23,7 @@ pub struct PageLayout {
     kind: PageKind,
 }
 
-/// How pages are stored and where their checksums are.
+/// The kinds of page layouts: where checksums are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum PageKind {
     /// Checksums at the head and in the trailer.

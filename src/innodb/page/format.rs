@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use super::{Expected, FlagsError, Page0, Page0Error, PageDefect, PageLayout, Scratch, SpaceFlags, Verdict};
 
-/// How the pages of one server family's tablespaces are laid out and checked.
+/// The page format of one server family: layout and checksums.
 pub trait PageFormat: Debug + Sync {
     /// The page sizes, and the kind of checksum, that the flags of a tablespace header say.
     ///

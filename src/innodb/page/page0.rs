@@ -27,7 +27,7 @@ const XDES_ARRAY: usize = 150;
 const ENCRYPTION_INFO: usize = 111;
 const ENCRYPTION_MAGICS: [&[u8]; 3] = [b"lCA", b"lCB", b"lCC"];
 
-/// What page 0 says of its tablespace.
+/// Page 0 of a tablespace, decoded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Page0 {
     /// The space id.

@@ -1,4 +1,4 @@
-//! Whether a page read from a datafile is whole (`BlockReporter::is_corrupted`).
+//! Verifies that a page read from a datafile is whole (`BlockReporter::is_corrupted`).
 //!
 //! A page is sound if it is all zeros (allocated, never written), or if the low half of its LSN stands in the
 //! trailer too and the checksum matches under any algorithm that a server may have used. Then its number and
@@ -14,7 +14,7 @@ use super::{FIL_TRAILER, FilHeader, PageLayout, PageType, checksum, is_all_zero}
 use crate::base::{PageNo, SpaceId};
 use crate::innodb::bytes::{be32, be64};
 
-/// Where a page was read from.
+/// The place that a page was read from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expected {
     /// The tablespace.
@@ -23,7 +23,7 @@ pub struct Expected {
     pub page: PageNo,
 }
 
-/// What a sound page is.
+/// The kinds of sound pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Its checksum, number and space id match; or it was never written, and is not all zeros as it is stored.
@@ -34,7 +34,7 @@ pub enum Verdict {
     Encrypted,
 }
 
-/// What is wrong with a page.
+/// Defects of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PageDefect {
     /// Not as many bytes as a page of this tablespace has.

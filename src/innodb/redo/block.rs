@@ -33,7 +33,7 @@ const EPOCH_BLOCKS: u64 = 1 << 30;
 #[derive(Clone, Copy)]
 pub struct Block<'a>(&'a [u8; BLOCK_LEN]);
 
-/// What a block is, seen from the place where it was read.
+/// The state of a block, seen from the place where it was read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BlockState {
     /// Full, with a good checksum: it never changes again.
@@ -103,7 +103,7 @@ impl<'a> Block<'a> {
         &self.0[BLOCK_HEADER..end]
     }
 
-    /// What the block is, if it was read from the place of `expected`.
+    /// Checks the block, which was read from the place of `expected`.
     pub fn check(self, expected: Lsn) -> BlockState {
         if !self.is_of(expected) {
             return BlockState::NotWritten;

@@ -1,4 +1,4 @@
-//! Records as they are kept until their page's turn comes: type (1 byte) and body. Left out is what all records of a run have in
+//! Compact records, as they are kept in memory until their page's turn comes: type (1 byte) and body. Left out is what all records of a run have in
 //! common: the page, and the description of its index, which has a number. A record of the log is half of what it was then.
 
 use super::cursor::{Cursor, Stop, compressed_len};

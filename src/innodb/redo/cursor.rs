@@ -1,4 +1,4 @@
-//! Reading record bytes: plain and compressed integers (mach0data.cc, `mach_parse_compressed`,
+//! Reads the bytes of records: plain and compressed integers (mach0data.cc, `mach_parse_compressed`,
 //! `mach_parse_u64_much_compressed`).
 //!
 //! A compressed 32-bit integer takes 1 to 5 bytes; the first byte tells how many:

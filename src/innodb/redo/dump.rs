@@ -1,4 +1,4 @@
-//! Records as readable lines.
+//! Formats records as readable lines.
 
 use std::fmt;
 

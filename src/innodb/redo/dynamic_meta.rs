@@ -1,4 +1,4 @@
-//! Making the records that a native prepare must leave to the server: auto-increment counters and corrupted indexes
+//! Makes the records that a native prepare must leave to the server: auto-increment counters and corrupted indexes
 //! (`AutoIncPersister::write`, `CorruptedIndexPersister::write`, `PersistentTableMetadata`).
 //!
 //! Counters live in redo alone until a checkpoint writes them to a table of the dictionary. A datadir whose redo was

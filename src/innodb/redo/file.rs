@@ -244,7 +244,7 @@ impl RedoFile {
         self.head.start_lsn.plus(self.len.saturating_sub(HEAD_LEN as u64))
     }
 
-    /// Where in the file `lsn` lies; `None` if it lies in another one.
+    /// Offset of `lsn` in the file; `None` if it lies in another one.
     pub fn offset_of(&self, lsn: Lsn) -> Option<u64> {
         let inside = lsn >= self.head.start_lsn && lsn < self.end_lsn();
         inside.then(|| HEAD_LEN as u64 + lsn.since(self.head.start_lsn))

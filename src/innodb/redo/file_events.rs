@@ -1,4 +1,4 @@
-//! What a stretch of redo says about files: created, renamed, deleted, extended, and indexes built without redo.
+//! Extracts what redo says about files: created, renamed, deleted, extended, and indexes built without redo.
 
 use super::mini_transaction::MiniTransaction;
 use super::record::{Body, Kind};
@@ -11,7 +11,7 @@ pub struct FileEvent {
     pub lsn: Lsn,
     /// The tablespace.
     pub space: SpaceId,
-    /// What happened.
+    /// The event.
     pub what: FileChange,
 }
 

@@ -198,7 +198,7 @@ impl<'a> IndexInfo<'a> {
 pub struct KnownIndexes {
     /// Each in the place that its first bytes say, where the last one met of that place is.
     known: Vec<Known>,
-    /// How many were met.
+    /// Number of index descriptions that were met.
     keys: u64,
 }
 

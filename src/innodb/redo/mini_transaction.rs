@@ -1,4 +1,4 @@
-//! Groups of records (mini-transactions): what the log is applied by.
+//! Mini-transactions: groups of records that are applied as a whole or not at all.
 
 use std::ops::Range;
 

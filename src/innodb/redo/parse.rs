@@ -1,4 +1,4 @@
-//! Bytes to records (`recv_parse_log_rec` and the functions that `recv_parse_or_apply_log_rec_body` calls).
+//! Parses records (`recv_parse_log_rec` and the functions that `recv_parse_or_apply_log_rec_body` calls).
 //!
 //! A record starts with its type (low seven bits; bit 7: it is a group of its own) and, but for dummies, group
 //! ends and dynamic metadata, space id and page number, both compressed. The body follows.

@@ -20,7 +20,7 @@ pub struct Record<'a> {
     pub kind: Kind,
     /// The bytes of its body, for keeping the record: [`super::parse_body`] takes them.
     pub bytes: &'a [u8],
-    /// What it says.
+    /// Its content.
     pub body: Body<'a>,
 }
 
@@ -198,7 +198,7 @@ pub enum RowFormat {
     Compact,
 }
 
-/// What an index page is a page of.
+/// The kinds of index pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tree {
     /// B-tree.
@@ -272,7 +272,7 @@ impl<'a> UpdateField<'a> {
 }
 
 impl<'a> UpdateFields<'a> {
-    /// How many there are.
+    /// The number of them.
     pub fn len(&self) -> usize {
         self.count as usize
     }
@@ -311,7 +311,7 @@ impl<'a> Inserts<'a> {
     }
 }
 
-/// What a [`Body::DynamicMeta`] says of its table.
+/// The table metadata in a [`Body::DynamicMeta`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DynamicMeta<'a> {
     /// Its corrupted indexes: space id (4 bytes) and index id (8 bytes) of each.
@@ -320,7 +320,7 @@ pub enum DynamicMeta<'a> {
     AutoIncrement(u64),
 }
 
-/// What a record says. Offsets are offsets in its page.
+/// The body of a record. Offsets are offsets in its page.
 #[derive(Clone, Copy, PartialEq, Debug)]
 #[allow(missing_docs, reason = "fields are described where the variant is")]
 pub enum Body<'a> {

@@ -1,4 +1,4 @@
-//! Blocks in, groups of records out (`recv_scan_log_recs`, `recv_parse_log_recs`).
+//! Scans the log: takes blocks, gives mini-transactions (`recv_scan_log_recs`, `recv_parse_log_recs`).
 //!
 //! A group (mini-transaction) is one record marked as a group of its own, or several records and a group end, or
 //! one dummy. It is applied as a whole or not at all, so it comes out when its last byte has come in.
@@ -56,7 +56,7 @@ pub enum ScanError {
         lsn: Lsn,
         /// The first byte: type and mark.
         kind: u8,
-        /// What is wrong.
+        /// The defect.
         what: &'static str,
     },
     /// A group that does not end.
@@ -80,7 +80,7 @@ pub enum ScanError {
     },
 }
 
-/// What became of a block.
+/// The result of feeding a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fed {
     /// Taken; the next one is wanted.
@@ -109,7 +109,7 @@ pub struct Scanner {
     spans: Vec<Span>,
     /// Whether the last record was a dummy.
     after_dummy: bool,
-    /// Where blocks say that groups start, in payload positions.
+    /// Payload positions at which blocks say that mini-transactions start.
     starts: VecDeque<u64>,
     /// The last of them, also when it was compared already.
     last_start: Option<u64>,

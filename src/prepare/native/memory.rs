@@ -1,4 +1,4 @@
-//! How the memory of native prepare is shared between records that wait for their page and those that are applied.
+//! Shares the memory of native prepare between records that wait for their page and those that are applied.
 
 use crate::prepare::Resources;
 

@@ -1,4 +1,4 @@
-//! Redo applied to the pages of a copy by ourselves: crash recovery up to, but without, the rollback.
+//! Native prepare: applies redo to the pages of a copy without a server, as crash recovery does, up to but without the rollback.
 //!
 //! 1. [`gather`]: the redo is read once, from its checkpoint to the end of the backup, in [`pieces`] that several threads
 //!    understand at the same time ([`parsed`]); what they say is kept in the order of the log. Records that change pages go,
@@ -7,7 +7,7 @@
 //!    left out ([`peek`]). On the way fall off: what happened to files, and the auto-increment counters ([`dynamic`]).
 //! 2. Files are created, renamed and removed as the log says ([`super::file_operations`]); [`spaces`] finds every tablespace by the
 //!    id in its page 0.
-//! 3. [`apply`]: threads take one stretch of pages after the other, in the order of the files, from the [`merge`] of what is
+//! 3. [`apply`]: threads take one page range after the other, in the order of the files, from the [`merge`] of what is
 //!    in memory and what was spilled. Each page is read once, brought up to date, and written once; a page already has
 //!    every record that starts before its LSN.
 //! 4. [`finish`]: files as long as their tablespace headers say, a new and empty redo log behind the end of the old one,
@@ -27,7 +27,7 @@
 //! * Groups of records behind the end of the backup: their transactions are not in the recorded position.
 //! * Records for tablespaces that redo removes later, of undo tablespaces without a file, and of the temporary one.
 //! * Encrypted pages and redo: the keys would be needed. Both are noticed when the first of them comes in.
-//! * BatchIndex builds write pages without redo. The sender's backup lock keeps them out of the window; the receiver can do
+//! * Index builds write pages without redo. The sender's backup lock keeps them out of the window; the receiver can do
 //!   nothing about one. `INDEX_LOAD` does not tell of all: a build with `LOCK=SHARED` logs none, nor do those of the auxiliary
 //!   tables of a full-text index.
 //!

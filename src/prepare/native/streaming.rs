@@ -1,4 +1,4 @@
-//! Redo and pages while they arrive.
+//! Applies redo to pages while the stream arrives.
 //!
 //! A thread reads the redo behind those who write it, and fills the [`store`](super::records::store) from the first block on. Pages
 //! pass by on the way to their files. Each then has, in memory, all records that came in before it, and its LSN, which
@@ -52,7 +52,7 @@ pub struct StreamingApply {
     thread: Option<JoinHandle<Result<Option<ScannedLog>>>>,
 }
 
-/// What threads that land chunks tell of them.
+/// The handle that threads which write chunks report to.
 pub struct StreamingApplyHandle {
     format: &'static dyn RedoFormat,
     keyring: Arc<dyn Keyring>,
@@ -75,7 +75,7 @@ pub struct StreamedTablespace {
     layout: PageLayout,
 }
 
-/// What is known when the stream has ended.
+/// The log as it was scanned, once the stream has ended.
 pub(crate) struct ScannedLog {
     pub(crate) contents: LogContents,
     /// The end of the last whole group.
@@ -124,12 +124,12 @@ impl StreamingApply {
         Ok(StreamingApply { shared, thread: Some(thread) })
     }
 
-    /// What landing threads tell.
+    /// The handle that threads which write chunks report to.
     pub fn arriving(&self) -> &Arc<StreamingApplyHandle> {
         &self.shared
     }
 
-    /// What was found in the redo, if something is wrong with it.
+    /// Fails with the defect that was found in the redo, if there is one.
     pub fn check(&self) -> Result<()> {
         match self.shared.has_failed.load(Ordering::Acquire) {
             true => lock(&self.shared.failed).take().map_or(Ok(()), Err),
@@ -210,7 +210,7 @@ impl StreamingApplyHandle {
     /// What the first bytes of a member say of the tablespace that it is; `None` if it is none.
     ///
     /// # Errors
-    /// Where it is encrypted.
+    /// If it is encrypted.
     pub fn space(&self, member: &str, first_bytes: &[u8]) -> Result<Option<StreamedTablespace>> {
         if FilHeader::of(first_bytes).is_none_or(|header| header.page_no() != PageNo(0)) {
             // Such is a further file of the system tablespace.
@@ -248,7 +248,7 @@ impl StreamingApplyHandle {
         amended
     }
 
-    /// Pages of one stretch.
+    /// Pages of one page range.
     fn range(
         &self,
         worker: &mut Worker,
@@ -345,7 +345,7 @@ impl Worker {
         }
     }
 
-    /// Takes the records so far for a stretch; false if there are none that could be applied.
+    /// Takes the records so far for a page range; false if there are none that could be applied.
     fn take(&mut self, store: &Store, range: PageRange, base: Lsn) -> bool {
         if !store.pending(range, &mut self.batch.bytes) {
             return false;

@@ -31,7 +31,7 @@ pub(crate) struct Tablespace {
     format: &'static dyn PageFormat,
     pub(crate) layout: PageLayout,
     encrypted: bool,
-    /// Where it is encrypted, and the key is known.
+    /// The cipher, if it is encrypted and the key is known.
     cipher: Option<Arc<dyn Cipher>>,
     promise: Promise,
     files: Vec<PathBuf>,

@@ -30,7 +30,7 @@ pub struct Info {
     pub start_time: String,
     /// When it ended.
     pub end_time: String,
-    /// How long the source was locked, in seconds.
+    /// Time that the source was locked, in seconds.
     pub lock_time: u64,
     /// `filename 'F', position 'P'[, GTID of the last change 'G']`, or empty.
     pub binlog_pos: String,

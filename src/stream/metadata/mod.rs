@@ -32,7 +32,7 @@ const SHOWN_MAX: usize = 100;
 pub struct MetadataError {
     /// Which.
     pub member: &'static str,
-    /// What is wrong.
+    /// The defect.
     pub what: String,
 }
 

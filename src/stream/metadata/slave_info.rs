@@ -10,7 +10,7 @@ use super::{MetadataError, one_line, text};
 /// Name of the member.
 pub const SLAVE_INFO: &str = "xtrabackup_slave_info";
 
-/// Where a replica stood.
+/// The position of a replica.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SlaveInfo {
     /// What the copy has to take for applied, if any channel uses GTIDs.

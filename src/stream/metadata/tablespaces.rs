@@ -38,7 +38,7 @@ pub struct ExternalTablespace {
     pub member: Option<MemberName>,
 }
 
-/// What a tablespace holds.
+/// The type of a tablespace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum TablespaceType {
     /// Tables.

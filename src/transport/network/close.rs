@@ -1,4 +1,4 @@
-//! How a line's end is told to the user, and an error of this side to the other.
+//! Tells the user how a connection ended, and the other side of an error of this one.
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::session::frame::{self, Frame, Frames};
 use crate::session::message::Message;
 
-/// How long the other side is given to take in the last words.
+/// Time that the other side is given to take in the last words.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Room that is made for one read.
 const READ: usize = 128 << 10;
@@ -25,7 +25,7 @@ pub(super) struct Connection {
     pub(super) lanes: Option<quinn::Connection>,
     /// Keeps what the connection needs.
     pub(super) endpoint: Option<quinn::Endpoint>,
-    /// Where the other side is.
+    /// The address of the other side.
     pub(super) peer: String,
 }
 

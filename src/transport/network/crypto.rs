@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::session::ticket::Fingerprint;
 
-/// What rustls takes its algorithms from.
+/// The provider of algorithms for rustls.
 pub(super) fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));

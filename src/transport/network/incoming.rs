@@ -1,4 +1,4 @@
-//! The receiving end of a line.
+//! The receiving end of a network stream.
 
 mod meet;
 
@@ -41,7 +41,7 @@ pub struct Incoming {
     quit: Arc<Stop>,
     /// What the sender is to be given, with what is secret in it.
     invitation: NetworkAddress,
-    /// Where it listens.
+    /// The address that is listened on.
     pub local: SocketAddr,
     runtime: Option<Runtime>,
 }
@@ -131,7 +131,7 @@ impl Incoming {
         }
     }
 
-    /// Where the stream is read from.
+    /// The reader of the stream.
     pub fn stream_reader(&self) -> NetworkReader {
         let (line, stop, quit) = (self.line.clone(), self.stop.clone(), self.quit.clone());
         NetworkReader { line, stop, quit, current: Bytes::new() }
@@ -164,7 +164,7 @@ impl Incoming {
         settled
     }
 
-    /// How it went.
+    /// Statistics, for the summary.
     pub fn facts(&self) -> NetworkFacts {
         NetworkFacts { reconnects: self.line.shared.lock().session.reconnects(), resent: 0 }
     }

@@ -1,4 +1,4 @@
-//! Where the receiving end is found and connections come in.
+//! Listens for connections of senders.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Lines over the network: TLS over TCP, and QUIC. Both carry the same session ([`crate::session`]).
+//! Streams over the network: TLS over TCP, and QUIC. Both carry the same session ([`crate::session`]).
 //!
 //! The rest of the program is threads that write into a [`Sink`](super::stream_writer::Sink) and read from an
 //! [`StreamReader`](super::StreamReader); behind these a small asynchronous runtime keeps the line. Between them lie a bounded window of bytes that
@@ -32,16 +32,16 @@ use rustls::crypto::SecureRandom;
 use crate::base::{Code, Error, Result};
 use crate::session::Timeouts;
 
-/// What both ends of a line are told.
+/// Options of a connection, the same on both ends.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkOptions {
-    /// How long is waited for what.
+    /// Timeouts.
     pub patience: Timeouts,
     /// Certificates of one's own, for both sides to be verified by.
     pub certificates: Option<Certificates>,
 }
 
-/// What there is to say of a line in the end.
+/// Statistics of a connection, for the summary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NetworkFacts {
     /// Connections after the first.

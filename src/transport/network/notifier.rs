@@ -1,4 +1,4 @@
-//! Who waits for a change of shared state, in threads and in tasks.
+//! Wakes those who wait for a change of shared state, in threads and in tasks.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 

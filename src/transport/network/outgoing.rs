@@ -1,4 +1,4 @@
-//! The sending end of a line.
+//! The sending end of a network stream.
 
 mod dial;
 mod talk;
@@ -48,7 +48,7 @@ struct State {
     window: Window,
     /// Why there is no use in trying.
     hopeless: Option<String>,
-    /// What was wrong with the last connection.
+    /// The error of the last connection.
     problem: String,
     /// The stream will not be finished.
     quit: bool,
@@ -123,7 +123,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Where the stream is written to.
+    /// The sink of the stream.
     pub fn sink(&self) -> Box<dyn Sink> {
         Box::new(NetworkWriter { line: self.line.clone(), quit: self.quit.clone() })
     }
@@ -140,7 +140,7 @@ impl Outgoing {
         }
     }
 
-    /// How it went.
+    /// Statistics, for the summary.
     pub fn facts(&self) -> NetworkFacts {
         let state = self.line.shared.lock();
         NetworkFacts { reconnects: state.session.reconnects(), resent: state.session.resent() }

@@ -30,7 +30,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// Buffers of the socket. The system may give less.
 const SOCKET_BUFFER: usize = 4 << 20;
 
-/// How a connection behaves.
+/// Transport parameters of a connection.
 fn transport(keepalive: Duration) -> Result<Arc<TransportConfig>> {
     let mut config = TransportConfig::default();
     let idle = (keepalive * 3)

@@ -1,4 +1,4 @@
-//! Lines of log about what others can make happen as often as they like: one a second at most, with a count.
+//! Rate-limited log lines, for what others can make happen as often as they like: one a second at most, with a count.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

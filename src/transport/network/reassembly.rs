@@ -1,4 +1,4 @@
-//! Bytes of the stream that have come and that nobody has read yet.
+//! The reassembly buffer: bytes of the stream that have come, in any order, and that nobody has read yet.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,7 +13,7 @@ const AHEAD_BYTES_MAX: usize = 32 << 20;
 /// What a piece is charged beside its bytes: what keeping it takes, so that many small ones take no more than few large ones.
 const PIECE_COST: usize = 256;
 
-/// What has come.
+/// Bytes that have come.
 #[derive(Debug, Default)]
 pub(super) struct ReassemblyBuffer {
     queue: VecDeque<Bytes>,
@@ -76,7 +76,7 @@ impl ReassemblyBuffer {
         Some(bytes)
     }
 
-    /// How many bytes were read.
+    /// Number of bytes that were read.
     pub(super) fn read(&self) -> u64 {
         self.read
     }

@@ -1,4 +1,4 @@
-//! Bytes of the stream that are not known to be safe on the other side.
+//! The send window: bytes of the stream that are not known to be safe on the other side.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

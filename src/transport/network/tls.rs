@@ -17,7 +17,7 @@ use crate::session::ticket::Fingerprint;
 use super::crypto::{fingerprint, provider};
 use super::verifiers::{NamedReceiver, NamedSender, Pinned};
 
-/// What is spoken inside.
+/// The protocol name (ALPN).
 const PROTOCOL: &[u8] = b"xbpipe/1";
 /// The name in a certificate that is made for one session. Nothing depends on it.
 const NAME: &str = "xbpipe";

@@ -1,4 +1,4 @@
-//! Connections that have not shown who they are: several hundred at a time, for a short time each.
+//! Unauthenticated peers: connections that have not shown who they are, several hundred at a time, for a short time each.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -100,7 +100,7 @@ fn draw() -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-/// Who has to go.
+/// Picks the connection that has to go.
 fn victim(all: &[UnauthenticatedPeer], random: u64) -> Option<usize> {
     let worst = all.iter().map(|s| s.standing).min()?;
     // Who has said something differs from who has not only within one network; who has proved something, everywhere.

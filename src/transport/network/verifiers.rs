@@ -1,4 +1,4 @@
-//! Who the other side must be, as rustls asks it: of one certificate, or of an authority and by a name.
+//! Verifies the other side's certificate, as rustls asks for it: of one certificate, or of an authority and by a name.
 
 use std::sync::Arc;
 

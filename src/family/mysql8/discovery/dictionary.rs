@@ -1,4 +1,4 @@
-//! What the data dictionary says of tablespaces, asked twice and counted.
+//! Asks the data dictionary for all tablespaces: two views, whose answers must agree and are counted.
 //!
 //! `information_schema.FILES` takes its id and type from the server's open files: both are NULL for a tablespace that is
 //! discarded, and for one whose file is just being made new (an undo tablespace that is truncated). `INNODB_TABLESPACES`
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::base::{Code, Error, Result, SpaceId};
 use crate::source::session::{Session, TextRow};
 
-/// How long the two views may differ; and how long where it is about undo tablespaces, which the server truncates by itself.
+/// Time that the two views may differ; and how long where it is about undo tablespaces, which the server truncates by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 const UNDO_PATIENCE: Duration = Duration::from_secs(120);
 /// Pause before they are asked again.
@@ -73,7 +73,7 @@ impl Dictionary {
     }
 }
 
-/// What the views answered.
+/// The answers of the views.
 struct Views {
     files: Vec<TextRow>,
     tablespaces: Vec<TextRow>,

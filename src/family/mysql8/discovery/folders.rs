@@ -1,4 +1,4 @@
-//! What lies in the datadir and the other folders of the server: files of other engines, schemas without a file, strangers.
+//! Walks the datadir and the other folders of the server: finds files of other engines, schemas without a file, and files that nobody named.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -128,7 +128,7 @@ impl Inventory {
     }
 }
 
-/// What was met so far.
+/// Files and folders that were met so far.
 struct Walk {
     /// Datafiles that the dictionary named, without links in their paths.
     known: BTreeSet<PathBuf>,

@@ -1,4 +1,4 @@
-//! What must travel: every tablespace the data dictionary knows, the files of other engines, and nothing else.
+//! Discovers what must travel: every tablespace that the data dictionary knows, the files of other engines, and nothing else.
 //!
 //! The data dictionary (`information_schema.FILES`) says which tablespaces there are; the file system says
 //! whether their files are. A file that the dictionary names and the file system lacks fails the backup, and so does one

@@ -1,4 +1,4 @@
-//! Where the file of an undo tablespace is.
+//! Finds the file of an undo tablespace.
 
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Registration as a redo consumer: the server then keeps redo that was not read yet.
+//! Registers a redo consumer: the server then keeps redo that was not read yet.
 //!
 //! A consumer that stands still makes every writer on the server wait once the redo log is full. So it has a session and a
 //! thread of its own, which neither data nor locks hold up. It is given up when what was not read has filled half of the log
@@ -17,11 +17,11 @@ use crate::source::session::{ConnectOptions, Session};
 
 /// How often the server hears how far redo was read.
 const BEAT: Duration = Duration::from_millis(200);
-/// How long unread redo may fill half of the log.
+/// Time that unread redo may fill half of the log.
 const DROP_AFTER: Duration = Duration::from_secs(1);
 /// After so many seconds without a statement the server ends the consumer's session.
 const SERVER_PATIENCE_S: u32 = 1;
-/// How long the end of the backup waits for the consumer's goodbye.
+/// Time that the end of the backup waits for the consumer's goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// The server's one user consumer of redo, bound to a session of its own; given up when this is dropped.
@@ -59,7 +59,7 @@ impl RedoConsumer {
     /// it must not lie beyond what the server has written.
     ///
     /// # Errors
-    /// Where the server has no such function, or has no room for one more session.
+    /// If the server has no such function, or has no room for one more session.
     pub(in crate::family::mysql8) fn register(
         options: &ConnectOptions,
         read: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! The redo log of a copy: its files, and their headers.
+//! Opens the redo log of a copy: its files, and their headers.
 //!
 //! It is a member `xtrabackup_logfile` (header blocks of a redo file, then log blocks from the checkpoint's on), or the
 //! files of `#innodb_redo/` that [`crate::prepare::redo`] made of it: one after the other, each going on where the one
@@ -24,9 +24,9 @@ use crate::prepare::native::{RedoLocation, Watermark};
 pub(super) struct Log {
     pub(super) files: Vec<(PathBuf, File, RedoFile)>,
     pub(super) checkpoint: Lsn,
-    /// Where it still grows.
+    /// The watermark of a log that still grows.
     watermark: Option<Arc<Watermark>>,
-    /// Where it is encrypted, and the key is known.
+    /// The cipher, if it is encrypted and the key is known.
     pub(super) cipher: Option<Arc<dyn Cipher>>,
 }
 

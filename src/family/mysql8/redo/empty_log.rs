@@ -1,4 +1,4 @@
-//! The redo log and the system tablespace of a copy whose pages are up to date.
+//! Makes the empty redo log that a server starts on, once the pages of a copy are up to date.
 //!
 //! The server gets a log of one file that begins in the block behind the end of the old one, with its checkpoint there; its
 //! only records are the auto-increment counters. The same LSN goes into the header of the system tablespace, where a clean

@@ -1,4 +1,4 @@
-//! The redo files of a running server, `#innodb_redo/#ib_redo<N>`: found, and followed block by block.
+//! Finds the redo files of a running server, `#innodb_redo/#ib_redo<N>`, and follows them block by block.
 //!
 //! Only blocks that will never change again are passed on; the block in which the backup ends is cut at the very
 //! LSN of its position, so that nothing that was committed after it travels. Files of the log are never
@@ -21,9 +21,9 @@ use crate::source::tailer::{Advance, RedoLog, RedoOut};
 
 /// Most bytes read at once.
 const READ_BYTES: usize = 1 << 20;
-/// How long the header of a file that is made just now is waited for between two looks.
+/// Time that the header of a file that is made just now is waited for between two looks.
 const IDLE: Duration = Duration::from_millis(10);
-/// How long a block may stay unreadable.
+/// Time that a block may stay unreadable.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The files of the log.

@@ -1,4 +1,4 @@
-//! Where the redo of a copy lies: in the member that a stream brings, in redo files, or where an earlier run left it.
+//! Finds the redo of a copy: in the member that a stream brings, in redo files, or where an earlier run left it.
 
 use std::io;
 use std::path::Path;

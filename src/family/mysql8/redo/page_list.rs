@@ -1,4 +1,4 @@
-//! Which pages the redo speaks of that the server would apply if it died now.
+//! Lists the pages that the server's redo would change if the server died now.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;

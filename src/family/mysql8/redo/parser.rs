@@ -24,7 +24,7 @@ pub(super) struct BlockParser {
     records: Records,
 }
 
-/// What is known of the records so far.
+/// State of the parser that outlives a segment.
 struct Records {
     dictionary: Arc<IndexDictionary>,
     numbers: IndexNumbers,

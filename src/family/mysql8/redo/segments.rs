@@ -1,8 +1,8 @@
-//! The log cut into pieces that can be understood each by itself, by several threads at a time.
+//! Cuts the log into segments that can be parsed each by itself, by several threads at a time.
 //!
-//! Every block says where the first group starts in it, if one does. A piece begins with such a block and ends with the next
-//! piece's first one, which both have: the groups up to that start are this piece's, the others the next one's. Whether the
-//! blocks are right is not looked at here: who understands a piece checks them all.
+//! Every block says where the first mini-transaction starts in it, if one does. A segment begins with such a block and ends with the next
+//! segment's first one, which both have: the mini-transactions up to that start are this segment's, the others the next one's. Whether the
+//! blocks are right is not looked at here: who understands a segment checks them all.
 
 use crate::base::read::read_up_to;
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageBuffer, Result};
@@ -13,12 +13,12 @@ use crate::prepare::native::{CopiedLog, PARSED, Segment, SegmentReader};
 
 use super::copied_log::Log;
 
-/// Bytes read at a time; a piece has about so many.
+/// Bytes read at a time; a segment has about so many.
 const SEGMENT_LEN: usize = 1 << 20;
 const MEMORY_PAGE: usize = 4096;
-/// Bytes of a piece that are not charged.
+/// Bytes of a segment that are not charged.
 const FREE: usize = 4 << 20;
-/// No group is so long that it would need more.
+/// No mini-transaction is so long that it would need more.
 const SEGMENT_MAX: usize = MINI_TRANSACTION_MAX + MINI_TRANSACTION_MAX / 16;
 
 /// The blocks of a segment.
@@ -26,7 +26,7 @@ pub(super) fn blocks(segment: &Segment) -> &[[u8; BLOCK_LEN]] {
     segment.bytes[segment.begin..].as_chunks().0
 }
 
-/// Reads a log in pieces.
+/// Reads a log in segments.
 pub(super) struct Segments<'a> {
     log: &'a Log,
     budget: Budget,
@@ -38,7 +38,7 @@ pub(super) struct Segments<'a> {
     file: usize,
     /// The block to be read next.
     read: Lsn,
-    /// What was read and not given out: the next piece's first blocks.
+    /// What was read and not given out: the next segment's first blocks.
     rest: Vec<u8>,
     number: u64,
     over: bool,
@@ -111,7 +111,7 @@ impl<'a> Segments<'a> {
         Ok(len > segment.begin)
     }
 
-    /// Where the next piece's first block goes, such that what is read lies in its memory pages as it does in the file's: the
+    /// Where the next segment's first block goes, such that what is read lies in its memory pages as it does in the file's: the
     /// kernel copies faster then ([`PageBuffer`]).
     fn begin(&self) -> usize {
         let at = self.log.files.iter().find_map(|(_, _, redo)| redo.offset_of(self.read)).unwrap_or(0);
@@ -167,16 +167,16 @@ impl SegmentReader for Segments<'_> {
     }
 }
 
-/// Where a piece may end.
+/// Where a segment may end.
 enum SegmentEnd {
-    /// With this block, in which a group starts there.
+    /// With this block, in which a mini-transaction starts there.
     At(usize, Lsn),
     /// The log ends with this block, or before it.
     LogEnd(usize),
     Nowhere,
 }
 
-/// Looks for the last block from `from` on that a group starts in, as far as the log goes.
+/// Looks for the last block from `from` on that a mini-transaction starts in, as far as the log goes.
 fn cut(bytes: &[u8], from: usize, start: Lsn) -> SegmentEnd {
     const PAYLOAD: std::ops::Range<u16> = BLOCK_HEADER as u16..(BLOCK_LEN - BLOCK_TRAILER) as u16;
     let mut found = SegmentEnd::Nowhere;
@@ -187,7 +187,7 @@ fn cut(bytes: &[u8], from: usize, start: Lsn) -> SegmentEnd {
         if !block.is_of(lsn) || usize::from(block.data_len()) != BLOCK_LEN {
             return SegmentEnd::LogEnd(at);
         }
-        // The first block is where this piece begins itself.
+        // The first block is where this segment begins itself.
         if let Some(group) = block.first_group().filter(|group| n > 0 && PAYLOAD.contains(group)) {
             found = SegmentEnd::At(at, lsn.plus(u64::from(group)));
         }

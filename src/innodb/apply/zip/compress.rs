@@ -1,4 +1,4 @@
-//! From a frame to its compressed page (`page_zip_compress`): what a record that says only that the page was
+//! Compresses a page (`page_zip_compress`): what a record that says only that the page was
 //! compressed calls for.
 
 use super::super::index_page::IndexPage;

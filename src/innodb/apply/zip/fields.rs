@@ -13,7 +13,7 @@ use crate::innodb::redo::index_info::FIELDS_MAX;
 /// Longest fixed length that is written as one field (`DICT_MAX_FIXED_COL_LEN`).
 const FIXED_MAX: u16 = 768;
 
-/// What the list says.
+/// The list, decoded.
 pub(in super::super) struct ZipFields {
     pub(super) shape: RecordLayout,
     /// The field that starts with DB_TRX_ID, on leaf pages of a clustered index.

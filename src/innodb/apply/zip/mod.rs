@@ -51,7 +51,7 @@ const HEAP_START: usize = 120;
 /// Records of every heap that are not stored: infimum and supremum.
 const HEAP_OWN: usize = 2;
 
-/// What is known of a compressed page beside its bytes (`page_zip_des_t`).
+/// State of a compressed page beside its bytes (`page_zip_des_t`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Meta {
     /// Offset of the zero byte that ends the modification log.

@@ -1,4 +1,4 @@
-//! Writing records of the frame to the compressed page (`page_zip_write_rec`, `page_zip_dir_delete`,
+//! Writes records of the uncompressed page to the compressed one (`page_zip_write_rec`, `page_zip_dir_delete`,
 //! `page_zip_clear_rec`, `page_zip_write_trx_id_and_roll_ptr`).
 
 use super::super::index_page::IndexPage;

@@ -1,4 +1,4 @@
-//! From a compressed page to its frame (zipdecompress.cc, `page_zip_decompress_low`).
+//! Decompresses a page (zipdecompress.cc, `page_zip_decompress_low`).
 
 use super::super::create;
 use super::super::index_page::IndexPage;

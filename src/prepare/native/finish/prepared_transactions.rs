@@ -20,7 +20,7 @@ const HAS_XID: u8 = 1;
 const XID_TEXT: usize = 46 + 12;
 const INTERNAL: &[u8] = b"MySQLXid";
 
-/// How many there are.
+/// The number of them.
 pub(crate) fn count(spaces: &TablespaceFiles) -> Result<usize> {
     let mut found = BTreeSet::new();
     for (id, space) in spaces.undo() {

@@ -12,7 +12,7 @@ pub(crate) mod segment;
 pub(crate) mod table_metadata;
 pub(crate) mod watermark;
 
-/// Where the redo of a copy is.
+/// The place of a copy's redo.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RedoLocation {
     /// The member `xtrabackup_logfile`, as it came.

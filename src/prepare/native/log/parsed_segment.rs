@@ -22,21 +22,21 @@ const FREE: usize = 6 << 20;
 pub struct ParsedSegment {
     bytes: Vec<u8>,
     runs: Vec<Run>,
-    /// What there was when the mini-transaction at hand began.
+    /// Lengths at the begin of the mini-transaction at hand.
     before: Before,
-    /// What happened to files, in order.
+    /// Events of files, in order.
     pub(crate) events: Vec<FileEvent>,
-    /// What redo alone knows of tables.
+    /// Metadata of tables that only redo has.
     pub(crate) dynamic: TableMetadata,
     /// Tablespaces whose size is set, and where.
     grown: Vec<(SpaceId, Lsn)>,
-    /// What it takes beyond [`FREE`].
+    /// Memory beyond [`FREE`], charged to the budget.
     charge: Charge,
     /// Number of records for pages.
     pub(crate) records: u64,
     /// The end of the last mini-transaction that was taken in, if there is one.
     pub(crate) end: Option<Lsn>,
-    /// How far the log was read.
+    /// LSN up to which the log was read.
     pub(crate) reached: Lsn,
     /// The log ends here, or nothing more of it is wanted.
     pub(crate) over: bool,
@@ -88,7 +88,7 @@ impl RunIndex {
     }
 }
 
-/// Where a record belongs.
+/// The page that a record is for, and its LSN.
 #[derive(Clone, Copy)]
 pub(crate) struct RecordPlace {
     pub(crate) space: SpaceId,

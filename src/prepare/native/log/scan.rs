@@ -1,4 +1,4 @@
-//! One pass over the log: records into the store, and what does not belong to a page beside it.
+//! Scans the log in one pass: records into the store, and what does not belong to a page beside it.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,20 +20,20 @@ use crate::prepare::{Datadir, Resources};
 /// An event, with its path, is there so often.
 const EVENT_COPIES: u64 = 3;
 
-/// What the log says.
+/// The content of the log.
 pub(crate) struct LogContents {
     pub(crate) events: Vec<FileEvent>,
     events_len: u64,
     kept: Charge,
     pub(crate) dynamic: TableMetadata,
-    /// Where tablespaces grow.
+    /// The places in redo at which tablespaces grow.
     pub(crate) growth: Growth,
-    /// The end of the last group.
+    /// The end of the last mini-transaction.
     pub(crate) end: Lsn,
     /// Number of records for pages, and how many of them the pages were known to have.
     pub(crate) records: u64,
     pub(crate) dropped: u64,
-    /// How long it took.
+    /// Duration.
     pub(crate) time: Duration,
 }
 
@@ -53,7 +53,7 @@ impl LogContents {
         }
     }
 
-    /// Takes in what the next piece of the log says.
+    /// Takes in what the next segment of the log says.
     pub(crate) fn take(
         &mut self,
         parsed: &ParsedSegment,
@@ -77,7 +77,7 @@ impl LogContents {
     /// The log was read up to `reached`.
     ///
     /// # Errors
-    /// Where that is not far enough.
+    /// If that is not far enough.
     pub(crate) fn ends_at(&mut self, reached: Lsn, promised: Option<Lsn>) -> Result<()> {
         match promised {
             Some(promised) if reached < promised => Err(too_short(reached, promised, "the backup's end")),
@@ -143,19 +143,19 @@ pub(crate) fn beyond(space: SpaceId, page: PageNo, lsn: Lsn, end: Lsn) -> Error 
     corrupt(format!("page {page} of tablespace {space} has LSN {lsn}, beyond its end {end}"))
 }
 
-/// What the threads share: each understands one piece of the log after the other, and what it says is kept in the order of the
+/// What the threads share: each understands one segment of the log after the other, and what it says is kept in the order of the
 /// log.
 struct Reading<'a> {
     segments: Mutex<Box<dyn SegmentReader + 'a>>,
     kept: Mutex<Kept>,
-    /// Another piece is next.
+    /// Another segment is next.
     turn: Condvar,
 }
 
 struct Kept {
     store: Store,
     contents: LogContents,
-    /// The number of the piece that is kept next.
+    /// The number of the segment that is kept next.
     next: u64,
     /// No more is wanted: the log has ended, or something is wrong.
     over: bool,

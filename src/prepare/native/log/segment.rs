@@ -5,12 +5,12 @@ use crate::base::{Charge, Lsn, PageBuffer};
 /// A part of the log, cut by its family such that no mini-transaction lies on both sides of a cut.
 #[derive(Default)]
 pub struct Segment {
-    /// Which one it is, counted from 0.
+    /// Its number, counted from 0.
     pub(crate) number: u64,
     pub(crate) bytes: PageBuffer,
     /// Where the segment begins in `bytes`.
     pub(crate) begin: usize,
-    /// What its memory takes beyond the usual.
+    /// Memory beyond the usual, charged to the budget.
     pub(crate) charge: Option<Charge>,
     /// LSN of its first byte.
     pub(crate) start: Lsn,

@@ -1,4 +1,4 @@
-//! How far a file is written that another thread reads behind.
+//! A watermark: how far a file is written, for a thread that reads behind those who write it.
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -22,7 +22,7 @@ struct State {
     is_given_up: bool,
 }
 
-/// What may be read.
+/// The part of the file that may be read.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Readable {
     pub(crate) until: u64,

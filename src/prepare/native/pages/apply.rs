@@ -1,4 +1,4 @@
-//! Threads that bring pages up to date, one stretch of them after the other.
+//! Brings pages up to date: threads take one page range after the other.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -104,7 +104,7 @@ struct Worker<'a> {
     batch: Batch,
     index: BatchIndex,
     space: Option<Arc<OpenTablespace>>,
-    /// The pages of a stretch, as far as they are read.
+    /// The pages of a page range, as far as they are read.
     pages: PageBuffer,
     /// Which of them were changed.
     changed: Vec<usize>,
@@ -167,7 +167,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Brings the pages of a stretch up to date.
+    /// Brings the pages of a page range up to date.
     fn batch(&mut self) -> Result<()> {
         let Some(range) = self.batch.range else { return Ok(()) };
         let dropped = self.index.build(&mut self.batch, self.base)?;

@@ -1,4 +1,4 @@
-//! Where tablespaces end when all redo is applied, for pages that lie behind the end of their file.
+//! Finds out where tablespaces end when all redo is applied, for pages that lie behind the end of their file.
 //!
 //! A record has a few bytes, and a page that it makes 16 KiB. A server makes no page behind the end of its tablespace, which
 //! stands in page 0 and is logged when it grows; so such pages are refused. Page 0 comes before them in the order of the files, but

@@ -1,4 +1,4 @@
-//! What pages have already, asked of them before their records are kept.
+//! Looks up the LSN of pages that are in the page cache, so that records older than it need not be stored.
 //!
 //! A page that lies in the page cache is read by one system call, and the records that it has need not be kept. Since it
 //! may not be read again then, it is verified here: what a page that is not whole says of itself is not believed, and its

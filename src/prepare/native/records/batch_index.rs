@@ -1,4 +1,4 @@
-//! Where the records of each page are in a batch.
+//! Sorts the records of a batch by page.
 
 use super::merge::Batch;
 use super::run::{self, RANGE_PAGES, RecordRun};
@@ -91,7 +91,7 @@ impl BatchIndex {
         !self.range(slot).is_empty()
     }
 
-    /// How many records there are.
+    /// Number of records.
     pub(crate) fn records(&self) -> u64 {
         self.found.iter().map(|run| u64::from(run.records)).sum()
     }

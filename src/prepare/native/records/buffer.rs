@@ -1,4 +1,4 @@
-//! Rows of bytes that grow at their ends: what is kept of the log for one stretch of pages.
+//! A buffer of many byte rows that grow at their ends: one row holds the records of one page range.
 //!
 //! All rows share an [`Arena`]: large regions of memory, cut into pieces. A row takes pieces that are each twice as long as the
 //! one before, up to 16 KiB, so nothing is ever copied and little stays unused. The log goes from row to row with each of its

@@ -1,4 +1,4 @@
-//! The index descriptions of the log, which records are kept without.
+//! The dictionary of index descriptions in the log, which are kept once and left out of the records.
 
 use std::sync::{Arc, Mutex};
 

@@ -1,4 +1,4 @@
-//! All records by stretch, in the order of the files: from runs in the file, oldest first, and last from memory.
+//! Merges all records by page range, in the order of the files: from runs in the spill file, oldest first, and last from memory.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -15,20 +15,20 @@ use crate::innodb::redo::IndexList;
 /// Buffers of runs take so much of the memory for records.
 const BUFFERS_SHARE: u64 = 4;
 
-/// What is left of a store.
+/// The remains of a store.
 pub(crate) struct Merge {
     pub(crate) base: Lsn,
-    /// What records are kept without.
+    /// Index descriptions that were left out of the records.
     pub(crate) indexes: Arc<IndexList>,
     runs: Vec<RunReader>,
     memory: std::vec::IntoIter<(PageRange, RecordBuffer)>,
     arena: Arena,
     landed: HashMap<PageRange, Box<LandedLsns>, foldhash::fast::RandomState>,
-    /// The next stretch of each source, and the length of its records; the memory is the source behind the runs.
+    /// The next page range of each source, and the length of its records; the memory is the source behind the runs.
     next: BinaryHeap<Reverse<(PageRange, usize, usize)>>,
 }
 
-/// The records of one stretch: all of them, or the older ones.
+/// The records of one page range: all of them, or the older ones.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) range: Option<PageRange>,
@@ -62,12 +62,12 @@ impl Merge {
         Merge { base, indexes, runs, memory: memory.into_iter(), arena, landed, next: BinaryHeap::new() }
     }
 
-    /// Looks at the first stretch of every source.
+    /// Looks at the first page range of every source.
     pub(crate) fn start(&mut self) -> io::Result<()> {
         (0..=self.runs.len()).try_for_each(|source| self.advance(source))
     }
 
-    /// The next stretch, with not more than `len_max` bytes unless one part alone has; false at the end.
+    /// The next page range, with not more than `len_max` bytes unless one part alone has; false at the end.
     pub(crate) fn next(&mut self, len_max: usize, into: &mut Batch) -> io::Result<bool> {
         into.bytes.clear();
         into.ends.clear();

@@ -1,10 +1,10 @@
-//! Records kept between the scan of the log and their page's turn: the pages of a tablespace are cut into stretches of
-//! [`RANGE_PAGES`], and what the log has for one stretch is a row of bytes. Records of one group for one page that follow
+//! Records kept between the scan of the log and their page's turn: the pages of a tablespace are cut into page ranges of
+//! [`RANGE_PAGES`], and what the log has for one page range is a row of bytes. Records of one group for one page that follow
 //! each other in the log (a run) are kept together ([`crate::innodb::redo::compact_record`]), behind:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | the page, from the start of the stretch |
+//! | 1 | the page, from the start of the page range |
 //! | 1–9 | LSN of the first byte, from that of the run before it in the row; from the start of the log for the first |
 //! | 1–5 | from there to the end of the group |
 //! | 1–5 | how many records |
@@ -16,7 +16,7 @@
 
 use crate::base::{Lsn, PageNo, SpaceId};
 
-/// Pages of a stretch: a block of a stream with pages of 16 KiB.
+/// Pages of a page range: a block of a stream with pages of 16 KiB.
 pub(crate) const RANGE_PAGES: usize = 1 << RANGE_SHIFT;
 const RANGE_SHIFT: u32 = 6;
 
@@ -56,15 +56,15 @@ pub struct RecordRun<'a> {
     pub(crate) start_lsn: Lsn,
     /// LSN of the end of its group.
     pub(crate) end_lsn: Lsn,
-    /// How many records.
+    /// Number of records.
     pub(crate) records: u32,
-    /// What they are kept without.
+    /// Number of the index description that was left out of the records.
     pub(crate) index: Option<u32>,
     /// The records.
     pub(crate) bytes: &'a [u8],
 }
 
-/// What stands before a run.
+/// The header of a run.
 pub(crate) struct RunHeader {
     bytes: [u8; RunHeader::LEN_MAX],
     len: usize,
@@ -73,7 +73,7 @@ pub(crate) struct RunHeader {
 impl RunHeader {
     const LEN_MAX: usize = 1 + 10 * 5;
 
-    /// Of a run for the page `slot` of a stretch; `last` is the first LSN of the run before it in the row, or that of the start
+    /// Of a run for the page `slot` of a page range; `last` is the first LSN of the run before it in the row, or that of the start
     /// of the log.
     pub(crate) fn of(run: &RecordRun<'_>, slot: usize, last: Lsn) -> RunHeader {
         let mut head = RunHeader { bytes: [0; RunHeader::LEN_MAX], len: 1 };

@@ -1,6 +1,6 @@
-//! The file for records that exceed the memory: runs, each with its stretches in their order.
+//! The spill file for records that exceed the memory: runs, each with its page ranges in their order.
 //!
-//! In a run: stretch (8 bytes, little-endian), length (8), records; and again. A run begins at the border of a memory page,
+//! In a run: page range (8 bytes, little-endian), length (8), records; and again. A run begins at the border of a memory page,
 //! and all is written and read from such borders on, where the kernel copies fastest. The file has no name and goes away
 //! with us.
 
@@ -28,7 +28,7 @@ const MEMORY_PAGE: u64 = 4096;
 /// The file.
 pub(crate) struct Spill {
     file: Arc<File>,
-    /// What was written, and what waits to be.
+    /// Bytes that were written, and those that wait to be.
     len: u64,
     buffer: PageBuffer,
     buffered: usize,
@@ -53,7 +53,7 @@ impl Spill {
         self.runs.push(self.len..self.len);
     }
 
-    /// The records of a stretch, which lies behind the one before it.
+    /// The records of a page range, which lies behind the one before it.
     pub(crate) fn put(&mut self, range: PageRange, records: &RecordBuffer, arena: &Arena) -> io::Result<()> {
         self.append(&range.key().to_le_bytes())?;
         self.append(&(records.len() as u64).to_le_bytes())?;
@@ -118,7 +118,7 @@ pub(crate) struct RunReader {
 }
 
 impl RunReader {
-    /// The next stretch, and how long its records are; `None` at the end.
+    /// The next page range, and how long its records are; `None` at the end.
     pub(crate) fn next(&mut self) -> io::Result<Option<(PageRange, usize)>> {
         if self.given == self.filled && self.run.is_empty() {
             return Ok(None);
@@ -131,7 +131,7 @@ impl RunReader {
         Ok(Some((PageRange::from_key(key), len)))
     }
 
-    /// Appends the records of the stretch at hand.
+    /// Appends the records of the page range at hand.
     pub(crate) fn take(&mut self, len: usize, into: &mut Vec<u8>) -> io::Result<()> {
         let mut wanted = len;
         while wanted > 0 {
@@ -162,12 +162,12 @@ fn broken() -> io::Error {
     io::Error::other("spilled records are not what they were")
 }
 
-/// Which stretches may have records in the file.
+/// Which page ranges may have records in the file.
 #[derive(Default)]
 pub(crate) struct Filter(Vec<u64>);
 
 impl Filter {
-    /// A mebibit: with a hundred thousand stretches spilled, one in ten is taken for spilled wrongly.
+    /// A mebibit: with a hundred thousand page ranges spilled, one in ten is taken for spilled wrongly.
     const WORDS: usize = 1 << 14;
 
     pub(crate) fn add(&mut self, range: PageRange) {

@@ -1,8 +1,8 @@
-//! All records of the log that pages may lack, those of neighbouring pages together, within bounds of memory.
+//! Stores all records of the log that pages may lack, those of neighbouring pages together, within bounds of memory.
 //!
-//! In memory the records of each stretch of pages are a run of bytes ([`super::run`]). When all of them together exceed
+//! In memory the records of each page range are a run of bytes ([`super::run`]). When all of them together exceed
 //! the memory, what pages are known to have is dropped; if that does not help, the whole goes to a file without a name, one
-//! stretch behind the other in their order ([`super::spill`]). At the end these files and what is left in memory are
+//! page range behind the other in their order ([`super::spill`]). At the end these files and what is left in memory are
 //! merged, so each record is written and read back at most once however small the memory is, and each page is read and
 //! written once.
 //!
@@ -23,7 +23,7 @@ use super::spill::{Filter, Spill};
 use super::table::{LandedLsns, Pending, Table};
 use crate::base::{Lsn, PageNo, SpaceId};
 
-/// Bytes that a stretch takes beside its records: its place in the table, some of which is free, the list of its pieces, and its
+/// Bytes that a page range takes beside its records: its place in the table, some of which is free, the list of its pieces, and its
 /// place in the order of the files.
 const STRETCH_COST: u64 = 288;
 /// The same for the LSNs of its pages.
@@ -32,12 +32,12 @@ const LANDED_COST: u64 = 8 * RANGE_PAGES as u64 + 16;
 const LANDED_SHARE: u64 = 8;
 /// Dropping must free so much of the memory, or it is done again too soon.
 const WORTH_SHARE: u64 = 4;
-/// No stretch has more in memory than this, or than this share of it, but for the last piece of the log: a stretch is put
+/// No page range has more in memory than this, or than this share of it, but for the last piece of the log: a page range is put
 /// together and looked through as a whole.
 const STRETCH_MAX: u64 = 8 << 20;
 const STRETCH_SHARE: u64 = 32;
 const STRETCH_MIN: u64 = 64 << 10;
-/// What a stretch may have when its pages land while all threads do so; the rest is for the end.
+/// What a page range may have when its pages land while all threads do so; the rest is for the end.
 const PENDING_MAX: usize = 512 << 10;
 
 /// Tells the LSN of a page that is in its file, if that is known.
@@ -58,7 +58,7 @@ pub(crate) struct Store {
     spill: Option<Spill>,
     spilled: Filter,
     spill_dir: PathBuf,
-    /// How long a row may become.
+    /// Greatest length of a row.
     row_max: usize,
 }
 
@@ -150,7 +150,7 @@ impl Store {
         pending.landed.get_or_insert_with(LandedLsns::unknown).note(slot, lsn);
     }
 
-    /// Copies all records so far for a stretch; false if there are none, or some of them are not in memory.
+    /// Copies all records so far for a page range; false if there are none, or some of them are not in memory.
     pub(crate) fn pending(&self, range: PageRange, into: &mut Vec<u8>) -> bool {
         into.clear();
         match self.table.get(range) {
@@ -173,7 +173,7 @@ impl Store {
         })
     }
 
-    /// All records by stretch.
+    /// All records by page range.
     pub(crate) fn into_merge(mut self) -> io::Result<Merge> {
         if self.spill.is_some() {
             // The memory is wanted for reading the others back.
@@ -217,7 +217,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes the stretches that are too long out of memory, each as a run of its own.
+    /// Takes the page ranges that are too long out of memory, each as a run of its own.
     fn spill_long(&mut self) -> io::Result<()> {
         for range in std::mem::take(&mut self.long) {
             let (pending, arena) = self.table.entry(range, self.base);

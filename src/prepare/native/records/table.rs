@@ -1,4 +1,4 @@
-//! What waits for each stretch of pages, found by the stretch.
+//! A hash table from page range to the records that wait for it.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,7 +7,7 @@ use super::buffer::{Arena, RecordBuffer};
 use super::run::{self, PageRange, RANGE_PAGES, RecordRun};
 use crate::base::Lsn;
 
-/// What one stretch waits for.
+/// Records that wait for one page range.
 pub(crate) struct Pending {
     pub(crate) range: PageRange,
     pub(crate) row: RecordBuffer,
@@ -16,7 +16,7 @@ pub(crate) struct Pending {
     pub(crate) landed: Option<Box<LandedLsns>>,
 }
 
-/// The pages of a stretch whose LSN is known, from the time they passed by on their way to their file, or from there: each has
+/// The pages of a page range whose LSN is known, from the time they passed by on their way to their file, or from there: each has
 /// what starts before its LSN.
 #[derive(Clone)]
 pub(crate) struct LandedLsns {
@@ -57,7 +57,7 @@ impl LandedLsns {
     }
 }
 
-/// The stretches.
+/// The page ranges.
 pub(crate) struct Table {
     all: Vec<Pending>,
     places: HashMap<PageRange, usize, foldhash::fast::RandomState>,

@@ -1,4 +1,4 @@
-//! How a connection to the receiver is made, and what it means where none can be.
+//! Connects to the receiver, and tells what it means where no connection can be made.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What is said and heard on one connection of the sending end.
+//! Speaks the session's protocol on one connection of the sending end.
 
 use std::io;
 use std::time::Duration;
