@@ -4,34 +4,108 @@
 //! and writes one framed, checksummed stream; `xbrecv` takes that stream apart, verifies it, and leaves a
 //! datadir that a server starts on.
 //!
-//! ## The way of the data
+//! ## The sending side
+//!
+//! [`send`] reads, top to bottom, as this picture.
 //!
 //! ```text
-//! source server ── SQL session: facts, locks, positions            source::{session, session_variables, facts, locks, position}
-//!   │  datafiles ── page reader (checksum, torn-page retry) ─┐     source::{discovery, pages}
-//!   │  redo files ─ tailer (never throttled) ────────────────┼──►  source::tailer
-//!   │  other files ─ copier (under a short lock) ────────────┘     source::copier
-//!   └─ positions, metadata, manifest (last) ──► xbstream frames    stream::{frame, metadata, manifest}
-//!                                                │
-//! ═══════════════════════════════════ transport ═╪══════════════════════════════════════════════════════
-//!                                                ▼
-//!          demux + verify ──► files, written beside the target     stream::demux, target
-//!                         └─► redo ──► applied to the pages        prepare::native
-//!          manifest check, fsync, rename into place                receive, restore::staging
+//!                        send::run, on one SQL session that holds the locks      source::session
+//!                          │ asks the server's family for each step              family::{Family, SourceServer}
+//!   recognised? allowed? ──┤ examine                                             family::mysql8::{privileges, identity, …}
+//!   no DDL from here on ───┤ lock_ddl                                            family::mysql8::locks
+//!                          │
+//!   redo files ──► tailer, a thread that is never throttled ──► spool ──┐        source::{tailer, spool}, family::mysql8::redo::files
+//!                          │                                            │
+//!   datafiles ──► reading threads: verify each page, read torn ones ────┤        source::pages (PageFormat, PageFilter, Keyring)
+//!                          │ again, leave holes out                     │        send::datafiles
+//!   other engines' files, under their short lock ───────────────────────┤        send::member_writer
+//!                          │                                            ▼
+//!   position: LSN, binlog, │                             frames, each in its turn     stream::frame, transport::stream_writer
+//!   GTID set; redo to just ┤                                            │
+//!   that LSN; unlock       │                            compress, encrypt, by the     codec
+//!                          │                            same threads    │
+//!   binlog's tail, metadata, manifest (last) ──────────────────────────►▼
+//!                        send::closing_members          Destination: pipe, TCP, QUIC  transport::{stdout, network}, cli::schemes
 //! ```
 //!
-//! [`send`] and [`receive`] read, top to bottom, as that picture.
+//! ## The receiving side
+//!
+//! [`receive`] reads, top to bottom, as this picture.
+//!
+//! ```text
+//!   Origin: pipe, TCP, QUIC             transport::{stdin, network}, cli::schemes
+//!        │
+//!   decrypt, decompress: a stage of     receive::{layers, decode}, codec
+//!   threads for each layer found
+//!        │
+//!   demuxer: frames to chunks, names    stream::{demux, chunk, name}, receive::workers
+//!   and sizes refused or charged
+//!        ├── metadata, manifest ──────► kept and compared               receive::{stream_metadata, consistency}
+//!        ├── datafiles ──► digest ──► pages get the redo that has come ──► staged files      prepare::native::streaming, restore
+//!        └── redo ──► its file; a thread reads behind:                                       prepare::native::log::watermark
+//!                  segments ──► parsed ──► store (by page range, spills) ──► merge           RedoFormat; prepare::native::{log, records}
+//!                                                                              │
+//!        manifest matches? all durable?                                        ▼
+//!        │                                    pages read, records applied, pages written     prepare::native::pages, innodb::apply
+//!        │                                                                     │
+//!   the staging folder takes the              an empty redo log that a server starts on      family::mysql8::redo::empty_log
+//!   target's place                      restore::staging
+//! ```
+//!
+//! Where a redo record becomes a page change: [`innodb::redo`] reads it, [`innodb::apply`] applies it. Where a new thing goes:
+//! `CONTRIBUTING.md` has a table.
 //!
 //! ## Layers
 //!
-//! Each imports only downwards; `tests/it/layers.rs` fails on an upward import.
+//! Each imports only downwards, and no two files import each other; `tests/it/layers.rs` fails otherwise.
 //!
-//! `bin → cli → {send, receive} → {source, transport, target, prepare} → {stream, codec, session, throttle, innodb} → base`
+//! `bin → cli → {send, receive} → family → {source, transport, restore, prepare} → {stream, codec, session, throttle, innodb} → base`
 //!
 //! * `stream`, `codec`, `session`, `throttle` and `innodb` are pure: bytes (and `now`) in, bytes and events out. No file,
 //!   socket, clock or thread. They do not import each other: a frame carries opaque bytes.
-//! * `source`, `transport`, `target`, `prepare` do I/O and do not import each other.
-//! * What differs between server families and redo formats is one value, [`base::format::Format`], chosen once.
+//! * `source`, `transport`, `restore`, `prepare` do I/O and do not import each other. They know no server family.
+//! * What differs between server families is behind traits that [`family`] implements, a folder for each:
+//!   [`family::SourceServer`] (lock stages, discovery, redo log, position), [`innodb::page::PageFormat`] (layout, checksums),
+//!   [`prepare::RedoFormat`] (how redo is found, cut, parsed, applied, and what an empty log looks like). What joins those who read
+//!   redo and those who apply it is one type, [`prepare::native::ParsedSegment`]: runs of records by page, and events of files.
+//! * Keys come in at one seam, [`innodb::encryption`]; which pages travel is decided at another, [`source::page_filter`].
+//!
+//! ## Glossary
+//!
+//! | Term | What it is here |
+//! |---|---|
+//! | backup position | the LSN, binlog position and GTID set that a copy stands for; its redo ends at just that LSN |
+//! | block (of a datafile) | 1 MiB that one thread reads, sends and hashes at a time |
+//! | block (of redo) | 512 bytes of the log, with number and checksum |
+//! | budget | memory that a stream may make us keep, charged before it is taken |
+//! | checkpoint | the LSN below which all changes are in the datafiles |
+//! | chunk | a part of a member, as a frame carries it |
+//! | compact record | a redo record as it is kept until its page's turn: without what all of its run have in common |
+//! | digest | XXH3 tree hash of a member, independent of how it was cut |
+//! | external tablespace | one whose file lies outside the datadir |
+//! | family | a line of servers that are backed up and restored in one way |
+//! | frame | the unit of xbstream, of a compressed layer, or of a session on a connection |
+//! | full_crc32 | MariaDB's page format with one checksum at the very end |
+//! | layer | compression or encryption around a stream |
+//! | LSN | a byte position in the redo log |
+//! | manifest | the last member: every other, with size and digest; without it a stream is no backup |
+//! | member | a file in the stream |
+//! | mini-transaction | a group of redo records that is applied as a whole or not at all |
+//! | native prepare | crash recovery up to the rollback, by us instead of a server |
+//! | page range | 64 neighbouring pages of a tablespace, whose records are kept together |
+//! | parsed segment | the records and file events of one part of the log |
+//! | redo consumer | a registration by which the server keeps redo that was not read yet |
+//! | run | records of one page that follow each other in the log |
+//! | segment | a part of the log that can be parsed by itself |
+//! | session | one transfer over the network, however many connections it takes |
+//! | spill file | holds records that exceed the memory |
+//! | spool | holds redo that the receiver is too slow for |
+//! | staging | the hidden folder in which a copy grows, beside its target |
+//! | tailer | the thread that follows the redo log of the running server |
+//! | ticket (of a listener) | a secret that lets its bearer send once |
+//! | ticket (of a stream) | a thread's turn to write |
+//! | torn page | one that was read while it was written |
+//! | watermark | how far a file is written that another thread reads behind |
 //!
 //! ## Why a copy is consistent
 //!
@@ -43,8 +117,8 @@
 //!    will never change again; a block whose number or file header says that it was overwritten ends the backup.
 //! 3. Pages are verified while they are read ([`source::pages`]). A page that a write of the server tears is read
 //!    again; whatever it was in between, the redo above the checkpoint brings it up to date.
-//! 4. Tables of other engines are flushed and locked by name, copied, and stay locked until the cut.
-//! 5. The cut ([`source::backup_position`]): the tailer is paused, `log_status` gives LSN, binlog position and GTID set, and the
+//! 4. Tables of other engines are flushed and locked by name, copied, and stay locked until the position is taken.
+//! 5. The backup position ([`family::SourceServer::position`]): the tailer is paused, `log_status` gives LSN, binlog position and GTID set, and the
 //!    tailer goes on to just that LSN: the last block is cut there ([`innodb::redo::block::cut`]). So no transaction that
 //!    committed later is in the copy.
 //! 6. Transactions that are in the binlog's prefix but only prepared in InnoDB at that LSN are settled by the server that
@@ -58,7 +132,7 @@
 //! writes it itself when its ticket's turn comes ([`transport::stream_writer`]): no queue, no copy, one buffer a thread. Redo
 //! goes out between turns; what the line is too slow for is spooled ([`source::spool`]), so that the tailer never waits
 //! for the line. The main thread talks to the server meanwhile and notices a lost session; another, with a session of its own, is
-//! the redo consumer ([`source::consumer`]). Whatever fails, the server gets back what it holds before any thread is waited for. With `--throttle` reading threads wait for leave before each block ([`throttle`] decides, from what
+//! the redo consumer ([`family::SourceServer::retain_redo`]). Whatever fails, the server gets back what it holds before any thread is waited for. With `--throttle` reading threads wait for leave before each block ([`throttle`] decides, from what
 //! [`source::load_sampler`] saw of the server; with `auto` one small read is under way at a time, [`source::low_priority_reads`]). The first
 //! failure of any thread closes the stream writer, and everybody gives up.
 //!
@@ -91,7 +165,7 @@
 //! ## Paths on the receiving side
 //!
 //! A name that came from elsewhere (a stream, metadata, redo, a folder's entries) is a [`stream::MemberName`] or a [`base::Confined`]
-//! before it is joined to anything: it can't lead upwards. `target` and `prepare` reach files through [`base::nofollow`] alone, which
+//! before it is joined to anything: it can't lead upwards. `restore` and `prepare` reach files through [`base::nofollow`] alone, which
 //! follows no link and works from descriptors of the folders that a run holds (`tests/it/layers.rs` has the list of exceptions).
 //!
 //! ## Memory

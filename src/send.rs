@@ -23,7 +23,7 @@ use crate::base::{Code, Error, Lsn, Result, Stop};
 use crate::codec::Compression;
 use crate::codec::age::{self, Recipient, SecretString};
 use crate::family::{self, Family, RedoRetention, SourceServer};
-use crate::innodb::encryption::NoKeyring;
+use crate::innodb::encryption::{Keyring, NoKeyring};
 use crate::innodb::page::PageLayout;
 use crate::source::backup_position::BackupPosition;
 use crate::source::inventory::Inventory;
@@ -214,6 +214,7 @@ pub fn run(
     let backup = Backup {
         options,
         family,
+        keyring: &NoKeyring,
         server: &*server,
         facts: &facts,
         inventory: &inventory,
@@ -253,6 +254,7 @@ pub fn run(
 struct Backup<'a> {
     options: &'a SendOptions,
     family: &'static dyn Family,
+    keyring: &'a dyn Keyring,
     server: &'a dyn SourceServer,
     facts: &'a ServerFacts,
     inventory: &'a Inventory,
@@ -332,7 +334,7 @@ impl Backup<'_> {
                     .then(|| Arc::new(LowPriorityReads::new(self.facts.reads_past_cache()))),
                 suspects: &self.suspects,
                 filter: &EveryPage,
-                keyring: &NoKeyring,
+                keyring: self.keyring,
             },
         );
         let over = AtomicBool::new(false);

@@ -1,7 +1,7 @@
 //! Relative paths that can't leave the folder that they are joined to.
 //!
 //! Whatever names a file and was not given by the user (a member, a line of metadata, a redo record, an entry of a folder)
-//! becomes one of these before a file is touched. How files are reached by them: [`super::folder`].
+//! becomes one of these before a file is touched. How files are reached by them: [`super::nofollow`].
 
 use std::ffi::OsStr;
 use std::fmt;

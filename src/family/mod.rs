@@ -1,8 +1,8 @@
 //! Server families: all that differs between lines of servers, one folder for each.
 //!
 //! A family says whether a server is one of its own ([`Family::recognise`]), how such a server is backed up ([`SourceServer`]), how
-//! its pages are laid out and checked ([`PageFormat`](crate::innodb::page::PageFormat)), and how its redo is applied to them
-//! ([`RedoFormat`](crate::prepare::RedoFormat)). [`crate::send`] and [`crate::receive`] ask the family in hand and know none by name.
+//! its pages are laid out and checked ([`PageFormat`]), and how its redo is applied to them
+//! ([`RedoFormat`]). [`crate::send`] and [`crate::receive`] ask the family in hand and know none by name.
 //! A new one is a folder here and a row in [`FAMILIES`].
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 

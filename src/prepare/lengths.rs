@@ -51,7 +51,7 @@ impl Growth {
 /// Refuses a copy with a datafile that was cut.
 ///
 /// # Errors
-/// [`Code::CorruptPage`], which names it.
+/// [`Code::CorruptPage`](crate::base::Code::CorruptPage), which names it.
 pub fn check(datadir: &Datadir<'_>, growth: &Growth) -> Result<()> {
     let mut files = datafiles::tablespaces(datadir)?;
     files.insert(SpaceId::SYSTEM, options::system_files(datadir)?);

@@ -1,6 +1,6 @@
 //! `xbrecv prepare DIR`: a folder that holds a whole backup, not prepared yet, becomes a datadir in its place.
 //!
-//! It was received with `--prepare=none`, or extracted by another tool. What it may be: [`inspect`]. Unlike a received
+//! It was received with `--prepare=none`, or extracted by another tool. What it may be: `inspect`. Unlike a received
 //! copy it can't be thrown away when something goes wrong, so every step can be killed and done again: the redo stays
 //! until all else is durable.
 

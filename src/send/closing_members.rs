@@ -5,10 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::base::confined::lexical;
 use crate::base::gtid::GtidSet;
 use crate::base::{Code, Error, Result, show};
+use crate::innodb::encryption::{Cipher, Sealed, Unit};
 use crate::source::backup_position::BackupPosition;
 use crate::source::binlog::{GtidScanner, is_binlog, uncounted_bytes};
 use crate::source::files;
@@ -33,6 +35,8 @@ const COPIED_OPTIONS: &[&str] = &[
     "lower_case_table_names",
     "server_id",
 ];
+/// Bytes at the head of a binary log that say what it is; an encrypted one has 512 of them (`Rpl_encryption_header`).
+const BINLOG_START: usize = 512;
 /// Options that name a folder: relative where it is inside the datadir.
 const COPIED_FOLDERS: &[&str] = &["innodb_data_home_dir", "innodb_undo_directory"];
 
@@ -43,13 +47,14 @@ pub(super) struct OpenBinlog {
     name: String,
     bytes: u64,
     basename: String,
-    encrypted: bool,
+    /// Its first bytes, if it is encrypted.
+    sealed: Option<Vec<u8>>,
 }
 
 impl OpenBinlog {
     /// A note about it for the user.
     pub(super) fn note(&self) -> Option<&'static str> {
-        self.encrypted.then_some(
+        self.sealed.as_ref().map(|_|
             "the binary log is encrypted: the first server that starts on the copy needs this server's keyring",
         )
     }
@@ -59,12 +64,24 @@ impl OpenBinlog {
 struct Watched {
     file: File,
     gtids: GtidScanner,
+    /// Bytes read so far.
+    at: u64,
+    /// The cipher, if it is encrypted and the key is known.
+    cipher: Option<Arc<dyn Cipher>>,
 }
 
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.file.read(buffer)?;
-        self.gtids.feed(&buffer[..n]);
+        match &self.cipher {
+            None => self.gtids.feed(&buffer[..n]),
+            Some(cipher) => {
+                let mut clear = buffer[..n].to_vec();
+                cipher.decrypt(Unit::Binlog(self.at), &mut clear);
+                self.gtids.feed(&clear);
+            }
+        }
+        self.at += n as u64;
         Ok(n)
     }
 }
@@ -123,7 +140,7 @@ impl Backup<'_> {
             files::failed(&path, e)
                 .hint("its tail settles prepared transactions: run xbsend as the server's user or root")
         })?;
-        let mut start = [0; 4];
+        let mut start = [0; BINLOG_START];
         let known = file.metadata().and_then(|m| file.read_at(&mut start, 0).map(|n| (m.len(), n)));
         let (len, read) = known.map_err(|e| files::failed(&path, e))?;
         if !is_binlog(&start[..read]) || Path::new(name).file_name() != Some(name.as_ref()) {
@@ -152,7 +169,7 @@ impl Backup<'_> {
             path,
             name: name.clone(),
             bytes,
-            encrypted: uncounted > 0,
+            sealed: (uncounted > 0).then(|| start[..read].to_vec()),
             basename: self.binlog_basename(),
         }))
     }
@@ -160,7 +177,8 @@ impl Backup<'_> {
     /// Sends it, and completes the cut's GTID set from it: what a server commits that recovers with this binlog.
     pub(super) fn send_binlog(&self, binlog: OpenBinlog, gtid_executed: String) -> Result<String> {
         let what = binlog.path.display().to_string();
-        let mut watched = Watched { file: binlog.file, gtids: GtidScanner::new() };
+        let cipher = binlog.sealed.and_then(|header| self.keyring.cipher(Sealed::Binlog(&header)));
+        let mut watched = Watched { file: binlog.file, gtids: GtidScanner::new(), at: 0, cipher };
         self.member_writer.send_reader(&binlog.name, &mut watched, binlog.bytes, &what)?;
         let index = format!("./{}\n", binlog.name);
         self.member_writer.send_bytes(&format!("{}.index", binlog.basename), index.as_bytes())?;

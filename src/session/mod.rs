@@ -10,7 +10,7 @@
 //! * [`message`] and [`frame`] are what crosses the line; [`flow_control`] keeps little enough under way that a cut costs little;
 //!   [`keep_alive`] finds out that nobody is there any more.
 //!
-//! Time is a [`Duration`](std::time::Duration) since some moment of the caller's choice.
+//! Time is a [`Duration`] since some moment of the caller's choice.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod backoff;

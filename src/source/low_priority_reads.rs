@@ -8,7 +8,7 @@
 //!
 //! In the idle class a busy disk may let a read wait for seconds (`mq-deadline`: ten, `prio_aging_expire`). A backup that stands
 //! still holds the server's locks and its redo all the longer. So whoever had to wait for long is served as the server
-//! is for a while ([`Standing`]).
+//! is for a while (`Standing`).
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

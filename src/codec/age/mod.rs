@@ -1,7 +1,7 @@
 //! Encryption: the age format (<https://c2sp.org/age>), version 1.
 //!
 //! A header holds the file key, wrapped for each recipient or with a passphrase; that is the `age` crate's work
-//! ([`keys`]). Behind it come chunks of 64 KiB, each sealed for itself under its number ([`chunks`]); those are made and
+//! (`keys`). Behind it come chunks of 64 KiB, each sealed for itself under its number (`chunks`); those are made and
 //! opened here, because they are what takes time, and the crate does them one after the other.
 
 mod body;

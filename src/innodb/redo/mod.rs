@@ -1,6 +1,6 @@
 //! The redo log of MySQL 8.0.30 and later (format 6): files, blocks, records.
 //!
-//! The log is a set of files `#ib_redoN` in `#innodb_redo/`. Each starts with four header blocks ([`file`]); the
+//! The log is a set of files `#ib_redoN` in `#innodb_redo/`. Each starts with four header blocks ([`mod@file`]); the
 //! rest is a run of 512-byte [`block`]s, each with 496 bytes of payload. Payloads strung together are a
 //! stream of records in mini-transaction groups, which the [`Scanner`] gives out. An LSN counts block headers
 //! and trailers too ([`lsn`]).

@@ -1,29 +1,31 @@
 //! Native prepare: applies redo to the pages of a copy without a server, as crash recovery does, up to but without the rollback.
 //!
-//! 1. [`gather`]: the redo is read once, from its checkpoint to the end of the backup, in [`pieces`] that several threads
-//!    understand at the same time ([`parsed`]); what they say is kept in the order of the log. Records that change pages go,
-//!    at half the size that they have in the log, into the [`store`], which keeps the records of neighbouring pages
-//!    together ([`row`]) and spills to a nameless file what exceeds the memory. Those that a page in the page cache has already are
-//!    left out ([`peek`]). On the way fall off: what happened to files, and the auto-increment counters ([`dynamic`]).
-//! 2. Files are created, renamed and removed as the log says ([`super::file_operations`]); [`spaces`] finds every tablespace by the
-//!    id in its page 0.
-//! 3. [`apply`]: threads take one page range after the other, in the order of the files, from the [`merge`] of what is
-//!    in memory and what was spilled. Each page is read once, brought up to date, and written once; a page already has
-//!    every record that starts before its LSN.
-//! 4. [`finish`]: files as long as their tablespace headers say, a new and empty redo log behind the end of the old one,
+//! 1. `log`: the redo is scanned once, from its checkpoint to the end of the backup, in segments that several threads parse at the
+//!    same time; what they say is kept in the order of the log. Records that change pages go, at half the size that they have in
+//!    the log, into the store (`records`), which keeps the records of neighbouring pages together and spills to a nameless file
+//!    what exceeds the memory. Records that a page in the page cache has already are left out (`pages::cached_lsn`). Beside them
+//!    come out what happened to files, and the auto-increment counters (`log::table_metadata`).
+//! 2. Files are created, renamed and removed as the log says ([`super::file_operations`]); `tablespaces` finds every tablespace by
+//!    the id in its page 0.
+//! 3. `pages`: threads take one page range after the other, in the order of the files, from the merge of what is in memory and what
+//!    was spilled. Each page is read once, brought up to date, and written once; a page already has every record that starts
+//!    before its LSN.
+//! 4. `finish`: files as long as their tablespace headers say, a new and empty redo log behind the end of the old one,
 //!    the same LSN in the system tablespace. The auto-increment counters, which live in redo alone until a checkpoint saves
 //!    them, are the only records of the new log.
 //!
-//! While a stream arrives, [`live`] does the first step behind those who write the redo, and lets pages have what is known
-//! of them already on their way to their files: after its digest was computed, before it is written. The order of steps for
-//! a page is thus fixed: landing, with what redo had come by then, and then, when all has landed, the third step. A copy
+//! How redo is found, cut, parsed, applied to one page and replaced is asked of its family ([`RedoFormat`]).
+//!
+//! While a stream arrives, `streaming` does the first step behind those who write the redo, and gives pages the records that are known
+//! by then, on their way to their files: after the digest was computed, before they are written. The order of steps for
+//! a page is thus fixed: written, with what redo had come by then, and then, when all is written, the third step. A copy
 //! whose manifest does not match at last is thrown away with all of that.
 //!
 //! # What is not applied
 //!
 //! * Rollback, and the fate of transactions that were prepared: the server's, by the undo logs that are up to date now, as
 //!   after a crash. For transactions that were prepared inside the server it needs the last part of the binary log,
-//!   which lies in the copy ([`undecided`] counts them, and the summary says so).
+//!   which lies in the copy (`undecided` counts them, and the summary says so).
 //! * Groups of records behind the end of the backup: their transactions are not in the recorded position.
 //! * Records for tablespaces that redo removes later, of undo tablespaces without a file, and of the temporary one.
 //! * Encrypted pages and redo: the keys would be needed. Both are noticed when the first of them comes in.
@@ -52,7 +54,7 @@
 //! or little, with the redo first or last in the stream, a backup must come to the same bytes.
 //!
 //! Everything here may be killed and run again: pages that have their records are left as they are, and the old log stays
-//! until all else is durable. In a folder of the user's, pages go through a [`journal`].
+//! until all else is durable. In a folder of the user's, pages go through a journal (`journal`).
 
 pub(crate) mod error;
 mod finish;
@@ -95,7 +97,7 @@ pub use streaming::{StreamedTablespace, StreamingApply, StreamingApplyHandle};
 /// that was written is durable.
 ///
 /// # Errors
-/// [`Code::CorruptRedo`], [`Code::CorruptPage`], [`Code::Prepare`], [`Code::TargetIo`], [`Code::Interrupted`].
+/// `CorruptRedo`, `CorruptPage`, `Prepare`, `TargetIo` and `Interrupted` of [`Code`](crate::base::Code).
 pub fn apply(
     datadir: &Datadir<'_>,
     place: &RedoLocation,

@@ -2,7 +2,7 @@
 //!
 //! The rest of the program is threads that write into a [`Sink`](super::stream_writer::Sink) and read from an
 //! [`StreamReader`](super::StreamReader); behind these a small asynchronous runtime keeps the line. Between them lie a bounded window of bytes that
-//! are not known to be safe ([`send_window`]) and a bounded queue of bytes that nobody has read yet ([`reassembly`]). A line that is cut
+//! are not known to be safe (`send_window`) and a bounded queue of bytes that nobody has read yet (`reassembly`). A line that is cut
 //! is mended behind the back of both; what they see of it is that they wait.
 
 mod close;
