@@ -223,17 +223,31 @@ fn cut(source: &Server, name: &str, random: &mut Random) {
     }
 }
 
-/// Empties a page of a datafile: its number, after the size of pages.
+/// Empties a page of a datafile: its number, after the size of pages. Where the server writes that page itself meanwhile (it
+/// still changes statistics and undo logs by itself), the page is not lost, and it is tried again.
 fn zero(source: &Server, (name, size, page): (&str, u64, u64)) {
     let path = source.datadir().join(name);
     let file = File::options().read(true).write(true).open(&path).unwrap();
-    let mut sound = vec![0; size as usize];
-    file.read_exact_at(&mut sound, page * size).unwrap();
-    assert!(sound.iter().any(|b| *b != 0), "page {page} of {name} is empty by itself");
-    file.write_all_at(&vec![0; size as usize], page * size).unwrap();
-    let said = into_nothing(xbsend(source));
-    file.write_all_at(&sound, page * size).unwrap();
-    said.failed("corrupt-page").says(&format!("page {page} of ")).says(name);
+    let read = || {
+        let mut bytes = vec![0; size as usize];
+        file.read_exact_at(&mut bytes, page * size).unwrap();
+        bytes
+    };
+    for _ in 0..5 {
+        settle(source);
+        let sound = read();
+        assert!(sound.iter().any(|b| *b != 0), "page {page} of {name} is empty by itself");
+        file.write_all_at(&vec![0; size as usize], page * size).unwrap();
+        let said = into_nothing(xbsend(source));
+        if read().iter().any(|b| *b != 0) {
+            eprintln!("the server has written page {page} of {name} meanwhile");
+            continue;
+        }
+        file.write_all_at(&sound, page * size).unwrap();
+        said.failed("corrupt-page").says(&format!("page {page} of ")).says(name);
+        return;
+    }
+    panic!("the server writes page {page} of {name} again and again");
 }
 
 #[test]
