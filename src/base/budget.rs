@@ -123,7 +123,7 @@ impl Charge {
     /// Sets the charge to `bytes`: takes more, or gives some back.
     ///
     /// # Errors
-    /// As [`Charge::grow`].
+    /// Those of [`Charge::grow`].
     pub fn set(&mut self, bytes: u64) -> Result<(), OverBudget> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.grow(more),

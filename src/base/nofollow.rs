@@ -66,7 +66,7 @@ fn held(path: &Path) -> Option<(Arc<OwnedFd>, &Path)> {
 /// Opens the file at `path` for reading.
 ///
 /// # Errors
-/// As `open`; `ELOOP` for a link anywhere in the path; an error of kind `InvalidInput` if it is not a regular
+/// Those of `open`; `ELOOP` for a link anywhere in the path; an error of kind `InvalidInput` if it is not a regular
 /// file.
 pub fn open(path: &Path) -> io::Result<File> {
     open_file(path, OFlags::RDONLY)
@@ -75,7 +75,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Opens the existing file at `path` for reading and writing.
 ///
 /// # Errors
-/// As [`open`].
+/// Those of [`open`].
 pub fn open_rw(path: &Path) -> io::Result<File> {
     open_file(path, OFlags::RDWR)
 }
@@ -83,7 +83,7 @@ pub fn open_rw(path: &Path) -> io::Result<File> {
 /// Creates a file that does not exist yet, for reading and writing.
 ///
 /// # Errors
-/// As `open`; `EEXIST` if anything is there, even a link that leads nowhere.
+/// Those of `open`; `EEXIST` if anything is there, even a link that leads nowhere.
 pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     let (folder, name) = folder_of(path)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -93,7 +93,7 @@ pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
 /// Opens a folder, to list, sync or lock it.
 ///
 /// # Errors
-/// As [`open`].
+/// Those of [`open`].
 pub fn open_dir(path: &Path) -> io::Result<File> {
     Ok(File::from(resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)?))
 }
@@ -101,7 +101,7 @@ pub fn open_dir(path: &Path) -> io::Result<File> {
 /// Creates a folder.
 ///
 /// # Errors
-/// As `mkdir`.
+/// Those of `mkdir`.
 pub fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     let (folder, name) = folder_of(path)?;
     Ok(mkdirat(folder, name, Mode::from_raw_mode(mode))?)
@@ -110,7 +110,7 @@ pub fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
 /// Renames an entry; anything at `to` is replaced as by `rename`.
 ///
 /// # Errors
-/// As `rename`.
+/// Those of `rename`.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     let ((from_dir, from), (to_dir, to)) = (folder_of(from)?, folder_of(to)?);
     Ok(renameat(from_dir, from, to_dir, to)?)
@@ -119,7 +119,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Renames an entry of an open folder; anything at `to` is replaced as by `rename`.
 ///
 /// # Errors
-/// As `rename`.
+/// Those of `rename`.
 pub fn rename_from(dir: impl AsFd, name: &str, to: &Path) -> io::Result<()> {
     let (to_dir, to) = folder_of(to)?;
     Ok(renameat(dir, name, to_dir, to)?)
@@ -128,7 +128,7 @@ pub fn rename_from(dir: impl AsFd, name: &str, to: &Path) -> io::Result<()> {
 /// Opens a folder that lies in an open folder.
 ///
 /// # Errors
-/// As [`open_dir`].
+/// Those of [`open_dir`].
 pub fn open_dir_in(dir: impl AsFd, name: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(File::from(openat(dir, name, flags, Mode::empty())?))
@@ -137,7 +137,7 @@ pub fn open_dir_in(dir: impl AsFd, name: &str) -> io::Result<File> {
 /// Renames an entry to a name that must be free.
 ///
 /// # Errors
-/// As `rename`; `EEXIST`.
+/// Those of `rename`; `EEXIST`.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     let ((from_dir, from), (to_dir, to)) = (folder_of(from)?, folder_of(to)?);
     match renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
@@ -155,7 +155,7 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 /// Removes a file. A link is removed itself, not the file that it leads to.
 ///
 /// # Errors
-/// As `unlink`.
+/// Those of `unlink`.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     let (folder, name) = folder_of(path)?;
     Ok(unlinkat(folder, name, AtFlags::empty())?)
@@ -164,7 +164,7 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 /// Removes an empty folder.
 ///
 /// # Errors
-/// As `rmdir`.
+/// Those of `rmdir`.
 pub fn remove_dir(path: &Path) -> io::Result<()> {
     let (folder, name) = folder_of(path)?;
     Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?)
@@ -182,7 +182,7 @@ pub fn remove_all(path: &Path) -> io::Result<()> {
 /// Returns the status of the file at `path`; of the link itself if it is one.
 ///
 /// # Errors
-/// As `lstat`.
+/// Those of `lstat`.
 pub fn stat(path: &Path) -> io::Result<Stat> {
     let (folder, name) = folder_of(path)?;
     Ok(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?)
@@ -206,7 +206,7 @@ pub fn is_file(path: &Path) -> bool {
 /// Returns the names in a folder and their types.
 ///
 /// # Errors
-/// As [`open_dir`], and those of reading it.
+/// Those of [`open_dir`], and those of reading it.
 pub fn entries(path: &Path) -> io::Result<Vec<(OsString, FileType)>> {
     let dir = resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
     entries_of(dir.as_fd())
@@ -216,7 +216,7 @@ pub fn entries(path: &Path) -> io::Result<Vec<(OsString, FileType)>> {
 /// it is longer.
 ///
 /// # Errors
-/// As [`open`].
+/// Those of [`open`].
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open(path)?.take(max.saturating_add(1)).read_to_end(&mut content)?;
@@ -234,7 +234,7 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 /// Gives an open file or folder to a user and group.
 ///
 /// # Errors
-/// As `fchown`.
+/// Those of `fchown`.
 pub fn give(file: impl AsFd, (uid, gid): (u32, u32)) -> io::Result<()> {
     let stat = fstat(&file)?;
     if (stat.st_uid, stat.st_gid) == (uid, gid) {

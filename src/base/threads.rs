@@ -5,8 +5,8 @@ use std::thread;
 
 use super::{Code, Error, Result};
 
-/// Starts `count` threads side by side and ends them again. Some libraries give up if they can't have a thread
-/// of their own, so this check is made before they are used.
+/// Starts `count` threads side by side and ends them again. Some libraries give up if they can't have a
+/// thread of their own, so this check is made before they are used.
 ///
 /// # Errors
 /// [`Code::Internal`]: the system refuses, for example because of a limit on processes.

@@ -1,8 +1,8 @@
 //! Reads and writes lz4 frames (the LZ4 Frame Format, version 1.6).
 //!
 //! ```text
-//! frame   magic (4) · flags (1) · block size (1) · content size (0/8) · dictionary id (0/4) · header checksum (1)
-//!         · blocks · end mark (4, zero) · content checksum (0/4)
+//! frame   magic (4) · flags (1) · block size (1) · content size (0/8) · dictionary id (0/4)
+//!         · header checksum (1) · blocks · end mark (4, zero) · content checksum (0/4)
 //! block   size (4, little endian; the highest bit: stored as it is) · content · checksum (0/4)
 //! ```
 //!

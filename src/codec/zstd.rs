@@ -1,7 +1,8 @@
 //! Reads and writes zstd frames (RFC 8878).
 //!
 //! ```text
-//! frame   magic (4) · descriptor (1) · window (0/1) · dictionary id (0/1/2/4) · content size (0/1/2/4/8) · blocks · checksum (0/4)
+//! frame   magic (4) · descriptor (1) · window (0/1) · dictionary id (0/1/2/4) · content size (0/1/2/4/8)
+//!         · blocks · checksum (0/4)
 //! block   header (3, little endian: bit 0 last, bits 1-2 type, the rest size) · content
 //! ```
 

@@ -6,7 +6,8 @@
 //! its `Hello`.
 //!
 //! ```text
-//! "p" | hex of: nonce (8 bytes) | HMAC-SHA256(token, label | nonce), cut to 8 | HMAC-SHA256(secret, label | nonce), cut to 8
+//! "p" | hex of: nonce (8 bytes) | HMAC-SHA256(token, label | nonce), cut to 8
+//!             | HMAC-SHA256(secret, label | nonce), cut to 8
 //! ```
 
 use std::collections::VecDeque;

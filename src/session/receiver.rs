@@ -194,7 +194,7 @@ impl Receiver {
     /// them at once or soon.
     ///
     /// # Errors
-    /// As [`Receiver::check`].
+    /// Those of [`Receiver::check`].
     pub fn took(&mut self, now: Duration, range: Range<u64>) -> Result<bool, Violation> {
         self.check(&range)?;
         self.heard(now);

@@ -40,7 +40,7 @@ const PAYLOAD_FREE: usize = 16 << 20;
 /// digest, and the manifest's own entry. So a stream with too many members is refused when they come, not at
 /// its end.
 const MEMBER_LEN: u64 = 480 + MANIFEST_SHARE;
-/// Part of [`MEMBER_LEN`] that is for the manifest.
+/// Part of `MEMBER_LEN` that is for the manifest.
 pub const MANIFEST_SHARE: u64 = 320;
 /// Number of times that a member's name is kept: here, in the path of its file, in the manifest.
 const NAMES: u64 = 3;

@@ -34,7 +34,7 @@ pub trait Sink: Send {
     /// other side's verdict.
     ///
     /// # Errors
-    /// As [`Sink::write_some`].
+    /// Those of [`Sink::write_some`].
     fn finish(&mut self) -> Result<()>;
 
     /// Returns a request that ends a wait inside this sink from outside, if that is possible; the stream will
@@ -100,7 +100,7 @@ impl StreamWriter {
     /// Creates a stream writer with layers around its stream.
     ///
     /// # Errors
-    /// As [`Lane::write_now`]: the header of an encrypted stream is written.
+    /// Those of [`Lane::write_now`]: the header of an encrypted stream is written.
     pub fn wrapped(sink: Box<dyn Sink>, wraps: LayerOptions) -> Result<StreamWriter> {
         let mut stream_writer = StreamWriter::new(sink);
         stream_writer.compression = wraps.compression;
@@ -140,7 +140,7 @@ impl StreamWriter {
     /// Ends the stream after all frames were written.
     ///
     /// # Errors
-    /// As [`Lane::write_now`].
+    /// Those of [`Lane::write_now`].
     pub fn finish(&self) -> Result<()> {
         if let Some(Seal { entry, sealer }) = &self.seal {
             let last = entry.finish(|entry| Ok(entry.carry.finish(sealer)?))?;
@@ -163,7 +163,7 @@ impl Lane<'_> {
     /// Writes all of `parts` before the next turn.
     ///
     /// # Errors
-    /// As [`Lane::write_in_turn`].
+    /// Those of [`Lane::write_in_turn`].
     pub fn write_now(&mut self, parts: &mut [IoSlice<'_>]) -> Result<()> {
         self.write(None, parts)
     }

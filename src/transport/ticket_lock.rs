@@ -65,7 +65,7 @@ impl<T> TicketLock<T> {
     /// Does `work` as the last one; nobody can enter after that.
     ///
     /// # Errors
-    /// As [`TicketLock::pass`].
+    /// Those of [`TicketLock::pass`].
     pub(super) fn finish<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         let mut state = self.lock();
         if self.closed.swap(true, Ordering::AcqRel) {

@@ -49,7 +49,7 @@ impl Sealer {
     /// Encrypts one chunk in place; returns its tag.
     ///
     /// # Errors
-    /// As [`Sealer::seal`].
+    /// Those of [`Sealer::seal`].
     pub fn seal_chunk(&self, number: u64, last: bool, chunk: &mut [u8]) -> Result<[u8; TAG], CodecError> {
         let failed = || CodecError::Internal("the cipher refused a chunk".into());
         let tag = self

@@ -35,9 +35,9 @@ pub struct Info {
     pub lock_time: u64,
     /// Text of the form `filename 'F', position 'P'[, GTID of the last change 'G']`, or empty.
     pub binlog_pos: String,
-    /// As in `xtrabackup_checkpoints`.
+    /// Start of the LSN range, as in `xtrabackup_checkpoints`.
     pub innodb_from_lsn: Lsn,
-    /// As in `xtrabackup_checkpoints`.
+    /// End of the LSN range, as in `xtrabackup_checkpoints`.
     pub innodb_to_lsn: Lsn,
     /// True if only some tables were backed up.
     pub partial: bool,
