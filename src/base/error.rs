@@ -41,8 +41,8 @@ codes! {
     LockTimeout = "lock-timeout",
     /// A file of the source can't be read.
     SourceIo = "source-io",
-    /// The server knows of a tablespace whose file was not found, or files changed in a way that redo does not
-    /// explain.
+    /// The server knows of a tablespace whose file was not found, or files changed in a way that redo does
+    /// not explain.
     SourceIncomplete = "source-incomplete",
     /// A page stayed corrupt.
     CorruptPage = "corrupt-page",

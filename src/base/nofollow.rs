@@ -66,8 +66,8 @@ fn held(path: &Path) -> Option<(Arc<OwnedFd>, &Path)> {
 /// Opens the file at `path` for reading.
 ///
 /// # Errors
-/// Those of `open`; `ELOOP` for a link anywhere in the path; an error of kind `InvalidInput` if it is not a regular
-/// file.
+/// Those of `open`; `ELOOP` for a link anywhere in the path; an error of kind `InvalidInput` if it is not
+/// a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     open_file(path, OFlags::RDONLY)
 }
