@@ -28,7 +28,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// Level of zstd if none is asked for. Data that can be compressed well at all is compressed by level 1
+    /// Level of zstd if none is asked for. Rows that can be compressed well at all are compressed by level 1
     /// almost as well as by levels that take three times as long.
     pub const ZSTD_LEVEL: i32 = 1;
     /// Levels of zstd that may be chosen.

@@ -13,8 +13,8 @@ use super::{CodecError, Layer, PIECE_MAX, SKIPPABLE_HEAD, may_be_skippable, skip
 /// Content, and bytes, of the frames that are given out together, if so many are available.
 const BATCH: usize = 1 << 20;
 /// Number of bytes without content (empty frames and blocks, frames to be skipped) that are accepted, beyond
-/// `BARREN_SHARE` times the content of all frames. In a layer within a layer, such bytes cost the author of the
-/// stream nothing.
+/// `BARREN_SHARE` times the content of all frames. In a layer within a layer, such bytes cost the author of
+/// the stream nothing.
 const BARREN_MAX: u64 = 64 << 20;
 const BARREN_SHARE: u64 = 16;
 /// Name of the charge for the memory of frames that are decompressed as they arrive.

@@ -20,8 +20,8 @@ const ROUND_MIN: Duration = Duration::from_millis(20);
 /// Number of round trips in which the rate grows by no more than a quarter, after which it is taken to be the
 /// rate of the network.
 const STEADY_ROUNDS: u32 = 3;
-/// Factor by which all round trips of a period must exceed the shortest one before the packets are taken to use
-/// another route. The period lasts eight of these longer round trips.
+/// Factor by which all round trips of a period must exceed the shortest one before the packets are taken to
+/// use another route. The period lasts eight of these longer round trips.
 const OTHER_WAY: u32 = 4;
 
 /// Measures and limits the bytes in flight of one session, over all its connections.
