@@ -1,8 +1,9 @@
-//! The way of the data on the receiving side, top to bottom.
+//! Runs the receiving side: this module shows the path of the data, top to bottom.
 //!
-//! Bytes, frames, chunks into files beside their places; then what the stream said of itself is held against what
-//! arrived; then the copy is prepared, made durable, and put in its place. Whatever fails on the way, the staged files
-//! are removed and the target is as it was.
+//! Bytes become frames, and their chunks are written to staged files beside their final places. Then the
+//! statements in the stream are compared with the data that arrived. Finally the copy is prepared, made
+//! durable, and put in its place. If anything fails on the way, the staged files are removed and the target
+//! is as it was.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod consistency;
@@ -42,17 +43,17 @@ use streaming_prepare::StreamingPrepare;
 /// Options of a receive.
 #[derive(Debug)]
 pub struct ReceiveOptions {
-    /// The target; `None`: the stream is only verified.
+    /// Target folder; if `None`, the stream is only verified.
     pub target: Option<Target>,
-    /// The way in which the copy is prepared.
+    /// Way in which the copy is prepared.
     pub prepare: Prepare,
     /// Places for files that lay outside the source's datadir.
     pub mappings: Vec<Mapping>,
     /// Keys for an encrypted stream.
     pub keys: Keys,
-    /// Whether a stream without manifest is taken.
+    /// True if a stream without manifest is accepted.
     pub allow_no_manifest: bool,
-    /// Threads that verify and write.
+    /// Number of threads that verify and write.
     pub parallel: usize,
     /// Memory for preparing, in bytes.
     pub use_memory: u64,
@@ -61,39 +62,39 @@ pub struct ReceiveOptions {
 /// The result of a receive.
 #[derive(Debug, Default)]
 pub struct ReceiveSummary {
-    /// Path of the copy; `None` if it was only verified.
+    /// Path of the copy; `None` if the stream was only verified.
     pub target: Option<PathBuf>,
-    /// Bytes of members; holes count.
+    /// Number of bytes of members, holes included.
     pub bytes: u64,
-    /// Bytes of the stream, with its layers.
+    /// Number of bytes of the stream, with its layers.
     pub wire_bytes: u64,
     /// Layers around the stream, from the outside in.
     pub layers: Vec<Layer>,
     /// Number of members.
     pub members: usize,
-    /// From the first byte to the last rename.
+    /// Time from the first byte to the last rename.
     pub time: Duration,
-    /// How much of that after the last byte had come.
+    /// Part of that time after the last byte had come.
     pub after_arrival: Duration,
-    /// How much of it went into preparing.
+    /// Part of that time that preparing took.
     pub prepare_time: Duration,
     /// Steps, and the time that each took.
     pub steps: Vec<(&'static str, Duration)>,
-    /// The way in which it was prepared.
+    /// Way in which the copy was prepared.
     pub prepared: &'static str,
     /// Version of the source.
     pub server_version: Option<String>,
-    /// LSN at which recovery begins, and at which it ends.
+    /// LSN at which recovery begins, and LSN at which it ends.
     pub lsn: Option<(Lsn, Lsn)>,
     /// Binlog file and position at the end of the backup.
     pub binlog: Option<BinlogPosition>,
     /// GTID set at the end of the backup.
     pub gtid_executed: Option<String>,
-    /// Base name of the binary log whose last part came along.
+    /// Base name of the binary log whose last part is in the stream.
     pub log_bin: Option<String>,
-    /// Files outside the target.
+    /// Paths of files outside the target.
     pub external: Vec<PathBuf>,
-    /// Whether there was a manifest to verify against.
+    /// True if there was a manifest to verify against.
     pub has_manifest: bool,
     /// Notes for the user.
     pub notes: Vec<String>,
@@ -117,7 +118,7 @@ pub fn run(
         let threads = options.parallel;
         let means = layers::Resources { threads, budget: &budget, hardening: shares.hardening(), stop };
         let opened = layers::open(scope, counted, &options.keys, &means)?;
-        // Windows that grow later are taken from what is for everything else.
+        // Windows that grow later are charged to the share of everything else.
         let windows = budget.used();
         budget.lower(shares.kept() + windows);
         let beside = workers::memory(threads) + layers::memory(opened.layers.len(), threads) + windows;
@@ -126,16 +127,16 @@ pub fn run(
     })
 }
 
-/// Limits of what a stream may take.
+/// Limits on the memory that a stream may take.
 struct Memory<'a> {
-    /// For what is kept of it.
+    /// Budget for the data that is kept of the stream.
     budget: &'a Budget,
-    /// Bytes for its redo.
+    /// Number of bytes for the stream's redo.
     redo: u64,
 }
 
 impl Memory<'_> {
-    /// Resources that preparing may use.
+    /// Returns the resources that preparing may use.
     fn means<'a>(
         &'a self,
         options: &ReceiveOptions,
@@ -151,7 +152,7 @@ impl Memory<'_> {
     }
 }
 
-/// Takes in the stream itself.
+/// Receives the stream without its layers.
 fn take_in(
     options: &ReceiveOptions,
     memory: &Memory<'_>,
@@ -198,7 +199,7 @@ fn take_in(
     Ok(summary)
 }
 
-/// The stream on its way into files.
+/// The state of receiving a stream into files.
 struct Receiver<'a> {
     options: &'a ReceiveOptions,
     progress: &'a Progress,
@@ -206,11 +207,11 @@ struct Receiver<'a> {
     landing: FileWriter,
     book: StreamMetadata,
     outside: ExternalFiles,
-    /// Files that lay outside the source's datadir: their path there, and where they are staged.
+    /// Files that lay outside the source's datadir: their paths there, and where they are staged.
     external: Vec<(PathBuf, PathBuf)>,
     target: Option<PathBuf>,
     root: Option<PathBuf>,
-    /// What of preparing is done while the stream comes.
+    /// Streaming prepare: the part of preparing that is done while the stream arrives.
     early: Option<StreamingPrepare>,
     stream_reader: &'a mut dyn StreamReader,
     ended: bool,
@@ -252,7 +253,7 @@ impl<'a> Receiver<'a> {
         })
     }
 
-    /// Reads on to the next chunk, which is then anyone's to land; `None` at the end of the stream.
+    /// Reads up to the next chunk, which any thread may then write; `None` at the end of the stream.
     fn next(&mut self) -> Result<Option<WriteTask>> {
         while !self.ended {
             if let Some(event) = self.demux.poll()? {
@@ -311,7 +312,8 @@ impl<'a> Receiver<'a> {
         }
     }
 
-    /// Files that lay outside the source's datadir are placed by the mappings, or refused before any data lands.
+    /// Places the files that lay outside the source's datadir, as the mappings say, or refuses them before
+    /// any data is written.
     fn place_external(&mut self) -> Result<()> {
         let (Some(target), Some(root)) = (&self.target, &self.root) else { return Ok(()) };
         let mut taken: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
@@ -345,7 +347,7 @@ impl<'a> Receiver<'a> {
     }
 }
 
-/// Files that are whole and verified, beside their places.
+/// Files that are complete and verified, staged beside their final places.
 struct Staged {
     staging: Staging,
     outside: ExternalFiles,
@@ -382,7 +384,8 @@ impl Staged {
             server_version: summary.server_version.as_deref(),
         };
         if received.contains_key(LOGFILE) {
-            // A private server runs as the owner: he must get at the files before they are in their places.
+            // A private server runs as the owner, who must have access to the files before they are in their
+            // places.
             let by_server = matches!(options.prepare, Prepare::Server(_));
             let let_owner_in = |enters: bool| {
                 outside
@@ -426,14 +429,14 @@ impl Staged {
     }
 }
 
-/// Whether it is a general tablespace: neither a table's own (`db/t`), nor undo, nor the system's.
+/// Returns whether it is a general tablespace: neither a table's own (`db/t`), nor undo, nor the system's.
 fn is_general(external: &ExternalTablespace) -> bool {
     const SYSTEM: &str = "innodb_system";
     let name = external.tablespace_name.as_str();
     external.tablespace_type == TablespaceType::Tables && !name.contains('/') && name != SYSTEM
 }
 
-/// Sizes and digests for the manifest, which needs every one of them.
+/// Returns sizes and digests for comparison with the manifest, which needs every one of them.
 fn with_digests(received: &Received) -> Result<crate::stream::manifest::Received> {
     let mut all = BTreeMap::new();
     for (name, (size, digest)) in received {

@@ -1,8 +1,10 @@
-//! Memory that a stream makes us take: charged before it is taken, refused beyond a limit.
+//! Limits the memory that a stream can make the program take: every piece is charged before it is taken, and
+//! refused once the limit is reached.
 //!
-//! A few bytes of a stream can ask for much that must be kept: names, texts, lists. Each of these is charged to one [`Budget`],
-//! so that what is bounded is their sum, whatever they are. Buffers whose number and size do not depend on the stream are
-//! not charged; nor are redo records, which go to a file beyond their share ([`Shares`]).
+//! A few bytes of a stream can ask for much that must be kept: names, texts, lists. Each of these is charged
+//! to one [`Budget`], so that their sum is bounded, whatever they are. Buffers whose number and size do not
+//! depend on the stream are not charged. Redo records are not charged either: those that exceed their share
+//! ([`Shares`]) go to a file.
 //!
 //! ```
 //! # use xbpipe::base::budget::Budget;
@@ -20,10 +22,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::{Code, Error};
 
-/// The way out for what is too large.
+/// Hint for the user when something exceeds the budget.
 pub const HINT: &str = "if the sender is who it should be, give more memory with --use-memory: a quarter of it is for what is kept of a stream";
 
-/// Bytes that may be taken, shared by all clones.
+/// A limit on memory, in bytes, that all clones share.
 #[derive(Clone, Debug)]
 pub struct Budget {
     inner: Arc<Inner>,
@@ -35,7 +37,7 @@ struct Inner {
     used: AtomicU64,
 }
 
-/// Bytes that were charged; given back when dropped.
+/// Bytes that were charged to a [`Budget`]. They are given back when this is dropped.
 #[derive(Debug)]
 pub struct Charge {
     budget: Budget,
@@ -43,64 +45,64 @@ pub struct Charge {
     bytes: u64,
 }
 
-/// A charge that was refused.
+/// Error of a charge that was refused, because it would have exceeded the limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "{what} would take {bytes} bytes of memory; all that is kept of a stream may take {limit}, and {used} are taken"
 )]
 pub struct OverBudget {
-    /// The thing that was too large: "names of members".
+    /// Name of the thing that was too large, such as "names of members".
     pub what: &'static str,
-    /// Bytes that it would have with this charge.
+    /// Number of bytes that the thing would have taken with this charge.
     pub bytes: u64,
-    /// Bytes that all others have.
+    /// Number of bytes that everything else has taken.
     pub used: u64,
-    /// Bytes that all together may have.
+    /// Limit of the budget in bytes.
     pub limit: u64,
 }
 
 impl Budget {
-    /// One of `limit` bytes.
+    /// Creates a budget of `limit` bytes.
     pub fn new(limit: u64) -> Budget {
         Budget { inner: Arc::new(Inner { limit: AtomicU64::new(limit), used: AtomicU64::new(0) }) }
     }
 
-    /// Takes `bytes` for `what`, the words that a refusal begins with.
+    /// Charges `bytes` for `what`; an error message begins with `what`.
     ///
     /// # Errors
-    /// If that would be more than there is; nothing is charged then.
+    /// If the limit would be exceeded; nothing is charged then.
     pub fn charge(&self, what: &'static str, bytes: u64) -> Result<Charge, OverBudget> {
         let mut charge = self.charged(what);
         charge.grow(bytes)?;
         Ok(charge)
     }
 
-    /// Nothing yet for `what`, to be grown.
+    /// Creates a charge of zero bytes for `what`, to be grown later.
     pub fn charged(&self, what: &'static str) -> Charge {
         Charge { budget: self.clone(), what, bytes: 0 }
     }
 
-    /// From now on not more than `limit` may be taken.
+    /// Lowers the limit to `limit`; a limit that is lower already stays.
     pub fn lower(&self, limit: u64) {
         self.inner.limit.fetch_min(limit, Relaxed);
     }
 
-    /// Bytes that are taken.
+    /// Returns the number of bytes that are charged at present.
     pub fn used(&self) -> u64 {
         self.inner.used.load(Relaxed)
     }
 
-    /// Bytes that may be taken.
+    /// Returns the limit in bytes.
     pub fn limit(&self) -> u64 {
         self.inner.limit.load(Relaxed)
     }
 }
 
 impl Charge {
-    /// Takes `bytes` more.
+    /// Charges `bytes` more.
     ///
     /// # Errors
-    /// If that would be more than there is; what was charged before stays.
+    /// If the limit would be exceeded; the bytes that were charged before stay charged.
     pub fn grow(&mut self, bytes: u64) -> Result<(), OverBudget> {
         let (limit, used) = (self.budget.limit(), &self.budget.inner.used);
         let add = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= limit);
@@ -118,10 +120,10 @@ impl Charge {
         }
     }
 
-    /// Takes more, or gives back, so that `bytes` are charged.
+    /// Sets the charge to `bytes`: takes more, or gives some back.
     ///
     /// # Errors
-    /// As [`Charge::grow`].
+    /// Those of [`Charge::grow`].
     pub fn set(&mut self, bytes: u64) -> Result<(), OverBudget> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.grow(more),
@@ -132,14 +134,14 @@ impl Charge {
         }
     }
 
-    /// Gives back `bytes`, or all if that is less.
+    /// Gives back `bytes`, or everything if less is charged.
     pub fn shrink(&mut self, bytes: u64) {
         let back = bytes.min(self.bytes);
         self.bytes -= back;
         self.budget.inner.used.fetch_sub(back, Relaxed);
     }
 
-    /// Bytes that are charged.
+    /// Returns the number of bytes that are charged.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -157,37 +159,39 @@ impl From<OverBudget> for Error {
     }
 }
 
-/// Shares of `--use-memory`.
+/// Divides `--use-memory` between its uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shares {
     memory: u64,
 }
 
 impl Shares {
-    /// What is kept has a quarter.
+    /// Divisor: the data that is kept of a stream may take a quarter of the memory.
     const KEPT_SHARE: u64 = 4;
-    /// And not less than this: some 80,000 members.
+    /// Lower limit of that share in bytes; it is enough for some 80,000 members.
     const KEPT_MIN: u64 = 64 << 20;
-    /// Redo has not less than this, or half of all: below it, what goes through a file is cut too small to be read back at speed.
+    /// Lower limit of the share for redo in bytes, or half of all memory if that is less. With less memory,
+    /// the pieces that go through a file would be too small to be read back at speed.
     const REDO_MIN: u64 = 32 << 20;
 
-    /// Shares of `memory` bytes.
+    /// Divides `memory` bytes.
     pub fn of(memory: u64) -> Shares {
         Shares { memory }
     }
 
-    /// For what must be kept of a stream: the limit of its [`Budget`].
+    /// Returns the share for the data that must be kept of a stream: the limit of its [`Budget`].
     pub fn kept(&self) -> u64 {
         (self.memory / Self::KEPT_SHARE).max(Self::KEPT_MIN)
     }
 
-    /// For redo records and for applying them, where `beside` bytes may be taken by buffers.
+    /// Returns the share for storing and applying redo records, where buffers may take `beside` bytes.
     pub fn redo(&self, beside: u64) -> u64 {
         let least = Self::REDO_MIN.min(self.memory / 2);
         (self.memory - self.memory / Self::KEPT_SHARE).saturating_sub(beside).max(least)
     }
 
-    /// For hardening a passphrase, for a moment before anything else is taken.
+    /// Returns the share for deriving a key from a passphrase (hardening). It is used for a moment only,
+    /// before anything else is taken.
     pub fn hardening(&self) -> u64 {
         self.memory / 2
     }

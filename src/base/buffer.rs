@@ -1,17 +1,18 @@
-//! Buffers to read into.
+//! Provides buffers that files and streams are read into.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-/// Size and alignment of a memory page.
+/// Size and alignment of a memory page in bytes.
 const PAGE: usize = 4096;
 
-/// A buffer that begins at the start of a memory page.
+/// A buffer that begins at the start of a memory page, which makes copying into it fast.
 ///
-/// Allocators put large blocks 16 bytes behind the start of a page. Where source and destination of a copy differ by
-/// those few bytes within their pages, some processors copy at a quarter of their speed or less; and what a file or a pipe
-/// is read from is mostly aligned. Measured on an AMD EPYC: a file in the page cache is read into a `Vec` of 1 MiB
-/// at 1.2 GB/s, into this at 4 to 7; a stream in a pipe at 2.0 and 3.3.
+/// Allocators put large blocks 16 bytes behind the start of a page. If source and destination of a copy
+/// differ by those few bytes within their pages, some processors copy at a quarter of their speed or less;
+/// and the memory that a file or a pipe is read from is mostly aligned. Measured on an AMD EPYC: a file in
+/// the page cache is read into a `Vec` of 1 MiB at 1.2 GB/s, into this buffer at 4 to 7 GB/s; a stream in a
+/// pipe at 2.0 and 3.3 GB/s.
 #[derive(Default)]
 pub struct PageBuffer {
     bytes: Vec<u8>,
@@ -20,7 +21,7 @@ pub struct PageBuffer {
 }
 
 impl PageBuffer {
-    /// A buffer of `len` zeros.
+    /// Creates a buffer of `len` zeros.
     pub fn new(len: usize) -> Self {
         if len == 0 {
             return Self::default();
@@ -30,8 +31,8 @@ impl PageBuffer {
         PageBuffer { bytes, start, len }
     }
 
-    /// Makes it longer or shorter. What is new is anything: zeros, or what was there in an earlier use; nothing is
-    /// zeroed again.
+    /// Makes the buffer longer or shorter. New bytes have any value: zeros, or data of an earlier use;
+    /// nothing is zeroed again.
     pub fn resize(&mut self, len: usize) {
         if len > self.capacity() {
             let mut larger = PageBuffer::new(len);
@@ -41,7 +42,7 @@ impl PageBuffer {
         self.len = len;
     }
 
-    /// The length it can have without new memory.
+    /// Returns the length that the buffer can have without new memory.
     pub fn capacity(&self) -> usize {
         self.bytes.len() - self.start
     }

@@ -1,18 +1,19 @@
-//! Relative paths that can't leave the folder that they are joined to.
+//! Provides relative paths that can't leave the folder that they are joined to.
 //!
-//! Whatever names a file and was not given by the user (a member, a line of metadata, a redo record, an entry of a folder)
-//! becomes one of these before a file is touched. How files are reached by them: [`super::nofollow`].
+//! A name of a file that did not come from the user (of a member, or in a line of metadata, a redo record, an
+//! entry of a folder) is turned into such a path before a file is touched. [`super::nofollow`] then reaches
+//! files by these paths.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-/// A path with at least one component, all of them names: no `..`, no `.`, no root, no NUL.
+/// A path with at least one component, all of which are names: no `..`, no `.`, no root, no NUL.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Confined(PathBuf);
 
-/// The path is empty, absolute, or leads upwards.
+/// Error: the path is empty, absolute, or leads upwards.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("'{0}' is no path below a folder")]
 pub struct NotConfined(String);
@@ -38,7 +39,7 @@ impl Confined {
         }
     }
 
-    /// What lies before the last name; `None` if there is only one.
+    /// Returns the path before the last name; `None` if there is only one name.
     pub fn parent(&self) -> Option<Confined> {
         self.0
             .parent()
@@ -46,17 +47,17 @@ impl Confined {
             .map(|parent| Confined(parent.to_owned()))
     }
 
-    /// The last name.
+    /// Returns the last name.
     pub fn file_name(&self) -> &OsStr {
         self.0.file_name().unwrap_or_default()
     }
 
-    /// The names, outermost first.
+    /// Returns the names, outermost first.
     pub fn names(&self) -> impl Iterator<Item = &OsStr> {
         self.0.iter()
     }
 
-    /// This, with `rest` below it.
+    /// Returns this path with `rest` below it.
     pub fn join(&self, rest: &Confined) -> Confined {
         Confined(self.0.join(&rest.0))
     }
@@ -80,14 +81,15 @@ impl fmt::Debug for Confined {
     }
 }
 
-/// An absolute path without doubled separators, `.` and `..`, by its text alone: two spellings of one file compare equal, as
-/// long as no symbolic link is followed by `..`. Used to compare paths of another machine, never to open them.
+/// Normalises an absolute path by its text alone: without doubled separators, `.` and `..`. Two spellings of
+/// one file then compare equal, as long as no symbolic link is followed by `..`. Used to compare paths of
+/// another machine, never to open them.
 pub fn lexical(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {
             Component::CurDir => {}
-            // At the root this leaves the root.
+            // `..` at the root stays at the root: `pop` does nothing there.
             Component::ParentDir if plain.has_root() => drop(plain.pop()),
             other => plain.push(other),
         }

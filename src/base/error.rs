@@ -1,4 +1,4 @@
-//! The one error a user sees: a stable code, what happened and where, and the way out.
+//! Defines the one error that a user sees: a stable code, what happened and where, and what to do about it.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ macro_rules! codes {
             /// Every code, in the order of the manual.
             pub const ALL: &[Code] = &[$(Code::$name),+];
 
-            /// The text users see and scripts match.
+            /// Returns the text that users see and scripts match.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$name => $text,)+ }
             }
@@ -41,7 +41,8 @@ codes! {
     LockTimeout = "lock-timeout",
     /// A file of the source can't be read.
     SourceIo = "source-io",
-    /// The server knows of a tablespace whose file was not found, or files changed in a way redo does not explain.
+    /// The server knows of a tablespace whose file was not found, or files changed in a way that redo does
+    /// not explain.
     SourceIncomplete = "source-incomplete",
     /// A page stayed corrupt.
     CorruptPage = "corrupt-page",
@@ -57,25 +58,25 @@ codes! {
     BrokenPipe = "broken-pipe",
     /// The stream can't be written or read.
     StreamIo = "stream-io",
-    /// There is no line to the other side, or it was cut and not mended in time.
+    /// There is no connection to the other side, or it was lost and not restored in time.
     LineLost = "line-lost",
-    /// The other side of a line is not who it should be, or does not want this one.
+    /// The other side of a connection is not who it should be, or rejects this side.
     LineRefused = "line-refused",
-    /// The sender at the other end of a line failed.
+    /// The sender at the other end of a connection failed.
     Sender = "sender",
-    /// The receiver at the other end of a line failed.
+    /// The receiver at the other end of a connection failed.
     Receiver = "receiver",
     /// The stream ended before its manifest.
     StreamTruncated = "stream-truncated",
     /// The stream breaks the format.
     StreamCorrupt = "stream-corrupt",
-    /// The stream holds something that must not be let in (paths, sizes, unknown members).
+    /// The stream holds something that must not be accepted (paths, sizes, unknown members).
     StreamRefused = "stream-refused",
-    /// What must be kept of a stream exceeds the memory that it may take.
+    /// The data that must be kept of a stream exceeds the memory that it may take.
     TooLarge = "too-large",
     /// The stream is encrypted, and no key was given.
     NoKey = "no-key",
-    /// The stream is encrypted, and no key that was given opens it.
+    /// The stream is encrypted, and none of the given keys decrypts it.
     WrongKey = "wrong-key",
     /// The stream has no manifest.
     NoManifest = "no-manifest",
@@ -97,7 +98,8 @@ codes! {
     NoServerBinary = "no-mysqld",
     /// Stopped by a signal.
     Interrupted = "interrupted",
-    /// Another part of the program has failed and says why. Nobody is shown this one unless that reason is lost.
+    /// Another part of the program has failed and reports the reason. This code is shown only if that reason
+    /// is lost.
     GivenUp = "given-up",
     /// A defect in xbpipe itself.
     Internal = "internal",
@@ -105,38 +107,40 @@ codes! {
 
 /// An error, for a person and for a script.
 ///
-/// `Display` gives one line, `message: cause`, escaped and cut (`base::show`). The code and the hint are shown by the command line beside it.
+/// `Display` gives one line, `message: cause`, escaped and cut to a maximum length (`base::show`). The
+/// command line shows the code and the hint beside it.
 #[derive(Debug)]
 pub struct Error {
     /// Stable code.
     pub code: Code,
-    /// The message: what happened, and where (file, page, LSN, offset).
+    /// Message: what happened, and where (file, page, LSN, offset).
     pub message: String,
-    /// The hint: what the user can do about it.
+    /// Hint: what the user can do about it.
     pub hint: Option<String>,
-    /// The cause.
+    /// Error that caused this one.
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
-    /// A new error; `message` starts in lower case and has no full stop.
+    /// Creates an error; `message` starts in lower case and has no full stop.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Error { code, message: message.into(), hint: None, cause: None }
     }
 
-    /// Adds the way out.
+    /// Adds a hint on what the user can do.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds what lies under it.
+    /// Adds the error that caused this one.
     pub fn cause(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.cause = Some(cause.into());
         self
     }
 
-    /// A failed read or write of `what` (a path or the name of a stream) under `code`; a full disk gets its own code.
+    /// Creates the error for a failed read or write of `what` (a path or the name of a stream) under `code`;
+    /// a full disk gets a code of its own.
     pub fn io(code: Code, what: impl fmt::Display, cause: std::io::Error) -> Self {
         use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         match cause.kind() {
@@ -172,7 +176,8 @@ impl fmt::Display for Error {
     }
 }
 
-/// Messages quote names and lines of others.
+/// Writes one part of a message, escaped, in at most `left` characters: messages quote names and lines of
+/// other parties.
 fn show_part(f: &mut fmt::Formatter<'_>, text: &str, left: &mut usize) -> fmt::Result {
     f.write_str(&show::shown_to(text, *left))?;
     *left = left.saturating_sub(text.len());

@@ -1,15 +1,17 @@
-//! Sets of global transaction identifiers, to compare what a copy has with what its backup recorded.
+//! Reads and combines sets of global transaction identifiers (GTIDs), to compare the transactions of a copy
+//! with those that its backup recorded.
 //!
-//! Text: `uuid:1-5:8,uuid:tag:1-3`, intervals inclusive, white space anywhere between parts; a tag (8.3 and later)
-//! goes on for the intervals behind it (`Gtid_set::add_gtid_text` in rpl_gtid_set.cc).
+//! Text form: `uuid:1-5:8,uuid:tag:1-3`. Intervals are inclusive, and white space may stand between any
+//! parts. A tag (8.3 and later) applies to the intervals that follow it (`Gtid_set::add_gtid_text` in
+//! rpl_gtid_set.cc).
 
 use std::collections::BTreeMap;
 
-/// Intervals of transaction numbers by source uuid and tag, merged and in order.
+/// A GTID set: intervals of transaction numbers by source UUID and tag, merged and in order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct GtidSet(BTreeMap<(String, String), Vec<(u64, u64)>>);
 
-/// The text is no GTID set.
+/// Error: the text is not a GTID set.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("'{0}' is not part of a GTID set")]
 pub struct NotAGtidSet(String);
@@ -34,7 +36,7 @@ impl GtidSet {
         Ok(set)
     }
 
-    /// Transactions that are here and not in `other`.
+    /// Returns the transactions that are in this set and not in `other`.
     pub fn minus(&self, other: &GtidSet) -> GtidSet {
         let mut left = GtidSet::default();
         for (source, mine) in &self.0 {
@@ -47,7 +49,7 @@ impl GtidSet {
         left
     }
 
-    /// Transactions that are here or in `other`.
+    /// Returns the transactions that are in this set or in `other`.
     pub fn union(mut self, other: GtidSet) -> GtidSet {
         for (source, theirs) in other.0 {
             let mine = self.0.entry(source).or_default();
@@ -57,7 +59,7 @@ impl GtidSet {
         self
     }
 
-    /// Whether there is none in it.
+    /// Returns whether the set holds no transaction.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -125,7 +127,7 @@ fn merge(intervals: &mut Vec<(u64, u64)>) {
     *intervals = merged;
 }
 
-/// Both are merged and in order.
+/// Returns the intervals of `mine` without those of `theirs`. Both must be merged and in order.
 fn subtract(mine: &[(u64, u64)], theirs: &[(u64, u64)]) -> Vec<(u64, u64)> {
     let mut left = Vec::new();
     let mut theirs = theirs.iter().peekable();

@@ -1,4 +1,4 @@
-//! Typed ids: a bare integer never crosses a module border.
+//! Defines types for ids, so that a bare integer never crosses a module border.
 
 use std::fmt;
 
@@ -7,17 +7,17 @@ use std::fmt;
 pub struct Lsn(pub u64);
 
 impl Lsn {
-    /// The LSN of the start of the 512-byte log block that holds this LSN.
+    /// Returns the LSN of the start of the 512-byte log block that holds this LSN.
     pub fn block_start(self) -> Lsn {
         Lsn(self.0 & !511)
     }
 
-    /// Bytes from `earlier` to here, 0 where `earlier` is not earlier.
+    /// Returns the number of bytes from `earlier` to this LSN, or 0 if `earlier` is not earlier.
     pub fn since(self, earlier: Lsn) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// This LSN moved on by `bytes`; saturates.
+    /// Returns this LSN moved on by `bytes`; saturates.
     pub fn plus(self, bytes: u64) -> Lsn {
         Lsn(self.0.saturating_add(bytes))
     }
@@ -48,18 +48,18 @@ impl SpaceId {
     pub const TEMPORARY: SpaceId = SpaceId(0xFFFF_FFFD);
     /// The reserved id of the redo log; ids of undo tablespaces lie below it (include/dict0dict.h).
     pub const LOG: SpaceId = SpaceId(0xFFFF_FFF0);
-    /// How many undo tablespaces a server can have.
+    /// Number of undo tablespaces that a server can have at most.
     const UNDO_NUMBERS: u32 = 127;
-    /// How many ids each of them may go through by truncation.
+    /// Number of ids that each undo tablespace may use up by truncation.
     const UNDO_IDS_EACH: u32 = 400_000;
 
-    /// Whether this is an id of an undo tablespace (of any incarnation).
+    /// Returns whether this is an id of an undo tablespace, before or after any number of truncations.
     pub fn is_undo(self) -> bool {
         let lowest = Self::LOG.0 - Self::UNDO_NUMBERS * Self::UNDO_IDS_EACH;
         (lowest..Self::LOG.0).contains(&self.0)
     }
 
-    /// The number (1 to 127) of the undo tablespace that this id is an incarnation of.
+    /// Returns the number (1 to 127) of the undo tablespace that this id belongs to.
     pub fn undo_number(self) -> Option<u32> {
         self.is_undo().then(|| (Self::LOG.0 - 1 - self.0) % Self::UNDO_NUMBERS + 1)
     }

@@ -1,6 +1,6 @@
-//! What every layer shares: typed ids, the user-facing error, server versions, progress counters, the stop
-//! request, threads and locks, the memory that a stream may make us take, buffers to read files into, the text of others as it is shown and
-//! as it is pasted.
+//! Holds what every layer shares: typed ids, the user-facing error, server versions, progress counters, the
+//! stop request, threads and locks, the limit on memory that a stream can use, and read buffers. It also
+//! escapes text of other parties, for display and for pasting.
 
 pub mod budget;
 pub mod buffer;

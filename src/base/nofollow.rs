@@ -1,15 +1,17 @@
-//! Files and folders below places that belong to someone else, reached without following a link.
+//! Reaches files and folders inside places that belong to another user without following a symbolic link.
 //!
-//! `xbrecv` may run as root in a folder of the server's user, who can exchange any part of a path for a link while we
-//! work. So no path of the target, or of a folder that is prepared, goes to the kernel as a whole without a word: the folder
-//! that holds an entry is opened first, with every symbolic link on the way refused (`openat2`, or name by name where the
-//! kernel is older than 5.6), and the entry is then made, opened, renamed or removed relative to that descriptor. Only
-//! regular files are opened, and one that has a second name somewhere else only where it belongs to whom its folder belongs to.
+//! `xbrecv` may run as root in a folder of the server's user, who can exchange any part of a path for a link
+//! at any time. So a path of the target, or of a folder that is prepared, never goes to the kernel as a whole
+//! without protection: the folder that holds an entry is opened first, with every symbolic link on the way
+//! refused (`openat2`, or name by name if the kernel is older than 5.6). The entry is then made, opened,
+//! renamed or removed relative to that descriptor. Only regular files are opened; and a file that has a
+//! second name (a hard link) is opened only if it belongs to the owner of its folder.
 //!
-//! Folders that we work in for long are held open ([`hold`]): paths below them are resolved from that descriptor, so that they stay
-//! the same folders wherever their names lead meanwhile.
+//! Folders that are worked in for long are held open ([`hold`]). Paths below them are resolved from that
+//! descriptor, so that they stay the same folders even if their names are moved to something else meanwhile.
 //!
-//! Roots of such paths are canonical: links in them were the user's own and were followed once, at the beginning.
+//! Roots of such paths are canonical: links in them were the user's own and were followed once, at the
+//! beginning.
 
 #![allow(clippy::disallowed_types)]
 
@@ -27,16 +29,16 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// Folders that are held, and their paths. The paths are what all of the program knows its files by.
+/// Folders that are held open, with their paths. The rest of the program knows its files by these paths.
 static HELD: RwLock<Vec<(PathBuf, Arc<OwnedFd>)>> = RwLock::new(Vec::new());
 
-/// A folder that is held. Dropping it ends that.
+/// A folder that is held open, until this is dropped.
 #[derive(Debug)]
 pub struct Held {
     dir: Arc<OwnedFd>,
 }
 
-/// From now on paths below `path` begin at the folder `dir`, which has that path.
+/// Makes paths below `path` be resolved from the open folder `dir`, which has that path, from now on.
 ///
 /// # Errors
 /// If there are no more descriptors.
@@ -53,7 +55,7 @@ impl Drop for Held {
     }
 }
 
-/// The innermost held folder that `path` lies in or is, and the rest of the path.
+/// Returns the innermost held folder that `path` is or lies in, and the rest of the path.
 fn held(path: &Path) -> Option<(Arc<OwnedFd>, &Path)> {
     let held = HELD.read().unwrap_or_else(PoisonError::into_inner);
     let holding = held.iter().filter(|(dir, _)| path.starts_with(dir));
@@ -64,81 +66,82 @@ fn held(path: &Path) -> Option<(Arc<OwnedFd>, &Path)> {
 /// Opens the file at `path` for reading.
 ///
 /// # Errors
-/// As `open`; `ELOOP` for a link anywhere in the path; an error of kind `InvalidInput` for what is no regular file.
+/// Those of `open`; `ELOOP` for a link anywhere in the path; an error of kind `InvalidInput` if it is not
+/// a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     open_file(path, OFlags::RDONLY)
 }
 
-/// Opens the file at `path`, which is there, for reading and writing.
+/// Opens the existing file at `path` for reading and writing.
 ///
 /// # Errors
-/// As [`open`].
+/// Those of [`open`].
 pub fn open_rw(path: &Path) -> io::Result<File> {
     open_file(path, OFlags::RDWR)
 }
 
-/// Makes a file that is not there yet, for reading and writing.
+/// Creates a file that does not exist yet, for reading and writing.
 ///
 /// # Errors
-/// As `open`; `EEXIST` for whatever is there, a link that leads nowhere too.
+/// Those of `open`; `EEXIST` if anything is there, even a link that leads nowhere.
 pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     let (folder, name) = folder_of(path)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(File::from(openat(folder, name, flags, Mode::from_raw_mode(mode))?))
 }
 
-/// Opens a folder, to list or sync it or to lock it.
+/// Opens a folder, to list, sync or lock it.
 ///
 /// # Errors
-/// As [`open`].
+/// Those of [`open`].
 pub fn open_dir(path: &Path) -> io::Result<File> {
     Ok(File::from(resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)?))
 }
 
-/// Makes a folder.
+/// Creates a folder.
 ///
 /// # Errors
-/// As `mkdir`.
+/// Those of `mkdir`.
 pub fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     let (folder, name) = folder_of(path)?;
     Ok(mkdirat(folder, name, Mode::from_raw_mode(mode))?)
 }
 
-/// Renames an entry; what is at `to` is replaced as by `rename`.
+/// Renames an entry; anything at `to` is replaced as by `rename`.
 ///
 /// # Errors
-/// As `rename`.
+/// Those of `rename`.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     let ((from_dir, from), (to_dir, to)) = (folder_of(from)?, folder_of(to)?);
     Ok(renameat(from_dir, from, to_dir, to)?)
 }
 
-/// Renames an entry of an open folder; what is at `to` is replaced as by `rename`.
+/// Renames an entry of an open folder; anything at `to` is replaced as by `rename`.
 ///
 /// # Errors
-/// As `rename`.
+/// Those of `rename`.
 pub fn rename_from(dir: impl AsFd, name: &str, to: &Path) -> io::Result<()> {
     let (to_dir, to) = folder_of(to)?;
     Ok(renameat(dir, name, to_dir, to)?)
 }
 
-/// Opens a folder in an open folder.
+/// Opens a folder that lies in an open folder.
 ///
 /// # Errors
-/// As [`open_dir`].
+/// Those of [`open_dir`].
 pub fn open_dir_in(dir: impl AsFd, name: &str) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(File::from(openat(dir, name, flags, Mode::empty())?))
 }
 
-/// Renames an entry to a name that is free.
+/// Renames an entry to a name that must be free.
 ///
 /// # Errors
-/// As `rename`; `EEXIST`.
+/// Those of `rename`; `EEXIST`.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     let ((from_dir, from), (to_dir, to)) = (folder_of(from)?, folder_of(to)?);
     match renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
-        // A file system that can't do it: NFS.
+        // Some file systems (NFS) can't rename this way.
         Err(Errno::INVAL | Errno::NOSYS) => {
             if statat(&to_dir, to, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
                 return Err(io::ErrorKind::AlreadyExists.into());
@@ -149,10 +152,10 @@ pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a file; a link itself, not what it leads to.
+/// Removes a file. A link is removed itself, not the file that it leads to.
 ///
 /// # Errors
-/// As `unlink`.
+/// Those of `unlink`.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     let (folder, name) = folder_of(path)?;
     Ok(unlinkat(folder, name, AtFlags::empty())?)
@@ -161,58 +164,59 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 /// Removes an empty folder.
 ///
 /// # Errors
-/// As `rmdir`.
+/// Those of `rmdir`.
 pub fn remove_dir(path: &Path) -> io::Result<()> {
     let (folder, name) = folder_of(path)?;
     Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?)
 }
 
-/// Removes a file, or a folder and all in it.
+/// Removes a file, or a folder and everything in it.
 ///
 /// # Errors
-/// The first one; `ENOENT` where there is nothing.
+/// The first one that occurs; `ENOENT` if there is nothing.
 pub fn remove_all(path: &Path) -> io::Result<()> {
     let (folder, name) = folder_of(path)?;
     remove_entry(folder.as_fd(), name)
 }
 
-/// The type of the file at `path`; of the link itself if it is one.
+/// Returns the status of the file at `path`; of the link itself if it is one.
 ///
 /// # Errors
-/// As `lstat`.
+/// Those of `lstat`.
 pub fn stat(path: &Path) -> io::Result<Stat> {
     let (folder, name) = folder_of(path)?;
     Ok(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Whether anything is at `path`, and what.
+/// Returns the type of the entry at `path`, or `None` if nothing can be found there.
 pub fn kind(path: &Path) -> Option<FileType> {
     stat(path).ok().map(|stat| FileType::from_raw_mode(stat.st_mode))
 }
 
-/// Whether a folder is at `path`.
+/// Returns whether a folder is at `path`.
 pub fn is_dir(path: &Path) -> bool {
     kind(path) == Some(FileType::Directory)
 }
 
-/// Whether a regular file is at `path`.
+/// Returns whether a regular file is at `path`.
 pub fn is_file(path: &Path) -> bool {
     kind(path) == Some(FileType::RegularFile)
 }
 
-/// The names in a folder and what they are.
+/// Returns the names in a folder and their types.
 ///
 /// # Errors
-/// As [`open_dir`], and what reading it says.
+/// Those of [`open_dir`], and those of reading it.
 pub fn entries(path: &Path) -> io::Result<Vec<(OsString, FileType)>> {
     let dir = resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
     entries_of(dir.as_fd())
 }
 
-/// Reads a file of at most `max` bytes; one byte more is read of a longer one.
+/// Reads a file of at most `max` bytes. Of a longer file one byte more is read, so that the caller sees that
+/// it is longer.
 ///
 /// # Errors
-/// As [`open`].
+/// Those of [`open`].
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open(path)?.take(max.saturating_add(1)).read_to_end(&mut content)?;
@@ -222,7 +226,7 @@ pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 /// Makes the entries of a folder durable.
 ///
 /// # Errors
-/// What the disk says.
+/// Those of the disk.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     open_dir(path)?.sync_all()
 }
@@ -230,7 +234,7 @@ pub fn sync_dir(path: &Path) -> io::Result<()> {
 /// Gives an open file or folder to a user and group.
 ///
 /// # Errors
-/// As `fchown`.
+/// Those of `fchown`.
 pub fn give(file: impl AsFd, (uid, gid): (u32, u32)) -> io::Result<()> {
     let stat = fstat(&file)?;
     if (stat.st_uid, stat.st_gid) == (uid, gid) {
@@ -239,11 +243,11 @@ pub fn give(file: impl AsFd, (uid, gid): (u32, u32)) -> io::Result<()> {
     Ok(fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
 }
 
-/// Gives an open folder and all that we made in it to a user and group: what belongs to others already stays theirs, and a file
-/// with a second name is refused.
+/// Gives an open folder, and everything in it that this process created, to a user and group. Entries that
+/// belong to others keep their owner, and a file with a second name (a hard link) is refused.
 ///
 /// # Errors
-/// The first one.
+/// The first one that occurs.
 pub fn give_tree(dir: impl AsFd, owner: (u32, u32)) -> io::Result<()> {
     let me = rustix::process::geteuid().as_raw();
     for (name, kind) in entries_of(dir.as_fd())? {
@@ -272,7 +276,7 @@ pub fn give_tree(dir: impl AsFd, owner: (u32, u32)) -> io::Result<()> {
     }
 }
 
-/// The folder that holds the entry at `path`, open, and the entry's name.
+/// Opens the folder that holds the entry at `path`; returns it with the entry's name.
 fn folder_of(path: &Path) -> io::Result<(OwnedFd, &OsStr)> {
     let name = path.file_name().ok_or_else(|| refused("it names no entry of a folder"))?;
     let folder = match path.parent() {
@@ -292,13 +296,13 @@ fn resolve(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let from = held.as_ref().map_or(CWD, |dir| dir.as_fd());
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     match openat2(from, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS | below) {
-        // A kernel before 5.6, or a filter of system calls that is older.
+        // The kernel is older than 5.6, or a filter of system calls does not know `openat2`.
         Err(Errno::NOSYS | Errno::PERM) => by_names(from, path, flags),
         opened => Ok(opened?),
     }
 }
 
-/// The same, one name at a time.
+/// Opens `path` below `from` without following any link, one name at a time.
 fn by_names(from: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut names = path.components().filter(|c| *c != Component::CurDir).peekable();
@@ -314,7 +318,7 @@ fn by_names(from: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<Owne
 
 fn open_file(path: &Path, flags: OFlags) -> io::Result<File> {
     let (folder, name) = folder_of(path)?;
-    // Not to wait where someone put a pipe.
+    // With `NONBLOCK`, opening does not hang if someone put a named pipe there.
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = openat(&folder, name, flags, Mode::empty())?;
     let stat = fstat(&file)?;
@@ -336,7 +340,7 @@ fn entries_of(dir: impl AsFd) -> io::Result<Vec<(OsString, FileType)>> {
             continue;
         }
         let kind = match entry.file_type() {
-            // Some file systems don't tell.
+            // Some file systems do not report the type.
             FileType::Unknown => match statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => FileType::from_raw_mode(stat.st_mode),
                 Err(Errno::NOENT) => continue,
@@ -374,7 +378,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// `real/f`, and a link `link` to `real`.
+    /// Creates a folder with the file `real/f`, a link `link` to `real`, and a link `file-link` to the file.
     fn ground() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         create_dir(&dir.path().join("real"), 0o755).unwrap();

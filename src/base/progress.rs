@@ -1,4 +1,5 @@
-//! Counters that the data path bumps and the command line renders. No clock, no output here.
+//! Counts the progress of a run: the data path increments counters, and the command line shows them. This
+//! module has no clock and no output.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -6,15 +7,15 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Phase {
-    /// Connecting, asking, waiting for the lock (sender); waiting for the first byte (receiver).
+    /// The sender connects, queries the server and waits for the lock; the receiver waits for the first byte.
     Starting,
-    /// Datafiles and redo are under way.
+    /// Datafiles and redo are copied.
     Copying,
-    /// Non-InnoDB files under their short lock, positions, the last redo.
+    /// The sender copies non-InnoDB files under their short lock, the position and the last redo.
     Finishing,
     /// The receiver checks, syncs and prepares.
     Preparing,
-    /// Over.
+    /// The run is over.
     Done,
 }
 
@@ -22,7 +23,7 @@ impl Phase {
     const ALL: [Phase; 5] =
         [Phase::Starting, Phase::Copying, Phase::Finishing, Phase::Preparing, Phase::Done];
 
-    /// One lower-case word for lines and JSON.
+    /// Returns the name as one lower-case word, for progress lines and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::Starting => "starting",
@@ -34,60 +35,60 @@ impl Phase {
     }
 }
 
-/// Shared counters of one run. Totals are 0 where they are not known.
+/// Counters of one run that threads share. Totals are 0 while they are unknown.
 #[derive(Default, Debug)]
 pub struct Progress {
     phase: AtomicU8,
-    /// Bytes of datafiles to copy.
+    /// Number of bytes of datafiles to copy.
     pub bytes_total: AtomicU64,
-    /// Bytes of datafiles done (holes count as done).
+    /// Number of bytes of datafiles that are done (holes count as done).
     pub bytes_done: AtomicU64,
-    /// Bytes that crossed the transport, framing included.
+    /// Number of bytes that crossed the transport, framing included.
     pub bytes_wire: AtomicU64,
-    /// Members to come.
+    /// Number of members to transfer.
     pub files_total: AtomicU64,
-    /// Members finished.
+    /// Number of members that are finished.
     pub files_done: AtomicU64,
-    /// Redo bytes copied.
+    /// Number of redo bytes that were copied.
     pub redo_bytes: AtomicU64,
-    /// Redo bytes that the server has written and that are not copied yet.
+    /// Number of redo bytes that the server has written and that are not copied yet.
     pub redo_lag: AtomicU64,
-    /// Redo records to apply.
+    /// Number of redo records to apply.
     pub records_total: AtomicU64,
-    /// Redo records that their page has.
+    /// Number of redo records that were applied to their page.
     pub records_done: AtomicU64,
-    /// Pages brought up to date.
+    /// Number of pages that were brought up to date.
     pub pages_done: AtomicU64,
-    /// Pages read again because they were torn.
+    /// Number of pages that were read again because they were torn.
     pub torn_retries: AtomicU64,
-    /// Reads of datafiles.
+    /// Number of reads of datafiles.
     pub reads: AtomicU64,
-    /// Most of them that are allowed a second just now; 0 where nothing limits them.
+    /// Number of such reads per second that are allowed at present; 0 if there is no limit.
     pub reads_allowed: AtomicU64,
 }
 
 impl Progress {
-    /// Counters at zero.
+    /// Creates the counters, all zero.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Moves to `phase`.
+    /// Enters `phase`.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// The phase just now.
+    /// Returns the current phase.
     pub fn phase(&self) -> Phase {
         Phase::ALL[usize::from(self.phase.load(Relaxed)).min(Phase::ALL.len() - 1)]
     }
 
-    /// Adds to a counter.
+    /// Adds `n` to a counter.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Relaxed);
     }
 
-    /// Sets a counter.
+    /// Sets a counter to `n`.
     pub fn set(counter: &AtomicU64, n: u64) {
         counter.store(n, Relaxed);
     }

@@ -1,7 +1,7 @@
-//! Words for pasting: as a shell, or the server, reads them back to what they were.
+//! Quotes text for pasting, so that a shell or the server reads back exactly what it was.
 //!
-//! A line that a person is to paste may hold words that came from a stream, a server or a folder. Every such word goes through
-//! one of these functions, and nothing else quotes.
+//! A command line that a person is asked to paste may hold text that came from a stream, a server or a
+//! folder. All such text goes through one of these functions; nothing else in the program quotes.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -9,10 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::show::is_deceptive;
 
-/// One word for a POSIX shell, plain where it needs no quotes.
+/// Quotes one word for a POSIX shell; leaves it plain if it needs no quotes.
 ///
-/// In single quotes a shell takes everything for itself. A word with bytes that could not be shown as they are (control
-/// characters, marks of direction, what is no UTF-8) is made by `printf`, in octal.
+/// Inside single quotes a shell interprets nothing. A word with bytes that could not be shown as they are
+/// (control characters, marks of direction, invalid UTF-8) is produced by a call of `printf`, in octal.
 pub fn shell(word: impl AsRef<OsStr>) -> String {
     let bytes = word.as_ref().as_bytes();
     match std::str::from_utf8(bytes) {
@@ -22,7 +22,7 @@ pub fn shell(word: impl AsRef<OsStr>) -> String {
     }
 }
 
-/// `--name=value` for a POSIX shell.
+/// Builds `--name=value` for a POSIX shell.
 pub fn shell_option(name: &str, value: impl AsRef<OsStr>) -> String {
     let mut whole = std::ffi::OsString::from(format!("--{name}="));
     let quoted = shell(value.as_ref());
@@ -31,7 +31,8 @@ pub fn shell_option(name: &str, value: impl AsRef<OsStr>) -> String {
     whole.to_string_lossy().into_owned()
 }
 
-/// A shell's command substitution takes line breaks from the end, hence the mark behind the word, and that it is taken off.
+/// Builds a call of `printf` that prints `bytes`. A shell's command substitution removes line breaks from the
+/// end, so those are put behind it.
 fn printed(bytes: &[u8]) -> String {
     let trailing = bytes.iter().rev().take_while(|b| **b == b'\n').count();
     let (body, breaks) = bytes.split_at(bytes.len() - trailing);
@@ -48,7 +49,7 @@ fn printed(bytes: &[u8]) -> String {
     }
     text.push_str("')\"");
     if !breaks.is_empty() {
-        // Only bash and newer shells have this form; no other can stand on one line.
+        // Only bash and newer shells have this form; no other form can stand on one line.
         let _ = write!(text, "$'{}'", "\\n".repeat(breaks.len()));
     }
     text
@@ -59,11 +60,12 @@ fn is_plain(byte: u8) -> bool {
         || matches!(byte, b'_' | b'.' | b'/' | b':' | b'=' | b'@' | b'%' | b'+' | b',' | b'-')
 }
 
-/// A text literal for the server.
+/// Quotes a text literal for the server.
 ///
-/// Quotes are doubled, so that the literal ends where it should in every `sql_mode`; with `NO_BACKSLASH_ESCAPES` a backslash in
-/// it is read as two. Control characters and NUL are escaped as the server's manual lists them; what else could not be shown is
-/// left out, since no text of a server that is quoted here has it.
+/// Quotes are doubled, so that the literal ends at the right place in every `sql_mode`; with
+/// `NO_BACKSLASH_ESCAPES` a backslash in it is read as two. Control characters and NUL are escaped as the
+/// server's manual lists them. Other characters that could not be shown are left out, since no text of a
+/// server that is quoted here has them.
 pub fn sql_text(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('\'');
@@ -83,12 +85,13 @@ pub fn sql_text(text: &str) -> String {
     quoted
 }
 
-/// An identifier for the server.
+/// Quotes an identifier for the server.
 pub fn sql_name(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-/// An account as `CURRENT_USER()` gives it, `user@host`, for a `GRANT`. A user's name may hold an `@`, a host's may not.
+/// Quotes an account, given as `user@host` by `CURRENT_USER()`, for a `GRANT`. A user's name may hold an `@`,
+/// a host's may not.
 pub fn sql_account(account: &str) -> String {
     match account.rsplit_once('@') {
         Some((user, host)) => format!("{}@{}", sql_text(user), sql_text(host)),

@@ -1,4 +1,4 @@
-//! Reads that go on until their buffer is full or the file ends.
+//! Provides reads that go on until their buffer is full or the file ends.
 
 #![allow(clippy::disallowed_types)]
 
@@ -6,18 +6,18 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-/// Fills `buffer` from the offset `at` on, as far as the file goes; gives the number of bytes read.
+/// Fills `buffer` from offset `at` on, as far as the file goes; returns the number of bytes read.
 ///
 /// # Errors
-/// As the system gives them; interrupted reads are tried again.
+/// Those of the system; interrupted reads are tried again.
 pub fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     fill(buffer, |rest, filled| file.read_at(rest, at + filled as u64))
 }
 
-/// Fills `buffer` from where `reader` stands, as far as it goes; gives the number of bytes read.
+/// Fills `buffer` from the current position of `reader`, as far as it goes; returns the number of bytes read.
 ///
 /// # Errors
-/// As the system gives them; interrupted reads are tried again.
+/// Those of the system; interrupted reads are tried again.
 pub fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     fill(buffer, |rest, _| reader.read(rest))
 }

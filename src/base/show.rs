@@ -1,27 +1,30 @@
-//! Text of others, as a person may see it: names and lines that come from a stream, a server, a folder or the line.
+//! Escapes text of other parties for display: names and lines that come from a stream, a server, a folder or
+//! the network.
 //!
-//! Characters that draw nothing, move the cursor, break the line or turn the direction of what stands around them are written
-//! as Rust escapes them (`\n`, `\u{202e}`); the rest stays. A backslash stays as well, so that escaping twice is
-//! escaping once. Long text is cut: what is quoted in a message is no larger than a message.
+//! Characters that draw nothing, move the cursor, break the line or turn the direction of the text around
+//! them are written as Rust escapes them (`\n`, `\u{202e}`); the rest stays. A backslash stays as well, so
+//! that escaping twice gives the same as escaping once. Long text is cut, so that a quote is never larger
+//! than a message.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Most characters of a text that [`shown`] quotes.
+/// Maximum number of characters of a text that [`shown`] quotes.
 pub const SHOWN_MAX: usize = 160;
-/// Most characters of a path that are shown; the longest path that a system call takes has 4095 bytes.
+/// Maximum number of characters of a path that are shown; the longest path that a system call takes has 4095
+/// bytes.
 pub const PATH_MAX: usize = 4096;
-/// Most characters of a whole message.
+/// Maximum number of characters of a whole message.
 pub const MESSAGE_MAX: usize = 8192;
 
-/// `text`, escaped, its first [`SHOWN_MAX`] characters.
+/// Returns the first [`SHOWN_MAX`] characters of `text`, escaped.
 pub fn shown(text: &str) -> String {
     shown_to(text, SHOWN_MAX)
 }
 
-/// `path`, escaped; bytes that are no UTF-8 as `\xNN`.
+/// Returns `path`, escaped; bytes that are not UTF-8 appear as `\xNN`.
 pub fn shown_path(path: &Path) -> String {
     shown_bytes(path.as_os_str().as_bytes(), PATH_MAX)
 }
@@ -43,7 +46,7 @@ fn shown_bytes(bytes: &[u8], max: usize) -> String {
     text
 }
 
-/// `text`, escaped, its first `max` characters; says how long it is where it is cut.
+/// Returns the first `max` characters of `text`, escaped; if it was cut, the full length is appended.
 pub fn shown_to(text: &str, max: usize) -> String {
     match text.char_indices().nth(max) {
         None => escaped(text).into_owned(),
@@ -53,7 +56,7 @@ pub fn shown_to(text: &str, max: usize) -> String {
 
 const CUT: &str = "… (";
 
-/// `text` with every character escaped that could make a person see something else than is there.
+/// Returns `text` with every character escaped that could make a person see something else than is there.
 pub fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(is_deceptive) {
         return Cow::Borrowed(text);
@@ -72,8 +75,8 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether a character is not what it looks like: controls, line and paragraph separators, marks of direction,
-/// characters without width, and the tags.
+/// Returns whether a character is not what it looks like: controls, line and paragraph separators, marks of
+/// direction, characters without width, and the tags.
 pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,

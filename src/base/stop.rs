@@ -1,39 +1,40 @@
-//! Asks a run to stop: a flag that loops check and a descriptor that `poll` wakes on.
+//! Asks a run to stop, through a flag that loops check and a descriptor that wakes `poll`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, OnceLock};
 
 use super::{Code, Error, Result};
 
-/// One request to stop, shared by everything that may wait. The first reason given stays.
+/// A request to stop, shared by everything that may wait. The first reason given is kept.
 #[derive(Debug)]
 pub struct Stop {
     reason: OnceLock<String>,
-    /// Its other end is closed by [`Stop::request`]: the descriptor becomes readable for good, for every waiter.
+    /// Reading end of a pipe. [`Stop::request`] closes its writing end, so that this descriptor stays
+    /// readable for every waiter.
     wake: OwnedFd,
     keep_quiet: Mutex<Option<OwnedFd>>,
 }
 
 impl Stop {
-    /// Nothing has asked to stop yet.
+    /// Creates a request that nobody has made yet.
     pub fn new() -> Result<Stop> {
         let (wake, keep_quiet) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|e| Error::new(Code::Internal, "no descriptor for the stop signal").cause(e))?;
         Ok(Stop { reason: OnceLock::new(), wake, keep_quiet: Mutex::new(Some(keep_quiet)) })
     }
 
-    /// Asks to stop; `reason` completes "stopped by …".
+    /// Asks to stop; `reason` completes the message "stopped by …".
     pub fn request(&self, reason: &str) {
         let _ = self.reason.set(reason.to_owned());
         self.keep_quiet.lock().unwrap_or_else(|e| e.into_inner()).take();
     }
 
-    /// Whether a stop was asked for.
+    /// Returns whether a stop was requested.
     pub fn requested(&self) -> bool {
         self.reason.get().is_some()
     }
 
-    /// `Err` with [`Code::Interrupted`] once a stop was asked for.
+    /// Fails with [`Code::Interrupted`] once a stop was requested.
     pub fn check(&self) -> Result<()> {
         match self.reason.get() {
             None => Ok(()),
@@ -41,7 +42,7 @@ impl Stop {
         }
     }
 
-    /// Readable (hung up) from the request on.
+    /// Returns a descriptor that is readable (hung up) once a stop was requested.
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }

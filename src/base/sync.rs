@@ -1,4 +1,5 @@
-//! Locks that outlive a panic of the thread that held them: what they guard is thrown away then, by whoever joins it.
+//! Locks mutexes that remain usable after a panic of the thread that held them: whoever joins that thread
+//! then throws away the guarded data.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

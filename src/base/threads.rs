@@ -1,21 +1,21 @@
-//! Whether the system lets this process have threads.
+//! Checks whether the system lets this process have threads.
 
 use std::sync::mpsc;
 use std::thread;
 
 use super::{Code, Error, Result};
 
-/// Starts `count` threads side by side and ends them again. Libraries give up where they can't have a thread of their own, so
-/// this is asked before they are used.
+/// Starts `count` threads side by side and ends them again. Some libraries give up if they can't have a
+/// thread of their own, so this check is made before they are used.
 ///
 /// # Errors
-/// [`Code::Internal`]: the system refuses, as for a limit on processes.
+/// [`Code::Internal`]: the system refuses, for example because of a limit on processes.
 pub fn check(count: usize) -> Result<()> {
     let (keep, wait) = (0..count).map(|_| mpsc::channel::<()>()).unzip::<_, _, Vec<_>, Vec<_>>();
     let mut threads = Vec::new();
     let mut outcome = Ok(());
     for wait in wait {
-        // Each ends when its sender is dropped.
+        // Each thread ends when its channel's sender is dropped.
         let started = thread::Builder::new().name("trial".into()).spawn(move || {
             let _ = wait.recv();
         });
@@ -32,7 +32,7 @@ pub fn check(count: usize) -> Result<()> {
     }
     drop(keep);
     for thread in threads {
-        // It does nothing that could fail.
+        // The thread does nothing that could fail.
         let _ = thread.join();
     }
     outcome

@@ -1,4 +1,4 @@
-//! Versions of servers.
+//! Represents versions of servers.
 
 use std::fmt;
 
@@ -14,12 +14,12 @@ pub struct ServerVersion {
 }
 
 impl ServerVersion {
-    /// A version from its three numbers.
+    /// Creates a version from its three numbers.
     pub const fn new(major: u16, minor: u16, patch: u16) -> Self {
         ServerVersion { major, minor, patch }
     }
 
-    /// Reads `9.7.4`, `8.0.36-28`, `10.11.6-MariaDB-…`; what follows the third number is left out.
+    /// Reads `9.7.4`, `8.0.36-28`, `10.11.6-MariaDB-…`; text behind the third number is ignored.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.splitn(3, '.');
         let major = numbers.next()?.parse().ok()?;

@@ -7,14 +7,15 @@ use lz4_flex::block::CompressTable;
 use super::age::Body;
 use super::{CodecError, lz4, zstd};
 
-/// Most content of a frame.
+/// Maximum content of a frame in bytes.
 const FRAME_MAX: usize = lz4::FRAME_MAX;
-/// Parts below this length share a frame with those beside them; larger ones are compressed where they lie.
+/// Length in bytes below which parts share a frame with their neighbours; larger parts are compressed without
+/// copying them.
 const SMALL: usize = 64 << 10;
-/// Of a large part, this many samples of this length tell whether compressing it is worth the time.
+/// Number and length of the samples of a large part that tell whether compressing it is worth the time.
 const SAMPLES: usize = 4;
 const SAMPLE_LEN: usize = 4096;
-/// Level of the trial: the fastest that finds everything.
+/// Level of zstd for the samples: the fastest that finds everything.
 const SAMPLE_LEVEL: i32 = 1;
 
 /// The compression of a stream.
@@ -27,10 +28,10 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The level of zstd where none is asked for. Rows that are compressed well at all are compressed by level 1 almost as
-    /// well as by levels that take three times as long.
+    /// Level of zstd if none is asked for. Rows that can be compressed well at all are compressed by level 1
+    /// almost as well as by levels that take three times as long.
     pub const ZSTD_LEVEL: i32 = 1;
-    /// Levels of zstd.
+    /// Levels of zstd that may be chosen.
     pub const ZSTD_LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
 }
 
@@ -46,7 +47,7 @@ impl std::fmt::Display for Compression {
 /// The state that one thread needs to compress frames.
 pub struct FrameCompressor {
     means: CompressorState,
-    /// Small parts that wait for company.
+    /// Small parts that are gathered for one frame.
     gathered: Vec<u8>,
 }
 
@@ -56,10 +57,10 @@ enum CompressorState {
 }
 
 impl FrameCompressor {
-    /// One for `compression`.
+    /// Creates the state for `compression`.
     ///
     /// # Errors
-    /// [`CodecError::Internal`], without memory.
+    /// [`CodecError::Internal`] if memory is short.
     pub fn new(compression: Compression) -> Result<FrameCompressor, CodecError> {
         let means = match compression {
             Compression::Lz4 => CompressorState::Lz4(CompressTable::large()),
@@ -75,7 +76,7 @@ impl FrameCompressor {
         Ok(FrameCompressor { means, gathered: Vec::new() })
     }
 
-    /// Appends frames to `body` that hold all of `parts`.
+    /// Compresses all of `parts` into frames and appends these to `body`.
     ///
     /// # Errors
     /// [`CodecError::Internal`]: a library failed where it must not.
@@ -131,8 +132,8 @@ impl FrameCompressor {
     }
 }
 
-/// Whether samples of `data` become smaller. What is encrypted or compressed already does not, and is then passed through
-/// at many times the speed of even a vain attempt.
+/// Returns whether samples of `data` become smaller. Encrypted or compressed data does not, and is then
+/// passed through at many times the speed of even a vain attempt.
 fn is_worth_it(data: &[u8], sampler: &mut Compressor<'_>) -> Result<bool, CodecError> {
     const LEN: usize = SAMPLES * SAMPLE_LEN;
     let mut samples = [0; LEN];

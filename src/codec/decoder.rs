@@ -1,4 +1,4 @@
-//! Takes a layer off: bytes in, [`Piece`]s out; each can then be decoded by any thread.
+//! Removes a layer from a stream: takes bytes and gives [`Piece`]s, each of which any thread can then decode.
 
 use crate::base::{Budget, PageBuffer};
 
@@ -7,8 +7,9 @@ use super::frames::{Batch, Found, Frames};
 use super::input_buffer::InputBuffer;
 use super::{CodecError, Layer, lz4, zstd};
 
-/// A layer on its way off. Ask for [`space`](Decoder::space), read into it, say how much came ([`filled`](Decoder::filled)),
-/// [`poll`](Decoder::poll) until there is nothing; at the end of the input [`finish`](Decoder::finish).
+/// Removes a layer. Ask for [`space`](Decoder::space), read into it, and report how many bytes came
+/// ([`filled`](Decoder::filled)); then [`poll`](Decoder::poll) until there is nothing more. At the end of the
+/// input call [`finish`](Decoder::finish).
 pub struct Decoder {
     feed: InputBuffer,
     inner: Inner,
@@ -20,11 +21,11 @@ enum Inner {
     Lz4(Frames<lz4::Lz4>),
 }
 
-/// A part of what is under a layer, in the order of the stream.
+/// A part of the content of a layer, in the order of the stream.
 pub enum Piece {
-    /// As it is.
+    /// Bytes that need no decoding.
     Plain(PageBuffer),
-    /// Chunks of the age format.
+    /// Encrypted chunks of the age format.
     Sealed(Sealed),
     /// Frames of zstd.
     Zstd(Batch),
@@ -39,7 +40,7 @@ pub struct PieceDecoder {
 }
 
 impl Decoder {
-    /// Begins at the first byte of `layer`. `keys` are for encryption.
+    /// Creates a decoder at the first byte of `layer`. `keys` are for encryption.
     pub fn new(layer: Layer, keys: &Keys) -> Decoder {
         let inner = match layer {
             Layer::Age => Inner::Age(AgeDecoder::new(keys.clone())),
@@ -49,8 +50,8 @@ impl Decoder {
         Decoder { feed: InputBuffer::new(), inner }
     }
 
-    /// Charges to `budget` what decompressing takes beside buffers, which are as large as [`super::PIECE_MAX`] at most, and lets
-    /// the hardening of a passphrase take `hardening` bytes for its moment.
+    /// Charges to `budget` the memory that decompressing takes beside buffers, which are never larger than
+    /// [`super::PIECE_MAX`], and lets deriving a key from a passphrase take `hardening` bytes for a moment.
     pub fn within(mut self, budget: &Budget, hardening: u64) -> Decoder {
         match &mut self.inner {
             Inner::Age(age) => age.hardening(hardening),
@@ -60,12 +61,12 @@ impl Decoder {
         self
     }
 
-    /// The buffer to read into next; never empty.
+    /// Returns the buffer to read into next; it is never empty.
     pub fn space(&mut self) -> &mut [u8] {
         self.feed.space()
     }
 
-    /// `n` bytes were read into [`space`](Decoder::space).
+    /// Records that `n` bytes were read into [`space`](Decoder::space).
     ///
     /// # Panics
     /// If that is more than there was space for.
@@ -73,10 +74,10 @@ impl Decoder {
         self.feed.filled(n);
     }
 
-    /// The next piece; `None` if more bytes are needed. `spare` may be taken as a piece's buffer.
+    /// Returns the next piece; `None` if more bytes are needed. `spare` may be taken as a piece's buffer.
     ///
     /// # Errors
-    /// The layer is of no use any more.
+    /// The layer can't be decoded any further.
     pub fn poll(&mut self, spare: &mut Option<PageBuffer>) -> Result<Option<Piece>, CodecError> {
         match &mut self.inner {
             Inner::Age(age) => Ok(age.poll(&mut self.feed, spare)?.map(Piece::Sealed)),
@@ -89,10 +90,11 @@ impl Decoder {
         }
     }
 
-    /// The input has ended, and [`poll`](Decoder::poll) gave `None`: the last piece, if there is one more.
+    /// Ends the input, after [`poll`](Decoder::poll) gave `None`; returns the last piece, if there is one
+    /// more.
     ///
     /// # Errors
-    /// It must not end here.
+    /// The layer must not end here.
     pub fn finish(&mut self) -> Result<Option<Piece>, CodecError> {
         match &mut self.inner {
             Inner::Age(age) => age.finish(&mut self.feed).map(|sealed| Some(Piece::Sealed(sealed))),
@@ -110,7 +112,7 @@ impl Piece {
         }
     }
 
-    /// Bytes of memory that it takes until it was opened, and then.
+    /// Returns the number of bytes of memory that the piece and its decoded content take.
     pub fn memory(&self) -> usize {
         match self {
             Piece::Plain(bytes) => bytes.capacity(),
@@ -119,7 +121,7 @@ impl Piece {
         }
     }
 
-    /// What it holds. `spare` may be used for it.
+    /// Decodes the piece and returns its content. `spare` may be used for it.
     ///
     /// # Errors
     /// Nothing of the piece may be used then.

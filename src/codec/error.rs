@@ -1,20 +1,20 @@
-//! Errors of the layers around a stream.
+//! Defines the errors of the layers around a stream.
 
 use crate::base::{self, Code, OverBudget};
 
 use super::Layer;
 
-/// A layer that can't be undone, or made.
+/// Error: a layer can't be decoded, or made.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum CodecError {
-    /// The input ended inside of what `layer` calls a unit.
+    /// The input ended inside of a unit of the layer.
     #[error("the {layer} stream ends after {at} bytes, in the middle of a {unit}")]
     Cut {
-        /// The layer.
+        /// Layer.
         layer: Layer,
-        /// Bytes of the layer that came.
+        /// Number of bytes of the layer that came.
         at: u64,
-        /// A frame, a header, …
+        /// Kind of the unit: a frame, a header, …
         unit: &'static str,
     },
     /// The input ended behind a whole chunk that was not the last.
@@ -28,68 +28,68 @@ pub enum CodecError {
         "the encrypted stream ends with chunk {chunk}, which is not its last as it was sent: it was cut there, or changed"
     )]
     CutChunk {
-        /// The chunk; the first is 0.
+        /// Number of the chunk; the first is 0.
         chunk: u64,
     },
-    /// A chunk that is not what the sender wrote at this place.
+    /// A chunk is not what the sender wrote at this place.
     #[error(
         "chunk {chunk} of the encrypted stream is not what its sender wrote there: it was changed, dropped or moved"
     )]
     Forged {
-        /// The chunk; the first is 0.
+        /// Number of the chunk; the first is 0.
         chunk: u64,
     },
-    /// Bytes that break the format.
+    /// Bytes break the format.
     #[error("{layer} stream, offset {at}: {what}")]
     Corrupt {
-        /// The layer.
+        /// Layer.
         layer: Layer,
-        /// Offset in the layer's own bytes of the frame that is meant.
+        /// Offset of the affected frame in the layer's own bytes.
         at: u64,
-        /// The defect.
+        /// Description of the defect.
         what: String,
     },
-    /// Sound, but beyond what is let in.
+    /// The data is valid, but exceeds a limit.
     #[error("{layer} stream, offset {at}: {what}")]
     Refused {
-        /// The layer.
+        /// Layer.
         layer: Layer,
         /// Offset in the layer's own bytes.
         at: u64,
-        /// The limit.
+        /// Description of the limit.
         what: String,
     },
     /// There is no key at all of the kind that the stream needs.
     #[error("the stream is encrypted {0}, and no key was given")]
     NoKey(Lock),
-    /// None of the keys fits.
+    /// None of the keys decrypts the stream.
     #[error("the stream is encrypted {0}, and none of the keys that were given opens it")]
     WrongKey(Lock),
-    /// The passphrase does not fit.
+    /// The passphrase is wrong.
     #[error("the stream is encrypted with a passphrase, and the one that was given does not open it")]
     WrongPassphrase,
-    /// The passphrase was hardened beyond what is let in.
+    /// The passphrase was hardened with a greater work factor than is accepted.
     #[error(
         "the stream's passphrase was hardened with a work factor of {required}, which takes {} of memory; {max} is let in",
         hardening(*required)
     )]
     Work {
-        /// The stream's.
+        /// Work factor of the stream.
         required: u8,
-        /// The most that is let in.
+        /// Greatest work factor that is accepted.
         max: u8,
     },
-    /// It takes more memory than there is for a stream.
+    /// The layer takes more memory than there is for a stream.
     #[error("{layer} stream, offset {at}: {over}")]
     TooLarge {
-        /// The layer.
+        /// Layer.
         layer: Layer,
         /// Offset in the layer's own bytes.
         at: u64,
-        /// The thing that would take so much memory.
+        /// Refusal, which names what would take so much memory.
         over: OverBudget,
     },
-    /// A recipient or identity that can't be parsed.
+    /// A recipient or identity can't be parsed.
     #[error("{0}")]
     BadKey(String),
     /// A library failed where it must not.
@@ -115,7 +115,7 @@ impl std::fmt::Display for Lock {
     }
 }
 
-/// The memory that a work factor takes, for words: 1 KiB for each of its 2^n rounds.
+/// Returns the memory that a work factor takes, as text: 1 KiB for each of its 2^n rounds.
 fn hardening(factor: u8) -> String {
     match factor {
         0..20 => format!("{} MiB", (1u64 << factor) >> 10),
@@ -125,7 +125,7 @@ fn hardening(factor: u8) -> String {
 }
 
 impl CodecError {
-    /// The code a user sees.
+    /// Returns the code that a user sees.
     pub fn code(&self) -> Code {
         match self {
             CodecError::Cut { .. } | CodecError::CutChunks { .. } | CodecError::CutChunk { .. } => {

@@ -1,61 +1,64 @@
-//! Frames of zstd or lz4, one behind the other.
+//! Splits a layer into frames of zstd or lz4, one behind the other.
 //!
-//! Where a frame ends can be seen from the lengths of its blocks, without decompressing it. Frames that say that they are
-//! small are gathered and given out whole, for any thread to decompress. All others (a whole stream in one frame, as the
-//! zstd and lz4 programs make it) are decompressed here, as their bytes come.
+//! The end of a frame follows from the lengths of its blocks, without decompressing it. Frames whose headers
+//! say that they are small are gathered and given out whole, for any thread to decompress. All others (a
+//! whole stream in one frame, as the zstd and lz4 programs make it) are decompressed here, as their bytes
+//! arrive.
 
 use crate::base::{Budget, Charge, PageBuffer};
 
 use super::input_buffer::InputBuffer;
 use super::{CodecError, Layer, PIECE_MAX, SKIPPABLE_HEAD, may_be_skippable, skippable};
 
-/// Content, and bytes, of the frames that are given out together, if there are that many at hand.
+/// Content, and bytes, of the frames that are given out together, if so many are available.
 const BATCH: usize = 1 << 20;
-/// Bytes without content (frames and blocks of nothing, frames to be skipped) that are let in, and how many times the content of
-/// all frames they may be beside. A layer within a layer can have any amount of them at no cost to who made it.
+/// Number of bytes without content (empty frames and blocks, frames to be skipped) that are accepted, beyond
+/// `BARREN_SHARE` times the content of all frames. In a layer within a layer, such bytes cost the author of
+/// the stream nothing.
 const BARREN_MAX: u64 = 64 << 20;
 const BARREN_SHARE: u64 = 16;
-/// What is charged for what frames that are decompressed as they come take.
+/// Name of the charge for the memory of frames that are decompressed as they arrive.
 const WINDOWS: &str = "the windows of compressed frames";
 
 /// The format of a layer's frames.
 pub(super) trait FrameFormat {
-    /// The layer.
+    /// Layer that the frames belong to.
     const LAYER: Layer;
     /// The header of a frame, decoded.
     type Head: Head;
-    /// Decompresses a frame as its bytes come.
+    /// Decompressor of a frame as its bytes arrive.
     type Stream: Stream;
 
-    /// Reads a frame's head; `None` if more bytes are needed.
+    /// Reads a frame's header; `None` if more bytes are needed.
     fn head(bytes: &[u8]) -> Result<Option<Self::Head>, Fault>;
-    /// How far it is from the first byte of a block to what follows it; `None` if more bytes are needed.
+    /// Returns the distance from the first byte of a block to what follows the block; `None` if more bytes
+    /// are needed.
     fn block(head: &Self::Head, bytes: &[u8]) -> Result<Option<Block>, Fault>;
-    /// Bytes of memory that decompressing it as it comes takes.
+    /// Returns the number of bytes of memory that decompressing a frame as it arrives takes.
     fn memory(head: &Self::Head) -> u64;
     /// Begins to decompress from the first byte of the frame.
     fn stream(head: &Self::Head) -> Result<Self::Stream, Fault>;
 }
 
-/// The head of a frame.
+/// The header of a frame.
 pub(super) trait Head {
-    /// Bytes of it.
+    /// Returns the length of the header in bytes.
     fn len(&self) -> usize;
-    /// Bytes of the frame's content, where it says so.
+    /// Returns the length of the frame's content, if the header holds it.
     fn content(&self) -> Option<u64>;
 }
 
-/// The part of a frame that follows a block.
+/// The distance from a block to the next part of the frame.
 pub(super) enum Block {
-    /// So far away another block, or the mark that there is none.
+    /// Distance to another block, or to the mark that there is none.
     Next(usize),
-    /// So far away the end of the frame.
+    /// Distance to the end of the frame.
     End(usize),
 }
 
 /// A part of a layer, as it was found.
 pub(super) enum Found {
-    /// Content, of a frame that is too long to be kept whole.
+    /// Content of a frame that is too long to be kept whole.
     Plain(PageBuffer),
     /// Whole frames.
     Frames(Batch),
@@ -64,7 +67,7 @@ pub(super) enum Found {
 /// Looks for the end of a frame, from its first byte on.
 struct Scan<F: FrameFormat> {
     head: Option<F::Head>,
-    /// Where the next block is.
+    /// Offset of the next block.
     at: usize,
     end: Option<usize>,
 }
@@ -74,8 +77,8 @@ impl<F: FrameFormat> Scan<F> {
         Scan { head: None, at: 0, end: None }
     }
 
-    /// Looks at what is there of the frame (`bytes` only get longer from call to call); says where it ends, once that is
-    /// known.
+    /// Looks at the bytes of the frame that are present (`bytes` only gets longer from call to call); returns
+    /// the frame's length once it is known.
     fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         let head = match &self.head {
             Some(head) => head,
@@ -96,28 +99,28 @@ impl<F: FrameFormat> Scan<F> {
     }
 }
 
-/// A frame that is decompressed as it comes.
+/// Decompresses a frame as it arrives.
 pub(super) trait Stream {
     /// Takes some of `bytes` and writes to `out`.
     fn run(&mut self, bytes: &[u8], out: &mut PageBuffer) -> Result<Ran, Fault>;
 }
 
-/// State of a [`Stream`].
+/// Result of one step of a [`Stream`].
 pub(super) struct Ran {
-    /// Bytes taken.
+    /// Number of bytes taken.
     pub(super) taken: usize,
-    /// Bytes written.
+    /// Number of bytes written.
     pub(super) written: usize,
-    /// The frame is at its end.
+    /// True once the frame has ended.
     pub(super) ended: bool,
 }
 
 /// Defects of a frame.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// It breaks the format.
+    /// The frame breaks the format.
     Corrupt(String),
-    /// It is beyond a limit.
+    /// The frame exceeds a limit.
     Refused(String),
 }
 
@@ -136,21 +139,21 @@ impl Fault {
 
 /// Whole frames whose content is [`PIECE_MAX`] bytes at most.
 pub struct Batch {
-    /// Offset of the first.
+    /// Offset of the first frame.
     pub(super) at: u64,
     pub(super) bytes: Vec<u8>,
-    /// What they say their content has.
+    /// Length of their content, according to their headers.
     pub(super) content: usize,
 }
 
-/// A stream of frames.
+/// Splits a layer into frames.
 pub(super) struct Frames<F: FrameFormat> {
     state: State<F>,
-    /// Offset of the frame in hand.
+    /// Offset of the current frame.
     frame_at: u64,
-    /// Whole frames at the start of what is unread: their bytes, and their content.
+    /// Whole frames at the start of the unread bytes: their bytes, and their content.
     whole: (usize, usize),
-    /// Bytes of the layer that are done with, and content that they gave.
+    /// Number of bytes of the layer that are processed, and of the content that they gave.
     taken: u64,
     given: u64,
     window: Charge,
@@ -227,7 +230,8 @@ impl<F: FrameFormat> Frames<F> {
         Step::Go
     }
 
-    /// Looks for the end of the frame in hand; whole ones are given out when there are enough, or no more.
+    /// Looks for the end of the current frame. Whole frames are given out once there are enough of them, or
+    /// when no more can be added.
     fn gather(&mut self, feed: &mut InputBuffer) -> Result<Step, CodecError> {
         let State::Frame(scan) = &mut self.state else { return Ok(Step::Go) };
         let (whole, content) = self.whole;
@@ -284,7 +288,7 @@ impl<F: FrameFormat> Frames<F> {
         Step::Give(Found::Frames(Batch { at, bytes: feed.take(whole).to_vec(), content }))
     }
 
-    /// Decompresses on.
+    /// Continues decompressing the current frame.
     fn run(&mut self, feed: &mut InputBuffer, spare: &mut Option<PageBuffer>) -> Result<Step, CodecError> {
         let State::Streaming(stream) = &mut self.state else { return Ok(Step::Go) };
         let mut out = spare.take().unwrap_or_default();

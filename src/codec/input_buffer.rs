@@ -1,13 +1,13 @@
-//! A buffer of bytes that have come and were not parsed yet.
+//! Buffers bytes that have arrived and were not parsed yet.
 
 use std::ops::Range;
 
-/// Least room that is offered for reading.
+/// Minimum number of bytes of room that is offered for reading.
 const ROOM: usize = 256 << 10;
-/// Bytes of the buffer at the start.
+/// Initial size of the buffer in bytes.
 const FIRST: usize = 1 << 20;
 
-/// A window on the input.
+/// A buffer that holds the unread part of the input.
 pub(super) struct InputBuffer {
     buf: Vec<u8>,
     unread: Range<usize>,
@@ -19,7 +19,7 @@ impl InputBuffer {
         InputBuffer { buf: vec![0; FIRST], unread: 0..0, at: 0 }
     }
 
-    /// The buffer to read into.
+    /// Returns the buffer to read into.
     pub(super) fn space(&mut self) -> &mut [u8] {
         if self.unread.is_empty() {
             self.unread = 0..0;
@@ -35,7 +35,7 @@ impl InputBuffer {
         &mut self.buf[self.unread.end..]
     }
 
-    /// `n` bytes were read into [`InputBuffer::space`].
+    /// Records that `n` bytes were read into [`InputBuffer::space`].
     pub(super) fn filled(&mut self, n: usize) {
         assert!(n <= self.buf.len() - self.unread.end, "more bytes than there was space for");
         self.unread.end += n;
@@ -45,7 +45,7 @@ impl InputBuffer {
         &self.buf[self.unread.clone()]
     }
 
-    /// Passes `n` bytes; they are looked at once more.
+    /// Moves past `n` bytes and returns them.
     pub(super) fn take(&mut self, n: usize) -> &mut [u8] {
         let taken = self.unread.start..self.unread.start + n;
         assert!(taken.end <= self.unread.end, "more bytes than there are");
@@ -54,12 +54,12 @@ impl InputBuffer {
         &mut self.buf[taken]
     }
 
-    /// Offset of the first unread byte.
+    /// Returns the offset of the first unread byte.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Offset behind the last byte that came.
+    /// Returns the offset behind the last byte that arrived.
     pub(super) fn end(&self) -> u64 {
         self.at + self.unread.len() as u64
     }

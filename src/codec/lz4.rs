@@ -1,13 +1,13 @@
-//! lz4 frames (the LZ4 Frame Format, version 1.6).
+//! Reads and writes lz4 frames (the LZ4 Frame Format, version 1.6).
 //!
 //! ```text
-//! frame   magic (4) · flags (1) · block size (1) · content size (0/8) · dictionary id (0/4) · header checksum (1)
-//!         · blocks · end mark (4, zero) · content checksum (0/4)
+//! frame   magic (4) · flags (1) · block size (1) · content size (0/8) · dictionary id (0/4)
+//!         · header checksum (1) · blocks · end mark (4, zero) · content checksum (0/4)
 //! block   size (4, little endian; the highest bit: stored as it is) · content · checksum (0/4)
 //! ```
 //!
-//! The library has frames as well, but copies everything once more and makes new tables for every frame; blocks are its
-//! work here.
+//! The library supports frames as well, but copies everything once more and makes new tables for every frame.
+//! So only its functions for blocks are used.
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, decompress_into_with_dict};
 use std::hash::Hasher;
@@ -20,7 +20,7 @@ use super::{CodecError, Layer, frames};
 
 /// First four bytes of a frame, little endian.
 pub const MAGIC: u32 = 0x184D_2204;
-/// How far back linked blocks look.
+/// Distance in bytes to which linked blocks refer back.
 const WINDOW: usize = 64 << 10;
 const SUM_LEN: usize = 4;
 const STORED: u32 = 1 << 31;
@@ -34,10 +34,10 @@ const FLAG_CONTENT_SUM: u8 = 0b0000_0100;
 const FLAG_RESERVED: u8 = 0b0000_0010;
 const FLAG_DICTIONARY: u8 = 0b0000_0001;
 
-/// Most content of a frame that [`compress`] makes: one block of the size class in [`BLOCK_CLASS`].
+/// Maximum content of a frame that [`compress`] makes: one block of the size class in [`BLOCK_CLASS`].
 pub(super) const FRAME_MAX: usize = 1 << 20;
 const BLOCK_CLASS: u8 = 6;
-/// Bytes of such a frame around its block.
+/// Number of bytes of such a frame around its block.
 const AROUND: usize = 15 + SUM_LEN + SUM_LEN + SUM_LEN;
 
 /// The header of a frame, decoded.
@@ -50,7 +50,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// `None` if more bytes are needed.
+    /// Reads a header; `None` if more bytes are needed.
     fn read(bytes: &[u8]) -> Result<Option<Head>, Fault> {
         let magic = MAGIC.to_le_bytes();
         let known = bytes.len().min(magic.len());
@@ -97,7 +97,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Size of a block, and whether it is stored as it is.
+/// Returns the size of a block, and whether it is stored uncompressed.
 fn block_size(word: u32, head: &Head) -> Result<(usize, bool), Fault> {
     let size = (word & !STORED) as usize;
     if size > head.block_max {
@@ -116,7 +116,7 @@ impl frames::Head for Head {
     }
 }
 
-/// The layer's frames.
+/// The frame format of lz4.
 pub(super) enum Lz4 {}
 
 impl frames::FrameFormat for Lz4 {
@@ -149,7 +149,7 @@ impl frames::FrameFormat for Lz4 {
 #[derive(Default)]
 pub(super) struct Streamed {
     head: Option<Head>,
-    /// The last content, where blocks look back at it.
+    /// Last bytes of the content, if blocks refer back to them.
     window: Vec<u8>,
     content: u64,
     sum: Option<XxHash32>,
@@ -172,8 +172,8 @@ impl Stream for Streamed {
 }
 
 impl Streamed {
-    /// One block, or the end of the frame: bytes taken, bytes written, whether it was the end. Nothing is taken if more
-    /// bytes are needed.
+    /// Processes one block, or the end of the frame: returns bytes taken, bytes written, and whether it was
+    /// the end. Nothing is taken if more bytes are needed.
     fn block(&mut self, head: &Head, bytes: &[u8], out: &mut [u8]) -> Result<(usize, usize, bool), Fault> {
         const WAIT: (usize, usize, bool) = (0, 0, false);
         let Some(size) = word(bytes, 0) else { return Ok(WAIT) };
@@ -282,12 +282,12 @@ fn frames_into(mut bytes: &[u8], out: &mut [u8]) -> Result<usize, Fault> {
     Ok(written)
 }
 
-/// Largest frame that [`compress`] makes of `len` bytes.
+/// Returns the size of the largest frame that [`compress`] makes of `len` bytes.
 pub(super) fn bound(len: usize) -> usize {
     AROUND + lz4_flex::block::get_maximum_output_size(len)
 }
 
-/// A frame of `data` ([`FRAME_MAX`] bytes at most); says how long it is.
+/// Makes a frame of `data` ([`FRAME_MAX`] bytes at most); returns its length.
 pub(super) fn compress(data: &[u8], table: &mut CompressTable, out: &mut [u8]) -> Result<usize, CodecError> {
     let mut head = [0; 15];
     head[..4].copy_from_slice(&MAGIC.to_le_bytes());

@@ -1,13 +1,16 @@
-//! The layers around the stream: compression (zstd and lz4 frames) and encryption (the age format). Pure: bytes in, bytes
-//! out. The written specification is `proto/layers.md`.
+//! Implements the layers around the stream: compression (zstd and lz4 frames) and encryption (the age
+//! format). The module is pure: bytes in, bytes out. The written specification is `proto/layers.md`.
 //!
-//! * Making a layer is for many threads: a [`FrameCompressor`] makes independent frames of whatever it is given, and an
-//!   [`age::Sealer`] seals chunks of a stream of which an [`age::Carry`] keeps the odd bytes between two threads.
-//! * Undoing one is feed/poll: an [`Decoder`] takes bytes and gives [`Piece`]s, in the order of the stream; opening a piece,
-//!   which is the work, needs nothing but the piece, so that many threads can do it.
+//! * Many threads make a layer together: a [`FrameCompressor`] makes independent frames of whatever it is
+//!   given, and an [`age::Sealer`] encrypts chunks of a stream of which an [`age::Carry`] keeps the leftover
+//!   bytes between two threads.
+//! * Removing a layer works by feed and poll: a [`Decoder`] takes bytes and gives [`Piece`]s, in the order of
+//!   the stream. Decoding a piece takes most of the time and needs nothing but the piece, so that many
+//!   threads can do it.
 //!
-//! No length in a layer is trusted: what is given out never is larger than [`PIECE_MAX`], frames that are, or don't say how
-//! large they are, are decompressed bit by bit, and a window larger than [`zstd::WINDOW_LOG_MAX`] is refused.
+//! No length in a layer is trusted. A piece that is given out is never larger than [`PIECE_MAX`]; frames that
+//! are larger, or don't say how large they are, are decompressed bit by bit; and a window larger than
+//! [`zstd::WINDOW_LOG_MAX`] is refused.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod age;
@@ -23,15 +26,15 @@ pub use compressor::{Compression, FrameCompressor};
 pub use decoder::{Decoder, Piece, PieceDecoder};
 pub use error::{CodecError, Lock};
 
-/// Most bytes that a piece has when it is opened, and that it is opened from.
+/// Maximum number of bytes of a piece, before and after decoding.
 pub const PIECE_MAX: usize = 4 << 20;
 
-/// As many first bytes as [`Layer::of`] needs.
+/// Number of first bytes that [`Layer::of`] needs.
 pub const MAGIC_MAX: usize = 32;
 
-/// Magic of frames that zstd and lz4 skip: `0x184D2A50` to `0x184D2A5F`, then a length of four bytes.
+/// Magic numbers of frames that zstd and lz4 skip: `0x184D2A50` to `0x184D2A5F`, then a length of four bytes.
 pub const SKIPPABLE: std::ops::RangeInclusive<u32> = 0x184D_2A50..=0x184D_2A5F;
-/// Bytes of a skippable frame before its content.
+/// Number of bytes of a skippable frame before its content.
 pub const SKIPPABLE_HEAD: usize = 8;
 
 /// A layer around a stream.
@@ -39,14 +42,15 @@ pub const SKIPPABLE_HEAD: usize = 8;
 pub enum Layer {
     /// Encryption, the binary age format.
     Age,
-    /// Compression.
+    /// Compression with zstd.
     Zstd,
-    /// Compression.
+    /// Compression with lz4.
     Lz4,
 }
 
 impl Layer {
-    /// What begins like this. Less than [`MAGIC_MAX`] bytes are all that there is: a layer that was cut.
+    /// Returns the layer that begins with `head`. Pass fewer than [`MAGIC_MAX`] bytes only if there are no
+    /// more: a layer may be cut off there.
     pub fn of(head: &[u8]) -> Option<Layer> {
         const MAGICS: [(&[u8], Layer); 3] = [
             (age::MAGIC, Layer::Age),
@@ -68,14 +72,14 @@ impl std::fmt::Display for Layer {
     }
 }
 
-/// Whether a skippable frame may begin here, of whose head more bytes are needed.
+/// Returns whether a skippable frame may begin here, of whose header more bytes are needed.
 pub fn may_be_skippable(head: &[u8]) -> bool {
     let known = &head[..head.len().min(4)];
     let begins = |magic: u32| magic.to_le_bytes().starts_with(known);
     !head.is_empty() && head.len() < SKIPPABLE_HEAD && SKIPPABLE.into_iter().any(begins)
 }
 
-/// The length of the content of a skippable frame, if that is what begins here.
+/// Returns the length of the content of a skippable frame, if one begins here.
 pub fn skippable(head: &[u8]) -> Option<u64> {
     let magic = u32::from_le_bytes(*head.first_chunk()?);
     let len = u32::from_le_bytes(head.get(4..8)?.try_into().ok()?);

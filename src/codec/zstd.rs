@@ -1,7 +1,8 @@
-//! zstd frames (RFC 8878).
+//! Reads and writes zstd frames (RFC 8878).
 //!
 //! ```text
-//! frame   magic (4) · descriptor (1) · window (0/1) · dictionary id (0/1/2/4) · content size (0/1/2/4/8) · blocks · checksum (0/4)
+//! frame   magic (4) · descriptor (1) · window (0/1) · dictionary id (0/1/2/4) · content size (0/1/2/4/8)
+//!         · blocks · checksum (0/4)
 //! block   header (3, little endian: bit 0 last, bits 1-2 type, the rest size) · content
 //! ```
 
@@ -16,11 +17,12 @@ use super::{CodecError, Layer, frames};
 
 /// First four bytes of a frame, little endian.
 pub const MAGIC: u32 = 0xFD2F_B528;
-/// Largest window that is let in: that of `zstd --long` and of every level below `--ultra`.
+/// Largest window that is accepted, as a power of two: that of `zstd --long` and of every level below
+/// `--ultra`.
 pub const WINDOW_LOG_MAX: u32 = 27;
-/// Largest block.
+/// Size of the largest block in bytes.
 const BLOCK_MAX: usize = 128 << 10;
-/// What is decompressed at a time of a frame that is not held whole.
+/// Number of bytes that are decompressed at a time from a frame that is not held whole.
 const OUT_LEN: usize = 1 << 20;
 const CHECKSUM_LEN: usize = 4;
 const BLOCK_HEADER_LEN: usize = 3;
@@ -35,7 +37,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// `None` if more bytes are needed.
+    /// Reads a header; `None` if more bytes are needed.
     fn read(bytes: &[u8]) -> Result<Option<Head>, Fault> {
         let magic = MAGIC.to_le_bytes();
         let known = bytes.len().min(magic.len());
@@ -90,7 +92,7 @@ impl frames::Head for Head {
     }
 }
 
-/// The layer's frames.
+/// The frame format of zstd.
 pub(super) enum Zstd {}
 
 impl frames::FrameFormat for Zstd {
@@ -120,7 +122,7 @@ impl frames::FrameFormat for Zstd {
     }
 
     fn memory(head: &Head) -> u64 {
-        // What the library keeps beside the window: its context, and three blocks.
+        // Memory that the library keeps beside the window: its context, and three blocks.
         const AROUND: u64 = (256 + 3 * 128) << 10;
         head.window.min(head.content.unwrap_or(u64::MAX)) + AROUND
     }
@@ -139,7 +141,7 @@ impl frames::FrameFormat for Zstd {
     }
 }
 
-/// A frame that is decompressed as it comes.
+/// A frame that is decompressed as it arrives.
 pub(super) struct Streamed(Decoder<'static>);
 
 impl Stream for Streamed {
@@ -173,7 +175,7 @@ pub(super) fn open(
         }
     };
     out.resize(batch.content);
-    // The library takes frames that follow each other as one.
+    // The library treats frames that follow each other as one.
     let written = decompressor
         .decompress_to_buffer(&batch.bytes, &mut out[..])
         .map_err(|e| Fault::corrupt(e).at(Layer::Zstd, batch.at))?;
@@ -184,12 +186,12 @@ pub(super) fn open(
     Ok(out)
 }
 
-/// Largest frame that [`store`] makes of `len` bytes.
+/// Returns the size of the largest frame that [`store`] makes of `len` bytes.
 pub(super) fn stored_bound(len: usize) -> usize {
     9 + len + BLOCK_HEADER_LEN * (len / BLOCK_MAX + 1) + CHECKSUM_LEN
 }
 
-/// A frame that holds `data` as it is; says how long it is.
+/// Makes a frame that holds `data` uncompressed; returns its length.
 pub(super) fn store(data: &[u8], out: &mut [u8]) -> usize {
     // One segment, content size of four bytes, checksum.
     const DESCRIPTOR: u8 = 0b1010_0100;

@@ -1,5 +1,6 @@
-//! The manifest, the metadata members and the redo's header say much of the same; where two of them differ, one is not
-//! what the sender wrote, and the stream is refused with both values.
+//! Checks that the stream is consistent. The manifest, the metadata members and the redo's header repeat many
+//! facts; if two of them differ, one is not what the sender wrote, and the stream is refused with an error
+//! that shows both values.
 
 use std::fmt::{Debug, Display};
 
@@ -12,10 +13,10 @@ use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, CHECKPOINTS, Checkpoints, INFO, Info, LOGFILE,
 };
 
-/// Bytes that an encrypted binary log has before what its positions count.
+/// Number of bytes at the start of an encrypted binary log that its positions do not count.
 const BINLOG_HEADER: u64 = 512;
 
-/// The statements that a stream, or a folder, makes of itself.
+/// The statements that a stream, or a folder, makes about itself.
 pub(super) struct Statements<'a> {
     pub(super) manifest: Option<&'a Manifest>,
     pub(super) cnf: Option<&'a BackupCnf>,
@@ -26,10 +27,10 @@ pub(super) struct Statements<'a> {
 }
 
 impl Statements<'_> {
-    /// Holds all of it against each other.
+    /// Compares all statements with each other.
     ///
     /// # Errors
-    /// [`Code::ManifestMismatch`]; [`Code::Unsupported`] where it is no full backup.
+    /// [`Code::ManifestMismatch`]; [`Code::Unsupported`] if it is not a full backup.
     pub(super) fn check(&self) -> Result<()> {
         self.check_kind()?;
         self.check_without_manifest()?;
@@ -56,7 +57,7 @@ impl Statements<'_> {
         self.check_redo(manifest)
     }
 
-    /// It must be a full backup, of all tables.
+    /// Checks that it is a full backup, of all tables.
     fn check_kind(&self) -> Result<()> {
         let no_full = |what: String| {
             Error::new(Code::Unsupported, format!("the backup is not a full one: {what}"))
@@ -83,7 +84,7 @@ impl Statements<'_> {
         Ok(())
     }
 
-    /// What streams of other tools are held to as well.
+    /// Checks the statements that streams of other tools have as well.
     fn check_without_manifest(&self) -> Result<()> {
         if let (Some(info), Some(c)) = (self.info, self.checkpoints)
             && ![c.to_lsn, c.last_lsn].contains(&info.innodb_to_lsn)
@@ -182,8 +183,9 @@ impl Statements<'_> {
     }
 }
 
-/// Files that only the tool that wrote them brings to what they stand for: compressed or encrypted one by one, pages of an
-/// increment, and what a reduced lock leaves to be done of DDL meanwhile (`ddl_tracker.cc` in XtraBackup).
+/// Name suffixes of files that only the tool that wrote them can turn into their final form: files compressed
+/// or encrypted one by one, pages of an incremental backup, and files that record DDL which ran under a
+/// reduced lock (`ddl_tracker.cc` in XtraBackup).
 const OF_OTHER_TOOLS: &[(&str, &str)] = &[
     (".zst", "is compressed by itself"),
     (".lz4", "is compressed by itself"),
@@ -197,7 +199,7 @@ const OF_OTHER_TOOLS: &[(&str, &str)] = &[
     (".crpt", "says that a tablespace is not whole"),
 ];
 
-/// Refuses a stream of another tool with members that nobody here understands.
+/// Refuses a stream of another tool that has members which can't be handled here.
 pub(super) fn check_tools(received: &Received) -> Result<()> {
     let meaning = |name: &str| OF_OTHER_TOOLS.iter().find(|(suffix, _)| name.ends_with(suffix));
     let found = received.keys().find_map(|name| Some((name, meaning(name.as_str())?.1)));
@@ -209,7 +211,7 @@ pub(super) fn check_tools(received: &Received) -> Result<()> {
     })
 }
 
-/// The binlog file of the position must have come, up to there.
+/// Checks that the binlog file of the backup's position has arrived, up to that position.
 pub(super) fn check_binlog_member(manifest: &Manifest, received: &Received) -> Result<()> {
     let Some(binlog) = &manifest.binlog else { return Ok(()) };
     let size = received.iter().find(|(name, _)| name.as_str() == binlog.file).map(|(_, (size, _))| *size);
@@ -227,7 +229,8 @@ pub(super) fn check_binlog_member(manifest: &Manifest, received: &Received) -> R
     }
 }
 
-/// A server reads the redo of its own series and of earlier ones.
+/// Checks the version of the redo's creator: a server reads only the redo of its own series and of earlier
+/// ones.
 fn check_creator(member: &str, version: &str, head: &RedoHead) -> Result<()> {
     let creator = head.creator.strip_prefix("MySQL ").and_then(ServerVersion::parse);
     let (Some(creator), Some(known)) = (creator, ServerVersion::parse(version)) else { return Ok(()) };

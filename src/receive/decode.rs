@@ -1,9 +1,9 @@
-//! The decode stage: several threads take one layer off the stream.
+//! Implements the decode stage, in which several threads remove one layer from the stream.
 //!
-//! One at a time takes the next piece of the layer from the stream reader below; then the next one may, while this one decrypts or
-//! decompresses its piece. What they make is given on in the order of the stream. No more pieces than there are threads (and
-//! two), and of no more bytes than the layer has room for, are on their way at once, whether they are waited for or wait for who
-//! reads: memory is bounded by that.
+//! One thread at a time takes the next piece of the layer from the stream reader below. Then the next thread
+//! may, while this one decrypts or decompresses its piece. The results are passed on in the order of the
+//! stream. The number of pieces in progress, undecoded or waiting to be read, is limited to the number of
+//! threads plus two, and their bytes are limited to the room of the layer: this bounds the memory.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,13 +14,13 @@ use crate::base::{Code, Error, PageBuffer, Result, Stop};
 use crate::codec::{Decoder, Piece, PieceDecoder};
 use crate::transport::StreamReader;
 
-/// What is kept of buffers that are not in use, as a share of what pieces on their way may take.
+/// Divisor: unused buffers that are kept may take this share of the bytes that pieces in progress may take.
 const SPARES_SHARE: usize = 2;
 
-/// The reader under a layer.
+/// The stream reader of a layer's content.
 pub(super) struct DecodeStage<'a> {
     shared: Arc<Shared<'a>>,
-    /// The reader below.
+    /// Decoded piece that is being read.
     current: PageBuffer,
     read: usize,
 }
@@ -28,14 +28,15 @@ pub(super) struct DecodeStage<'a> {
 struct Shared<'a> {
     intake: Mutex<Intake<'a>>,
     queue: Mutex<Queue>,
-    /// A piece was opened, or taken.
+    /// Notified when a piece was decoded, or taken.
     moved: Condvar,
     quit: Arc<Stop>,
-    /// Layers can make any number of bytes of a few: the stream reader at the bottom, which looks at it too, may never be asked again.
+    /// Checked here too: a layer can make any number of bytes out of a few, so that the stream reader at the
+    /// bottom, which also checks it, may never be called again.
     stop: &'a Stop,
 }
 
-/// The layer as it comes in.
+/// The input of the layer.
 struct Intake<'a> {
     stream_reader: Box<dyn StreamReader + 'a>,
     undo: Decoder,
@@ -43,28 +44,28 @@ struct Intake<'a> {
     ended: bool,
 }
 
-/// Pieces on their way, in the order of the stream.
+/// Pieces in progress, in the order of the stream.
 struct Queue {
-    /// Number of the first.
+    /// Number of the first piece.
     first: u64,
     slots: VecDeque<Slot>,
     slots_max: usize,
-    /// Bytes of all slots, and what they may be; one slot may have more.
+    /// Number of bytes of all slots, and their limit; a single slot may exceed it.
     bytes: usize,
     bytes_max: usize,
     spares: Vec<PageBuffer>,
-    /// Nothing follows the last slot.
+    /// True if nothing follows the last slot.
     ended: bool,
-    /// Nobody reads any more.
+    /// True once nobody reads any more.
     closed: bool,
-    /// The error that ended it. Every later call, from any thread, gets the same.
+    /// Error that ended it. Every later call, from any thread, gets the same.
     failed: Option<Failure>,
 }
 
 struct Slot {
-    /// Bytes of memory that it takes.
+    /// Number of bytes of memory that the slot takes.
     bytes: usize,
-    /// `None` while it is being opened.
+    /// Decoded piece; `None` while it is being decoded.
     piece: Option<Result<PageBuffer>>,
 }
 
@@ -81,7 +82,8 @@ impl Failure {
 }
 
 impl<'a> DecodeStage<'a> {
-    /// Takes `undo`'s layer off what `stream_reader` brings, with `threads` threads of `scope`. Pieces take some `room` bytes.
+    /// Starts to remove the layer of the decoder `undo` from the bytes of `stream_reader`, with `threads`
+    /// threads of `scope`. Pieces take some `room` bytes.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         stream_reader: Box<dyn StreamReader + 'a>,
@@ -111,7 +113,7 @@ impl<'a> DecodeStage<'a> {
             quit,
             stop,
         });
-        // From here on it is dropped, and so ends its threads, also where not all could be started.
+        // From here on, dropping it ends its threads, even if not all of them could be started.
         let unwrap = DecodeStage { shared, current: PageBuffer::default(), read: 0 };
         for n in 0..threads {
             let shared = unwrap.shared.clone();
@@ -127,7 +129,7 @@ impl<'a> DecodeStage<'a> {
 impl StreamReader for DecodeStage<'_> {
     fn read(&mut self, into: &mut [u8]) -> Result<usize> {
         while self.read == self.current.len() {
-            // All three ways out of this leave the position at the start of what is there.
+            // Whatever `take` returns, the position is then at the start of the current piece.
             let spent = std::mem::take(&mut self.current);
             self.read = 0;
             match self.shared.take(spent)? {
@@ -151,7 +153,7 @@ impl Drop for DecodeStage<'_> {
         let mut queue = self.shared.queue();
         queue.closed = true;
         if !queue.ended {
-            // One of the threads may wait for bytes that nobody wants any more.
+            // One of the threads may be waiting for bytes that nobody needs any more.
             self.shared.quit.request("its end");
         }
         drop(queue);
@@ -160,7 +162,7 @@ impl Drop for DecodeStage<'_> {
 }
 
 impl Shared<'_> {
-    /// One thread's share.
+    /// Does the work of one thread.
     fn work(&self) {
         let mut opener = PieceDecoder::default();
         let mut spare = None;
@@ -169,7 +171,7 @@ impl Shared<'_> {
                 let buffer = spare.take().unwrap_or_default();
                 catch_unwind(AssertUnwindSafe(|| piece.open(&mut opener, buffer)))
                     .unwrap_or_else(|_| {
-                        // Whoever waits for this piece must not wait for good.
+                        // A thread that waits for this piece must not wait forever.
                         Err(crate::codec::CodecError::Internal("opening a piece of a layer panicked".into()))
                     })
                     .map_err(Error::from)
@@ -178,7 +180,7 @@ impl Shared<'_> {
         }
     }
 
-    /// The next piece, or what is wrong with it; `None` if there is no more to do.
+    /// Returns the next piece, or its error; `None` if there is no more to do.
     fn next(&self, spare: &mut Option<PageBuffer>) -> Option<(u64, Result<Piece>)> {
         let mut intake = self.intake.lock().unwrap_or_else(PoisonError::into_inner);
         if intake.ended {
@@ -228,7 +230,7 @@ impl Shared<'_> {
         self.moved.notify_all();
     }
 
-    /// The next opened piece; `None` at the end of the stream.
+    /// Returns the next decoded piece; `None` at the end of the stream.
     fn take(&self, spent: PageBuffer) -> Result<Option<PageBuffer>> {
         self.stop.check()?;
         let mut queue = self.queue();
@@ -249,7 +251,7 @@ impl Shared<'_> {
         }
     }
 
-    /// Whether nothing more is wanted of the layer below.
+    /// Returns whether no more bytes of the layer below are needed.
     fn is_over(&self) -> bool {
         self.stop.requested() || self.quit.requested()
     }
@@ -275,13 +277,13 @@ impl Queue {
         }
     }
 
-    /// The first piece, if it was opened.
+    /// Takes the first piece, if it was decoded.
     fn pop(&mut self) -> Option<Result<PageBuffer>> {
         let piece = self.slots.front_mut()?.piece.take()?;
         self.bytes -= self.slots.pop_front().map_or(0, |slot| slot.bytes);
         self.first += 1;
         if let Err(e) = &piece {
-            // What follows a failure is nothing that anybody sent.
+            // Data that follows a failure can't be trusted.
             self.closed = true;
             self.failed = Some(Failure { code: e.code, message: e.to_string(), hint: e.hint.clone() });
         }
@@ -290,14 +292,14 @@ impl Queue {
 }
 
 impl Intake<'_> {
-    /// Reads on to the next piece; `None` at the end of the layer.
+    /// Reads up to the next piece; `None` at the end of the layer.
     fn next(&mut self, spare: &mut Option<PageBuffer>, shared: &Shared<'_>) -> Result<Option<Piece>> {
         if self.ended {
             return Ok(None);
         }
         loop {
             if shared.is_over() {
-                // Whoever reads is told the reason by the one who asked for it.
+                // The reader learns the reason from whoever requested the stop.
                 shared.stop.check()?;
                 shared.quit.check()?;
             }

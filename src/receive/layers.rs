@@ -1,4 +1,4 @@
-//! Recognises the layers around a stream by their first bytes, and sets up the stages that take them off.
+//! Recognises the layers around a stream by their first bytes, and sets up the stages that remove them.
 
 use std::sync::Arc;
 use std::thread::Scope;
@@ -13,18 +13,18 @@ use crate::transport::StreamReader;
 
 use super::decode::DecodeStage;
 
-/// Most layers around each other: more than anybody has a use for.
+/// Maximum number of layers around each other: more than anybody has a use for.
 const LAYERS_MAX: usize = 4;
-/// Pieces of the first two layers, and of further ones, may take so many bytes each, and so many more for each thread beyond
-/// those that this is enough for.
+/// Number of bytes that the pieces of a layer may take, by the depth of the layer. It is enough for
+/// `ROOM_THREADS` threads; each further thread adds `ROOM_EACH` bytes.
 const ROOM: [usize; LAYERS_MAX] = [16 << 20, 16 << 20, 4 << 20, 4 << 20];
 const ROOM_THREADS: usize = 8;
 const ROOM_EACH: usize = 2 << 20;
-/// What all windows of compressed frames may take together, when the layers are opened: one of the longest that is let in, and
-/// the usual one.
+/// Number of bytes that all windows of compressed frames may take together when the layers are opened: one of
+/// the greatest accepted length, and one of the usual length.
 pub(super) const WINDOWS_MAX: u64 = (1 << WINDOW_LOG_MAX) + (9 << 20);
-/// What the layers take at most: pieces on their way, those that are just read, buffers not in use, and what was read and not looked
-/// at.
+/// Returns the number of bytes that the layers take at most: pieces in progress, pieces that are being read,
+/// unused buffers, and input that was read and not parsed yet.
 pub(super) fn memory(layers: usize, threads: usize) -> u64 {
     let pieces: usize = (0..layers).map(|depth| room(depth, threads)).sum();
     (pieces + pieces / 2 + layers * 4 * PIECE_MAX) as u64
@@ -34,14 +34,15 @@ fn room(depth: usize, threads: usize) -> usize {
     ROOM[depth.min(LAYERS_MAX - 1)] + threads.min(THREADS_MAX).saturating_sub(ROOM_THREADS) * ROOM_EACH
 }
 
-/// More threads than this gain nothing for one layer.
+/// Maximum number of threads; more gain nothing for one layer.
 const THREADS_MAX: usize = 16;
-/// What is thrown away at a time of a frame that says it is to be skipped.
+/// Number of bytes that are discarded at a time from a frame that is to be skipped.
 const SKIP_LEN: usize = 64 << 10;
-/// Most bytes of such frames before a layer: what is in them costs whoever made the layer around it nothing.
+/// Maximum number of bytes of such frames before a layer: the content of them costs the author of an
+/// enclosing layer nothing.
 const SKIPPED_MAX: u64 = 64 << 20;
 
-/// First bytes of what can't be taken off, what it is, and what to put before xbrecv.
+/// Formats that can't be decoded here: first bytes, description, and the command to put before xbrecv.
 const OTHERS: &[(&[u8], &str, &str)] = &[
     (ARMOR_MAGIC, "an armored age file", "age -d -i KEYFILE"),
     (b"\x02\x21\x4C\x18", "compressed with lz4 in its old format", "lz4 -d"),
@@ -50,31 +51,31 @@ const OTHERS: &[(&[u8], &str, &str)] = &[
     (b"BZh", "compressed with bzip2", "bzip2 -d"),
 ];
 
-/// An xbstream, without what was around it.
+/// An xbstream, with all layers removed.
 pub(super) struct Opened<'a> {
-    /// The rest of it.
+    /// Reader of the rest of the stream.
     pub(super) stream_reader: Box<dyn StreamReader + 'a>,
-    /// Its first bytes.
+    /// First bytes of the stream.
     pub(super) head: Vec<u8>,
     /// Layers around the stream, from the outside in.
     pub(super) layers: Vec<Layer>,
 }
 
-/// What taking layers off may use, and who may end it.
+/// The resources that removing layers may use, and the request that ends it.
 pub(super) struct Resources<'a> {
     pub(super) threads: usize,
-    /// For windows of compressed frames.
+    /// Budget for windows of compressed frames.
     pub(super) budget: &'a Budget,
-    /// Bytes that hardening of a passphrase may take.
+    /// Number of bytes that deriving a key from a passphrase may take.
     pub(super) hardening: u64,
     pub(super) stop: &'a Stop,
 }
 
-/// Takes all layers off what `stream_reader` brings.
+/// Removes all layers from the stream that `stream_reader` brings.
 ///
 /// # Errors
-/// [`Code::StreamTruncated`] where nothing comes, [`Code::StreamCorrupt`] with the way out for what is no xbstream inside,
-/// [`Code::NoKey`] and [`Code::WrongKey`] for what is encrypted.
+/// [`Code::StreamTruncated`] if nothing comes; [`Code::StreamCorrupt`], with a hint, if the content is not an
+/// xbstream; [`Code::NoKey`] and [`Code::WrongKey`] if the stream is encrypted.
 pub(super) fn open<'scope, 'a: 'scope>(
     scope: &'scope Scope<'scope, '_>,
     mut stream_reader: Box<dyn StreamReader + 'a>,
@@ -102,7 +103,7 @@ pub(super) fn open<'scope, 'a: 'scope>(
     }
 }
 
-/// The first bytes, behind frames that are to be skipped.
+/// Returns the first bytes, behind frames that are to be skipped.
 fn first_bytes(stream_reader: &mut dyn StreamReader) -> Result<Vec<u8>> {
     let (mut head, mut skipped) = (Vec::new(), 0);
     loop {
@@ -118,7 +119,7 @@ fn first_bytes(stream_reader: &mut dyn StreamReader) -> Result<Vec<u8>> {
     }
 }
 
-/// Reads on until `head` has as many bytes as are needed, or the stream is at its end.
+/// Reads until `head` has as many bytes as are needed, or the stream ends.
 fn fill(stream_reader: &mut dyn StreamReader, head: &mut Vec<u8>) -> Result<()> {
     let mut filled = head.len();
     head.resize(MAGIC_MAX, 0);
@@ -132,7 +133,7 @@ fn fill(stream_reader: &mut dyn StreamReader, head: &mut Vec<u8>) -> Result<()> 
     Ok(())
 }
 
-/// Passes `len` bytes, of which the first are in `head`.
+/// Skips `len` bytes, of which the first are in `head`.
 fn skip(stream_reader: &mut dyn StreamReader, head: &mut Vec<u8>, len: u64) -> Result<()> {
     let known = (head.len() as u64).min(len);
     head.drain(..known as usize);
@@ -178,7 +179,7 @@ fn check(head: &[u8]) -> Result<()> {
     }
 }
 
-/// Counts what comes in.
+/// A stream reader that counts the bytes that come in.
 pub(super) struct Counted<'a> {
     stream_reader: &'a mut dyn StreamReader,
     progress: &'a Progress,
@@ -222,7 +223,7 @@ mod tests {
     #[test]
     fn only_xbstreams_pass() {
         check(b"XBSTCK01\0P").unwrap();
-        // Cut short: the demuxer says where.
+        // The stream is cut short; the demuxer says where.
         check(b"XBST").unwrap();
         assert_eq!(check(b"").unwrap_err().code, Code::StreamTruncated);
         assert_eq!(check(b"CREATE TABLE t").unwrap_err().code, Code::StreamCorrupt);

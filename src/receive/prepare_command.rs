@@ -1,8 +1,9 @@
-//! `xbrecv prepare DIR`: a folder that holds a whole backup, not prepared yet, becomes a datadir in its place.
+//! Implements `xbrecv prepare DIR`: turns a folder that holds a complete, unprepared backup into a datadir,
+//! in place.
 //!
-//! It was received with `--prepare=none`, or extracted by another tool. What it may be: `inspect`. Unlike a received
-//! copy it can't be thrown away when something goes wrong, so every step can be killed and done again: the redo stays
-//! until all else is durable.
+//! The folder was received with `--prepare=none`, or extracted by another tool. `inspect` decides what
+//! folders are accepted. Unlike a received copy, the folder can't be thrown away when something goes wrong.
+//! So every step can be killed and done again: the redo stays until everything else is durable.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -26,17 +27,17 @@ use crate::stream::metadata::{
     METADATA_MAX, TABLESPACES, Tablespaces,
 };
 
-/// A file that a server makes at its first start.
+/// Name of a file that a server makes at its first start.
 const SERVER_MARK: &str = "auto.cnf";
 
 /// Options of `xbrecv prepare`.
 #[derive(Debug)]
 pub struct FolderOptions {
-    /// The folder.
+    /// Path of the folder.
     pub dir: PathBuf,
     /// Places of files that lay outside the source's datadir.
     pub mappings: Vec<Mapping>,
-    /// Threads that apply redo.
+    /// Number of threads that apply redo.
     pub parallel: usize,
     /// Memory for redo records, in bytes.
     pub use_memory: u64,
@@ -45,19 +46,19 @@ pub struct FolderOptions {
 /// The result of preparing a folder.
 #[derive(Debug, Default)]
 pub struct FolderSummary {
-    /// Its path.
+    /// Path of the folder.
     pub dir: PathBuf,
-    /// It had been prepared before: nothing was changed.
+    /// True if it had been prepared before: nothing was changed then.
     pub was_prepared: bool,
-    /// Start to end.
+    /// Time from start to end.
     pub time: Duration,
     /// Version of the source.
     pub server_version: Option<String>,
-    /// LSN at which recovery began, and at which it ended.
+    /// LSN at which recovery began, and LSN at which it ended.
     pub lsn: Option<(Lsn, Lsn)>,
     /// GTID set at the end of the backup.
     pub gtid_executed: Option<String>,
-    /// Base name of the binary log whose last part came along.
+    /// Base name of the binary log whose last part is in the folder.
     pub log_bin: Option<String>,
     /// Notes for the user.
     pub notes: Vec<String>,
@@ -65,7 +66,7 @@ pub struct FolderSummary {
     pub steps: Vec<(&'static str, Duration)>,
 }
 
-/// Prepares a folder in its place.
+/// Prepares a folder in place.
 pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<FolderSummary> {
     progress.enter(Phase::Preparing);
     let begun = Instant::now();
@@ -101,7 +102,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     };
     match inspect(&root, checkpoints.as_ref())? {
         None => {
-            // An earlier run may have been killed before it said so.
+            // An earlier run may have been killed before it recorded this.
             native::mark_prepared(&root)?;
             summary.was_prepared = true;
         }
@@ -138,10 +139,10 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     Ok(summary)
 }
 
-/// Where the redo is that is to be applied; `None` if that was done already.
+/// Returns the location of the redo that is to be applied; `None` if that was done already.
 ///
 /// # Errors
-/// If the folder is something else than a full backup that no server was started on.
+/// If the folder is not a full backup, or a server was started on it.
 fn inspect(root: &Path, checkpoints: Option<&Checkpoints>) -> Result<Option<RedoLocation>> {
     let place = family::redo_of_copies().find(root)?;
     match checkpoints.map(|c| c.backup_type) {
@@ -165,8 +166,8 @@ fn inspect(root: &Path, checkpoints: Option<&Checkpoints>) -> Result<Option<Redo
     Ok(place)
 }
 
-/// The way out for a folder that only a server with the keys can recover. A server starts on redo files, not on the member
-/// that they are made of.
+/// Returns a hint for a folder that only a server with the keys can recover. A server starts on redo files,
+/// not on the member that they are made of.
 fn with_keys(place: &RedoLocation) -> &'static str {
     match place {
         RedoLocation::Folder(_) => {
@@ -179,7 +180,7 @@ fn with_keys(place: &RedoLocation) -> &'static str {
     }
 }
 
-/// The folder, open and locked: two runs at once would undo each other's work.
+/// Opens and locks the folder: two runs at once would destroy each other's work.
 fn lock(root: &Path) -> Result<File> {
     let dir = nofollow::open_dir(root).map_err(|e| failed(root, e))?;
     match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
@@ -191,7 +192,7 @@ fn lock(root: &Path) -> Result<File> {
     }
 }
 
-/// The content of a metadata member, if the folder has it.
+/// Returns the content of a metadata member, if the folder has it.
 fn member(root: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     let path = root.join(name);
     match nofollow::read(&path, METADATA_MAX as u64) {
@@ -201,7 +202,8 @@ fn member(root: &Path, name: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Files that lay outside the source's datadir, and where they are: where they were mapped to, or where extracting put them.
+/// Returns the files that lay outside the source's datadir, with their present paths: where they were mapped
+/// to, or where extracting put them.
 fn external(root: &Path, mappings: &[Mapping]) -> Result<Vec<(PathBuf, PathBuf)>> {
     let listed = member(root, TABLESPACES)?.map(|c| Tablespaces::parse(&c)).transpose()?.unwrap_or_default();
     let mut found = Vec::new();
@@ -223,10 +225,10 @@ fn external(root: &Path, mappings: &[Mapping]) -> Result<Vec<(PathBuf, PathBuf)>
     Ok(found)
 }
 
-/// Makes durable what was written to the folder and to files elsewhere.
+/// Makes everything durable that was written to the folder and to files elsewhere.
 fn sync_all(handle: &File, root: &Path, external: &[(PathBuf, PathBuf)]) -> Result<()> {
     for (_, file) in external.iter().filter(|(_, file)| !file.starts_with(root)) {
-        // One that redo removed needs no sync.
+        // A file that redo removed needs no sync.
         match nofollow::open(file).and_then(|open| open.sync_all()) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(file, e)),
             _ => {}

@@ -1,4 +1,4 @@
-//! Keeps what the stream says of itself: metadata members, kept in memory as they pass, and the manifest.
+//! Keeps the stream's metadata: the metadata members, held in memory as they pass, and the manifest.
 
 use std::collections::HashMap;
 
@@ -20,34 +20,36 @@ use crate::stream::{Chunk, MANIFEST_SHARE, MemberName, Piece};
 use super::consistency::{self, Statements};
 use super::tablespaces::{Against, ArrivingTablespaces, Spaces};
 
-/// Members that are kept.
+/// Names of the members that are kept.
 const KEPT: &[&str] = &[BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
 
-/// Bytes of a hole in redo that are looked at.
+/// Maximum number of bytes of a hole in redo that are examined.
 const HOLE_MAX: u64 = 4096;
 
-/// The metadata members so far.
+/// The metadata members received so far.
 pub(super) struct StreamMetadata {
     texts: HashMap<MemberName, Vec<u8>>,
     kept: Charge,
-    /// What is charged for the manifest elsewhere and not used up.
+    /// Number of bytes that were charged for the manifest elsewhere and are not used up.
     reserved: u64,
     manifest: Option<Manifest>,
     early_version: Option<ServerVersion>,
     first_data: bool,
     redo_head: Option<RedoHead>,
     spaces: ArrivingTablespaces,
-    /// Follows the redo where nobody else does.
+    /// Reader of the redo, if nothing else reads it.
     redo: Option<RedoStream>,
 }
 
-/// What a byte of a text takes at most when it is understood: a transaction number in a GTID set has two bytes, and 16 then.
+/// Maximum number of bytes of memory per byte of a text once it is parsed: a transaction number in a GTID set
+/// has two bytes in the text, and takes 16.
 const TEXT_COST: u64 = 8;
-/// The same of the manifest: its text, its members, and their names in order. For those members that came it was charged then.
+/// The same factor for the manifest: its text, its members, and their names in order. For the members that
+/// arrived, this was charged when they did.
 const MANIFEST_COST: u64 = 3;
 
 impl StreamMetadata {
-    /// Texts are charged to `budget`.
+    /// Creates the metadata store; texts are charged to `budget`.
     pub(super) fn new(budget: &Budget) -> StreamMetadata {
         StreamMetadata {
             texts: HashMap::new(),
@@ -62,12 +64,12 @@ impl StreamMetadata {
         }
     }
 
-    /// For a stream that is only verified: its redo is checked as it passes.
+    /// Creates the metadata store for a stream that is only verified: its redo is checked as it passes.
     pub(super) fn verifying(budget: &Budget) -> StreamMetadata {
         StreamMetadata { redo: Some(RedoStream::new(budget)), ..StreamMetadata::new(budget) }
     }
 
-    /// Looks at a chunk as it passes.
+    /// Examines a chunk as it passes.
     pub(super) fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
         self.refuse_after_manifest(&chunk.member)?;
         if chunk.member == LOGFILE && chunk.offset == 0 {
@@ -79,14 +81,14 @@ impl StreamMetadata {
         }
         self.spaces.chunk(chunk);
         if KEPT.contains(&chunk.member.as_str()) {
-            // It is read now: a wrong crc must not be found later only.
+            // The content is used at once, so a wrong crc must be found now.
             chunk.verify()?;
             self.keep(chunk)?;
         }
         Ok(())
     }
 
-    /// Looks at the end of a member.
+    /// Handles the end of a member.
     pub(super) fn end(&mut self, member: &MemberName) -> Result<()> {
         self.refuse_after_manifest(member)?;
         self.reserved += MANIFEST_SHARE;
@@ -97,7 +99,7 @@ impl StreamMetadata {
         Ok(())
     }
 
-    /// The stream is at its end: it must have had its manifest.
+    /// Checks, at the end of the stream, that it had its manifest.
     pub(super) fn at_end(&self, allow_no_manifest: bool) -> Result<()> {
         if self.manifest.is_some() || allow_no_manifest {
             return Ok(());
@@ -108,7 +110,7 @@ impl StreamMetadata {
         ))
     }
 
-    /// Holds the manifest against what arrived; says whether there is one.
+    /// Compares the manifest with the members that arrived; returns whether there is a manifest.
     pub(super) fn verify(&mut self, received: &Received, allow_no_manifest: bool) -> Result<bool> {
         self.at_end(allow_no_manifest)?;
         if let Some(manifest) = &self.manifest {
@@ -129,7 +131,7 @@ impl StreamMetadata {
         Ok(self.manifest.is_some())
     }
 
-    /// What the stream says of itself more than once.
+    /// Checks that facts which the stream states more than once are consistent.
     fn check_agreement(&self) -> Result<()> {
         let cnf = self.text(BACKUP_CNF).map(BackupCnf::parse).transpose()?;
         let checkpoints = self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?;
@@ -145,7 +147,7 @@ impl StreamMetadata {
         .check()
     }
 
-    /// The tablespaces.
+    /// Checks the tablespaces.
     fn check_spaces(&self, received: &Received) -> Result<Spaces> {
         let cnf = self.cnf()?;
         let mut external = Vec::new();
@@ -168,7 +170,7 @@ impl StreamMetadata {
         self.spaces.check(&Against { received, system: &system, page_size, checkpoint })
     }
 
-    /// The redo of a stream that is only verified.
+    /// Checks the redo of a stream that is only verified.
     fn check_redo(&self, redo: RedoStream, spaces: &Spaces) -> Result<()> {
         let read = redo.finish()?;
         let promised = self.end_lsn()?;
@@ -181,7 +183,7 @@ impl StreamMetadata {
         if let Some((member, promise, length)) = spaces.short.iter().find(is_cut) {
             return Err(promise.broken(format!("member '{member}'"), *length));
         }
-        // What happened behind the end is not in the backup.
+        // Events behind the end are not in the backup.
         let inside = events.iter().filter(|event| promised.is_none_or(|end| event.lsn < end));
         let events: Vec<_> = inside.cloned().collect();
         checks::check_events(&events)?;
@@ -190,22 +192,22 @@ impl StreamMetadata {
         checks::check_spaces(true, &undo)
     }
 
-    /// The version of the source's server, once: as soon as something in the stream tells it.
+    /// Returns the version of the source's server, once: as soon as something in the stream tells it.
     pub(super) fn early_version(&mut self) -> Option<ServerVersion> {
         self.early_version.take()
     }
 
-    /// The source's options.
+    /// Returns the source's options.
     pub(super) fn cnf(&self) -> Result<BackupCnf> {
         Ok(self.text(BACKUP_CNF).map(BackupCnf::parse).transpose()?.unwrap_or_default())
     }
 
-    /// Tablespaces outside the source's datadir.
+    /// Returns the tablespaces outside the source's datadir.
     pub(super) fn tablespaces(&self) -> Result<Tablespaces> {
         Ok(self.text(TABLESPACES).map(Tablespaces::parse).transpose()?.unwrap_or_default())
     }
 
-    /// Version of the source.
+    /// Returns the version of the source.
     pub(super) fn server_version(&self) -> Result<Option<String>> {
         if let Some(manifest) = &self.manifest {
             return Ok(Some(manifest.server_version.clone()));
@@ -213,7 +215,7 @@ impl StreamMetadata {
         Ok(self.text(INFO).map(Info::parse).transpose()?.map(|info| info.server_version))
     }
 
-    /// LSN that the redo must reach.
+    /// Returns the LSN that the redo must reach.
     pub(super) fn end_lsn(&self) -> Result<Option<Lsn>> {
         if let Some(manifest) = &self.manifest {
             return Ok(Some(manifest.end_lsn));
@@ -221,7 +223,7 @@ impl StreamMetadata {
         Ok(self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?.map(|c| c.last_lsn))
     }
 
-    /// Position in the source's binary log.
+    /// Returns the position in the source's binary log.
     pub(super) fn binlog(&self) -> Result<Option<BinlogPosition>> {
         match &self.manifest {
             Some(manifest) => Ok(manifest.binlog.clone()),
@@ -229,7 +231,7 @@ impl StreamMetadata {
         }
     }
 
-    /// GTID set at the end of the backup.
+    /// Returns the GTID set at the end of the backup.
     pub(super) fn gtid_executed(&self) -> Result<Option<String>> {
         match &self.manifest {
             Some(manifest) => Ok(manifest.gtid_executed.clone()),
@@ -287,14 +289,14 @@ impl StreamMetadata {
         Ok(self.kept.grow(cost)?)
     }
 
-    /// The redo's header names the server that wrote it: "MySQL 9.7.4". What says that it is of no use is refused before the
-    /// data comes.
+    /// Reads the redo's header, which names the server that wrote it: "MySQL 9.7.4". Redo that can't be used
+    /// is refused before the data comes.
     fn read_redo_head(&mut self, chunk: &Chunk) -> Result<()> {
         if self.first_data {
             return Ok(());
         }
         self.first_data = true;
-        // It may be there in data and holes.
+        // The header may consist of data and holes.
         let mut bytes = vec![0; chunk.end().min(HEAD_LEN as u64) as usize];
         chunk.copy(0, &mut bytes);
         let Ok(head) = RedoHead::read_logfile(&bytes) else { return Ok(()) };
@@ -312,7 +314,7 @@ fn push_redo(redo: &mut RedoStream, chunk: &Chunk) -> Result<()> {
     for (_, piece) in chunk.pieces() {
         match piece {
             Piece::Data(bytes) => redo.push(bytes)?,
-            // No longer hole is looked at: the log has ended after the first block of it.
+            // A hole is examined no further than `HOLE_MAX`: the log has ended after the first block of it.
             Piece::Hole(n) => {
                 for _ in 0..n.min(HOLE_MAX).div_ceil(BLOCK_LEN as u64) {
                     redo.push(&NOTHING[..(n.min(BLOCK_LEN as u64)) as usize])?;

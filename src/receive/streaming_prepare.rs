@@ -1,4 +1,4 @@
-//! Streaming prepare: tells native prepare of redo and pages as they are written.
+//! Runs the streaming prepare: informs the native prepare about redo and pages as they are written.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,14 +16,14 @@ use crate::stream::{Chunk, MemberName};
 
 use super::ReceiveOptions;
 
-/// A native prepare that has begun.
+/// A native prepare that runs while the stream arrives.
 pub(super) struct StreamingPrepare {
     live: StreamingApply,
     spaces: HashMap<MemberName, StreamedTablespace>,
 }
 
 impl StreamingPrepare {
-    /// Starts it for a stream that lands in `root`.
+    /// Starts it for a stream that is written to `root`.
     pub(super) fn start(
         options: &ReceiveOptions,
         memory: u64,
@@ -31,7 +31,7 @@ impl StreamingPrepare {
         root: &Path,
         progress: &Arc<Progress>,
     ) -> Result<StreamingPrepare> {
-        // Redo ends with the backup where there must be a manifest: it is xbsend's.
+        // If there must be a manifest, the stream comes from xbsend, and its redo ends with the backup.
         let changes = !options.allow_no_manifest;
         let live = StreamingApply::start(
             family::redo_of_copies(),
@@ -45,14 +45,14 @@ impl StreamingPrepare {
         Ok(StreamingPrepare { live, spaces: HashMap::new() })
     }
 
-    /// Looks at a chunk, which is given in its order.
+    /// Examines a chunk; chunks must be given in order.
     ///
     /// # Errors
-    /// What can't be prepared natively, and what was found wrong in redo meanwhile.
+    /// If something can't be prepared natively, or a defect was found in the redo meanwhile.
     pub(super) fn chunk(&mut self, chunk: &Chunk) -> Result<()> {
         self.live.check()?;
         if chunk.offset == 0 && is_tablespace(&chunk.member) {
-            // Before its checksum is verified, which at last fails the whole.
+            // The checksum is not verified yet; if it is wrong, that fails the whole run later.
             let mut first = vec![0; chunk.end().min(LOGICAL_MAX as u64) as usize];
             chunk.copy(0, &mut first);
             let found = self.live.arriving().space(chunk.member.as_str(), &first)?;
@@ -61,7 +61,7 @@ impl StreamingPrepare {
         Ok(())
     }
 
-    /// Has the work on that chunk tell of what it does.
+    /// Makes the write task of that chunk report to the native prepare.
     pub(super) fn attach(&self, work: &mut WriteTask, member: &MemberName, from: u64, to: u64) {
         let arriving = self.live.arriving().clone();
         if *member == LOGFILE {
@@ -71,7 +71,7 @@ impl StreamingPrepare {
         }
     }
 
-    /// A member has ended.
+    /// Handles the end of a member.
     pub(super) fn end(&mut self, member: &MemberName, size: u64) {
         if *member == LOGFILE {
             self.live.arriving().redo_ended(size);
@@ -79,13 +79,13 @@ impl StreamingPrepare {
         self.spaces.remove(member);
     }
 
-    /// All has landed.
+    /// Returns the native prepare once everything was written.
     pub(super) fn into_live(self) -> StreamingApply {
         self.live
     }
 }
 
-/// Whether a server takes it for a tablespace.
+/// Returns whether a server takes the member for a tablespace.
 fn is_tablespace(member: &MemberName) -> bool {
     let name = member.as_str();
     let last = name.rsplit('/').next().unwrap_or(name);

@@ -1,7 +1,8 @@
-//! Checks tablespace files as they arrive: each must begin with its own header page and be as long as that says, no two may have
-//! one id, all must have one page size, and those must be there without which no server starts.
+//! Checks tablespace files as they arrive. Each must begin with its own header page and be as long as that
+//! says; no two may have the same id; all must have the same page size; and those without which no server
+//! starts must be present.
 //!
-//! What is looked at is page 0 of each. Whether the other pages are sound the sender has verified; a stream whose digests
+//! Only page 0 of each file is examined. The sender has verified the other pages, and a stream whose digests
 //! are right is what its sender wrote.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,11 +27,12 @@ struct Header {
     promise: Promise,
 }
 
-/// The files.
+/// The result of checking the files.
 pub(super) struct Spaces {
-    /// Ids of tablespaces.
+    /// Ids of the tablespaces.
     pub(super) ids: BTreeSet<SpaceId>,
-    /// Those that are shorter than their header says, with the member and the bytes that came. Redo tells whether they may be.
+    /// Files that are shorter than their header says, with the member's name and the number of bytes that
+    /// came. The redo tells whether that is allowed.
     pub(super) short: Vec<(MemberName, Promise, u64)>,
 }
 
@@ -38,16 +40,16 @@ pub(super) struct Spaces {
 pub(super) struct Against<'a> {
     /// Sizes of all members.
     pub(super) received: &'a Received,
-    /// The files of the system tablespace.
+    /// Files of the system tablespace.
     pub(super) system: &'a [SystemFile],
-    /// `innodb_page_size` of the source, if that is known.
+    /// `innodb_page_size` of the source, if it is known.
     pub(super) page_size: Option<u64>,
-    /// LSN at which the redo begins, if that is known.
+    /// LSN at which the redo begins, if it is known.
     pub(super) checkpoint: Option<Lsn>,
 }
 
 impl ArrivingTablespaces {
-    /// Looks at a chunk as it passes.
+    /// Examines a chunk as it passes.
     pub(super) fn chunk(&mut self, chunk: &Chunk) {
         if chunk.offset == 0 && may_be_tablespace(&chunk.member) && !self.found.contains_key(&chunk.member) {
             let mut first = vec![0; chunk.end().min(LOGICAL_MAX as u64) as usize];
@@ -56,7 +58,7 @@ impl ArrivingTablespaces {
         }
     }
 
-    /// All have arrived.
+    /// Checks the files after all have arrived.
     pub(super) fn check(&self, against: &Against<'_>) -> Result<Spaces> {
         self.check_system(against)?;
         let mut ids: BTreeMap<SpaceId, &MemberName> = BTreeMap::new();
@@ -78,7 +80,8 @@ impl ArrivingTablespaces {
         Ok(Spaces { ids: ids.into_keys().collect(), short })
     }
 
-    /// What page 0 of a file says, and the bytes of its tablespace, if it is the first file of one.
+    /// Returns the statements in page 0 of a file, and the length of its tablespace in bytes, if it is the
+    /// first file of one.
     fn file(&self, member: &MemberName, size: u64, against: &Against<'_>) -> Result<Option<(Promise, u64)>> {
         let system = against.system.iter().position(|file| file.member == *member);
         if system.is_none() && !is_tablespace(member) {
@@ -109,7 +112,7 @@ impl ArrivingTablespaces {
             ));
         }
         let rest: u64 = match system {
-            // The size is that of all files together.
+            // The size in the header is that of all files together.
             Some(_) => against.system[1..]
                 .iter()
                 .filter_map(|f| against.received.get(&f.member))
@@ -117,8 +120,8 @@ impl ArrivingTablespaces {
                 .sum(),
             None => 0,
         };
-        // A server makes the file longer before its header says so. Where that happened since the checkpoint, redo makes up
-        // for it; what the header said before must be there.
+        // A server makes the file longer before its header says so. If that happened since the checkpoint,
+        // redo makes up for it; the size that the header gave before must be there.
         let settled = against.checkpoint.is_some_and(|checkpoint| promise.lsn < checkpoint);
         let length = size.saturating_add(rest);
         if settled && length < promise.bytes {
@@ -128,7 +131,7 @@ impl ArrivingTablespaces {
         Ok(Some((*promise, length)))
     }
 
-    /// The files of the system tablespace, in their sizes.
+    /// Checks that the files of the system tablespace are present with their sizes.
     fn check_system(&self, against: &Against<'_>) -> Result<()> {
         for file in against.system {
             let Some((size, _)) = against.received.get(&file.member) else {
@@ -168,7 +171,7 @@ fn header(first: &[u8]) -> std::result::Result<Header, String> {
     Ok(Header { layout: page0.layout, promise: Promise::of(page, &page0) })
 }
 
-/// Whether a server takes it for a tablespace, by its name (`Tablespace_dirs::scan`).
+/// Returns whether a server takes the member for a tablespace, by its name (`Tablespace_dirs::scan`).
 fn is_tablespace(member: &MemberName) -> bool {
     let name = member.as_str();
     let last = name.rsplit('/').next().unwrap_or(name);
@@ -176,7 +179,8 @@ fn is_tablespace(member: &MemberName) -> bool {
     last.ends_with(".ibd") || last.ends_with(".ibu") || last.strip_prefix("undo_").is_some_and(is_undo)
 }
 
-/// The same, and files of the system tablespace, whose names are known at the end only: they have no suffix as a rule.
+/// Does the same, and includes possible files of the system tablespace, whose names are known only at the
+/// end: they usually have no suffix.
 fn may_be_tablespace(member: &MemberName) -> bool {
     is_tablespace(member) || member.as_str().starts_with("ibdata") || !member.as_str().contains('/')
 }

@@ -1,6 +1,6 @@
-//! The workers that take the stream in. One at a time reads, until it has a chunk; then the next one may, while this one
-//! verifies, hashes and writes what it read: the bytes are still in its core's cache, nothing is queued, and every thread
-//! has one buffer.
+//! Runs the workers that receive the stream. One thread at a time reads, until it has a chunk. Then the next
+//! one may, while this one verifies, hashes and writes the chunk: the bytes are still in its core's cache,
+//! nothing is queued, and every thread has one buffer.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,17 +9,18 @@ use crate::restore::WriteTask;
 
 use super::Receiver;
 
-/// Bytes of chunks in the hands of all threads together, and of each. One that is larger than a thread's share is landed before
-/// the next is read. XtraBackup's chunks have 10 MiB.
+/// Maximum number of bytes of chunks that all threads hold together, and that each holds. A chunk that is
+/// larger than a thread's share is written before the next is read. XtraBackup's chunks have 10 MiB.
 const IN_HAND_MAX: usize = 64 << 20;
 const SHARE_MAX: usize = 12 << 20;
-/// What threads take beside: pages that were amended on their way, maps, the largest chunk that is not charged.
+/// Number of bytes that the threads take in addition, each and together: pages that were amended in memory,
+/// maps, the largest chunk that is not charged.
 const BESIDE_EACH: u64 = 6 << 20;
 const BESIDE: u64 = 32 << 20;
-/// More threads than this gain nothing: the disk is the limit.
+/// Maximum number of threads; more gain nothing, because the disk is the limit.
 const THREADS_MAX: usize = 16;
 
-/// What taking in takes at most, with buffers that wait to be used again.
+/// Returns the number of bytes that receiving takes at most, with buffers that wait to be used again.
 pub(super) fn memory(threads: usize) -> u64 {
     let threads = threads.clamp(1, THREADS_MAX);
     let in_hand = (threads * share(threads)) as u64;
@@ -30,7 +31,7 @@ fn share(threads: usize) -> usize {
     (IN_HAND_MAX / threads).min(SHARE_MAX)
 }
 
-/// Takes in the whole stream.
+/// Receives the whole stream.
 pub(super) fn run<'a>(receiver: Receiver<'a>, threads: usize, stop: &'a Stop) -> Result<Receiver<'a>> {
     let threads = threads.clamp(1, THREADS_MAX);
     let quit = receiver.stream_reader.quit();
@@ -44,7 +45,7 @@ pub(super) fn run<'a>(receiver: Receiver<'a>, threads: usize, stop: &'a Stop) ->
     std::thread::scope(|scope| {
         for n in 0..threads {
             let spawned = std::thread::Builder::new().name(format!("land-{n}")).spawn_scoped(scope, || {
-                // A panic must not leave the others waiting for a stream that goes nowhere.
+                // A panic must not leave the others waiting for a stream that makes no progress.
                 let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| workers.work()));
                 match worked {
                     Ok(Ok(())) => {}
@@ -67,7 +68,8 @@ struct Workers<'a> {
     receiver: Mutex<Receiver<'a>>,
     failed: Mutex<Option<Error>>,
     quit: Arc<Stop>,
-    /// A layer may give any number of bytes without asking the line, which looks at this too, for more.
+    /// Checked here too: a layer may give any number of bytes without asking the connection, which also
+    /// checks it, for more.
     stop: &'a Stop,
     share: usize,
 }
@@ -83,7 +85,8 @@ impl Workers<'_> {
                     buffer = Some(work.land()?);
                 }
                 Ok(None) => return Ok(()),
-                // Before the next thread may read on: what it would meet then only follows from this.
+                // The error is recorded before the next thread may read on: any error that it would meet then
+                // is only a consequence.
                 Err(e) => {
                     self.fail(e);
                     return Ok(());
@@ -92,7 +95,8 @@ impl Workers<'_> {
         }
     }
 
-    /// Reads on until there is something that can be landed while another thread reads; `None` at the end of the stream.
+    /// Reads until there is a chunk that can be written while another thread reads; `None` at the end of the
+    /// stream.
     fn read(&self, receiver: &mut Receiver<'_>, buffer: Option<PageBuffer>) -> Result<Option<WriteTask>> {
         if let Some(buffer) = buffer {
             receiver.demux.recycle(buffer);
@@ -110,7 +114,7 @@ impl Workers<'_> {
         }
     }
 
-    /// Keeps the first error, and ends the others.
+    /// Keeps the first error, and stops the other threads.
     fn fail(&self, e: Error) {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
         self.quit.request("an error");

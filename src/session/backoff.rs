@@ -1,14 +1,14 @@
-//! Exponential backoff with jitter: when to try again.
+//! Computes when to try again: exponential backoff with jitter.
 
 use std::time::Duration;
 
-/// The first wait, at most.
+/// First wait, at most.
 const FIRST: Duration = Duration::from_millis(100);
-/// The longest wait.
+/// Longest wait.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Time to wait before attempt number `attempts` (from 0): exponential, of which a `random` number takes off up to
-/// a half.
+/// Returns the time to wait before attempt number `attempts` (from 0). It grows exponentially; a `random`
+/// number reduces it by up to a half.
 pub fn delay(attempts: u32, random: u64) -> Duration {
     let full = FIRST.saturating_mul(1u32.checked_shl(attempts).unwrap_or(u32::MAX)).min(LONGEST);
     let part = (random >> 32) as u32;

@@ -1,25 +1,30 @@
-//! Flow control: how many bytes may be in flight, namely what the connection holds and little more. What is in flight when a connection is lost is sent again.
+//! Controls the flow of bytes: limits the bytes in flight to those that the connection can hold, and a little
+//! more. Bytes that are in flight when a connection is lost must be sent again.
 //!
-//! The kernels' buffers and those of the devices between take megabytes, however slow the line is. So the rate at
-//! which the other side takes bytes over, and how long that takes at best, are measured, and their product is what
-//! the line holds (as the congestion control BBR does; here it only bounds what is given to the connection, which has its
-//! own). While the rate grows, twice as much is allowed, so that it can.
+//! The buffers of the kernels, and of the devices between them, take megabytes, however slow the network is.
+//! So two things are measured: the rate at which the other side takes bytes over, and the shortest time that
+//! this takes. Their product is what the connection holds (as in the congestion control BBR; here it only
+//! bounds what is given to the connection, which has a congestion control of its own). While the rate grows,
+//! twice as much is allowed, so that it can grow.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// So much may always be under way.
+/// Number of bytes that may always be in flight.
 const FLOOR: u64 = 256 << 10;
-/// More is never under way.
+/// Number of bytes in flight that is never exceeded.
 pub const CEILING: u64 = 32 << 20;
-/// Round trips are taken to last at least this long: a thread that has to wait for its turn is not the line's fault.
+/// Lower limit on the measured round trip: the time that a thread waits for its turn must not count as a
+/// property of the network.
 const ROUND_MIN: Duration = Duration::from_millis(20);
-/// Round trips without more growth than a quarter after which the rate is taken to be what the line gives.
+/// Number of round trips in which the rate grows by no more than a quarter, after which it is taken to be the
+/// rate of the network.
 const STEADY_ROUNDS: u32 = 3;
-/// A round trip so many times longer than the shortest, for so many bytes in a row, means another way.
+/// Factor by which all round trips of a period must exceed the shortest one before the packets are taken to
+/// use another route. The period lasts eight of these longer round trips.
 const OTHER_WAY: u32 = 4;
 
-/// The bytes under way on one line, over all its connections.
+/// Measures and limits the bytes in flight of one session, over all its connections.
 #[derive(Debug, Default)]
 pub struct FlowControl {
     /// Bytes in flight, oldest first.
@@ -27,7 +32,7 @@ pub struct FlowControl {
     in_flight: u64,
     delivered: u64,
     delivered_at: Duration,
-    /// Bytes a second.
+    /// Rate in bytes per second.
     rate: f64,
     round: Option<Duration>,
     longer: Option<Longer>,
@@ -42,7 +47,7 @@ struct Flight {
     delivered_at: Duration,
 }
 
-/// Round trips that were all much longer than the shortest.
+/// Round trips in a row that were all much longer than the shortest.
 #[derive(Debug)]
 struct Longer {
     shortest: Duration,
@@ -57,12 +62,12 @@ struct Growth {
 }
 
 impl FlowControl {
-    /// Whether more may be sent.
+    /// Returns whether more may be sent.
     pub fn allows(&self) -> bool {
         self.in_flight < self.window()
     }
 
-    /// Bytes that may be in flight.
+    /// Returns the number of bytes that may be in flight.
     pub fn window(&self) -> u64 {
         let round = self.round.unwrap_or_default().max(ROUND_MIN);
         let gain = if self.growth.rounds < STEADY_ROUNDS { 2.0 } else { 1.25 };
@@ -70,7 +75,7 @@ impl FlowControl {
         (held as u64).clamp(FLOOR, CEILING)
     }
 
-    /// `bytes` were given to the connection.
+    /// Records that `bytes` were given to the connection.
     pub fn sent(&mut self, now: Duration, bytes: u64) {
         if self.in_flight == 0 {
             self.delivered_at = now;
@@ -80,7 +85,7 @@ impl FlowControl {
         self.flights.push_back(Flight { bytes, sent: now, delivered, delivered_at });
     }
 
-    /// `bytes` were taken over by the other side.
+    /// Records that `bytes` were taken over by the other side.
     pub fn acked(&mut self, now: Duration, bytes: u64) {
         self.delivered += bytes;
         self.delivered_at = now;
@@ -102,7 +107,7 @@ impl FlowControl {
         }
     }
 
-    /// The connection is gone, and all that was under way with it.
+    /// Records that the connection is lost, together with everything that was in flight on it.
     pub fn lost(&mut self) {
         self.flights.clear();
         self.in_flight = 0;
@@ -117,7 +122,8 @@ impl FlowControl {
             return;
         }
         let rate = (self.delivered - flight.delivered) as f64 / took;
-        // Up at once, down slowly: a moment without bytes to send says nothing of the line.
+        // The rate goes up at once and down slowly: a moment without bytes to send tells nothing about the
+        // network.
         self.rate = if rate > self.rate { rate } else { self.rate + (rate - self.rate) / 32.0 };
         if flight.delivered >= self.growth.round_ends {
             self.growth.round_ends = self.delivered;
@@ -150,7 +156,8 @@ impl FlowControl {
 mod tests {
     use super::*;
 
-    /// A line of so many bytes a second whose bytes are acknowledged after `trip`, with a buffer without end before it.
+    /// Simulates a connection of `rate` bytes per second, whose bytes are acknowledged after `trip`, with an
+    /// unlimited buffer in front of it.
     fn run(pace: &mut FlowControl, start: Duration, rate: u64, trip: Duration, time: Duration) -> (u64, u64) {
         const SEGMENT: u64 = 64 << 10;
         let (mut queue, mut free, mut sent, mut most) = (VecDeque::new(), start, 0, 0);

@@ -1,4 +1,4 @@
-//! Frames on a connection: control messages, and the stream's bytes.
+//! Encodes and decodes the frames on a connection: control messages, and the stream's bytes.
 //!
 //! ```text
 //! kind u8 | length u32 | body of that length                         (integers little-endian)
@@ -10,20 +10,20 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::message::Message;
 
-/// Bytes before a frame's body.
+/// Number of bytes before a frame's body.
 pub const HEAD_LEN: usize = 5;
-/// Most bytes of the stream in one frame.
+/// Maximum number of bytes of the stream in one frame.
 pub const DATA_MAX: usize = 64 << 10;
-/// Longest control message.
+/// Maximum length of a control message.
 pub const CONTROL_MAX: usize = 16 << 10;
-/// Longest message of somebody who is not known yet.
+/// Maximum length of a message from an unauthenticated peer.
 pub const HELLO_MAX: usize = 256;
 
 const CONTROL: u8 = 1;
 const DATA: u8 = 2;
 const OFFSET_LEN: usize = 8;
 
-/// Bytes before the stream's bytes in a frame of data.
+/// Number of bytes before the stream's bytes in a data frame.
 pub const DATA_HEAD_LEN: usize = HEAD_LEN + OFFSET_LEN;
 
 /// One frame.
@@ -35,34 +35,34 @@ pub enum Frame {
     Data {
         /// Offset in the stream.
         offset: u64,
-        /// At least one.
+        /// The bytes; at least one.
         bytes: Bytes,
     },
 }
 
-/// Bytes are no frame.
+/// Error: the bytes are not a frame.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FrameError {
-    /// No such kind.
+    /// The kind does not exist.
     #[error("no frame is of kind {0}")]
     Kind(u8),
-    /// A length that frames of the kind can't have, or not here.
+    /// The length is one that frames of the kind can't have, or can't have here.
     #[error("a frame of kind {kind} can't be {length} bytes long here")]
     Length {
-        /// Its kind.
+        /// Kind of the frame.
         kind: u8,
-        /// The length it gives.
+        /// Length that the frame gives.
         length: u32,
     },
-    /// Bytes at an offset that no stream has.
+    /// The bytes have an offset that no stream reaches.
     #[error("bytes at offset {0} are beyond any stream")]
     Offset(u64),
-    /// The body is no message.
+    /// The body is not a message.
     #[error("a control message can't be read: {0}")]
     Message(String),
 }
 
-/// A control message as a frame.
+/// Encodes a control message as a frame.
 pub fn control(message: Message) -> Vec<u8> {
     let body = message.to_body();
     let mut frame = Vec::with_capacity(HEAD_LEN + body.len());
@@ -72,7 +72,8 @@ pub fn control(message: Message) -> Vec<u8> {
     frame
 }
 
-/// What goes before `len` bytes of the stream from `offset` on; at most [`DATA_MAX`].
+/// Returns the header of a data frame, for `len` bytes of the stream from `offset` on; `len` is at most
+/// [`DATA_MAX`].
 pub fn data_head(offset: u64, len: usize) -> [u8; DATA_HEAD_LEN] {
     debug_assert!((1..=DATA_MAX).contains(&len));
     let mut head = [0; DATA_HEAD_LEN];
@@ -82,7 +83,7 @@ pub fn data_head(offset: u64, len: usize) -> [u8; DATA_HEAD_LEN] {
     head
 }
 
-/// Takes bytes, gives frames. No more than one frame is ever kept.
+/// Decodes frames from the bytes that are put into its buffer. It never keeps more than one frame.
 #[derive(Debug)]
 pub struct Frames {
     buffer: BytesMut,
@@ -91,41 +92,42 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Of a connection of which nothing is known: short control messages only.
+    /// Creates the decoder for a connection of an unauthenticated peer: short control messages only.
     pub fn of_stranger() -> Frames {
         Frames { buffer: BytesMut::new(), control_max: HELLO_MAX, data: false }
     }
 
-    /// Of a connection that brings control messages only.
+    /// Creates the decoder for a connection that brings control messages only.
     pub fn of_control() -> Frames {
         Frames { control_max: CONTROL_MAX, ..Frames::of_stranger() }
     }
 
-    /// Of a stream that brings bytes only.
+    /// Creates the decoder for a QUIC stream that brings bytes of the stream only.
     pub fn of_data() -> Frames {
         Frames { buffer: BytesMut::new(), control_max: 0, data: true }
     }
 
-    /// From here on the other side is known.
+    /// Raises the limits from here on, because the other side is authenticated. With `data`, data frames are
+    /// accepted too.
     pub fn trust(&mut self, data: bool) {
         self.control_max = CONTROL_MAX;
         self.data = data;
     }
 
-    /// The buffer for the next bytes.
+    /// Returns the buffer to append the next bytes to.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Whether it stands in the middle of a frame.
+    /// Returns whether the buffer holds the beginning of a frame.
     pub fn is_inside(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// The next whole frame; `None` when more bytes are needed. A message that is not known is left out.
+    /// Returns the next whole frame; `None` if more bytes are needed. Messages of unknown types are skipped.
     ///
     /// # Errors
-    /// If the bytes are no frame; nothing more comes then.
+    /// If the bytes are not a frame; the decoder is of no further use then.
     pub fn poll(&mut self) -> Result<Option<Frame>, FrameError> {
         while let Some((kind, length)) = self.head()? {
             if self.buffer.len() < HEAD_LEN + length {

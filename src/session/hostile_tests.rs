@@ -1,4 +1,5 @@
-//! A peer that keeps to the frames and to nothing else: neither side waits for it for ever, or keeps what it likes.
+//! Tests with a peer that sends valid frames but breaks every other rule: neither side waits for it forever,
+//! or stores without limit what it sends.
 #![allow(clippy::disallowed_methods)]
 
 use std::time::Duration;
@@ -26,7 +27,7 @@ fn up(now: Duration, patience: Timeouts) -> Sender {
     s
 }
 
-/// Signs of life, other messages and new connections are no receipt.
+/// Pings, other messages and new connections do not count as a receipt.
 #[test]
 fn a_verdict_is_the_end_whatever_the_sender_does() {
     let patience = Timeouts { reconnect: ms(300_000), receipt: ms(15_000), ..Timeouts::default() };
@@ -48,7 +49,7 @@ fn a_verdict_is_the_end_whatever_the_sender_does() {
         }
         assert_eq!((now, r.outcome()), (15_100, Some(&receiver::Outcome::Lost(ms(15_000)))));
     }
-    // Who was away when it was reached still has the time to hear it, once.
+    // A sender that was disconnected when the verdict was reached still has the time to receive it, once.
     let mut r = Receiver::new(Some(TOKEN), patience);
     r.hello(ms(0), 1, &hello(&TOKEN.0, &SECRET)).unwrap();
     r.lost(ms(10), 1);
@@ -61,12 +62,13 @@ fn a_verdict_is_the_end_whatever_the_sender_does() {
     assert_eq!(r.outcome(), Some(&receiver::Outcome::Lost(ms(15_000))));
 }
 
-/// A receiver that lets the sender in and sends it away at once, for ever, is given up as a line that is not mended.
+/// A receiver that accepts the sender and disconnects it at once, forever, is given up like a connection that
+/// is not restored.
 #[test]
 fn connections_that_bring_nothing_mend_nothing() {
     let patience = Timeouts { reconnect: ms(60_000), keepalive: ms(1000), ..Timeouts::default() };
     let held = |upto| Message::Welcome(Welcome { held: Some(Held { upto, ahead: vec![] }) });
-    // What each connection brings, how long it lasts, and whether the sender goes on.
+    // Number of bytes that each connection brings, how long it lasts, and whether the sender goes on.
     for (brings, lasts, goes_on) in [(0, 10, false), (1, 10, true), (0, 6000, true)] {
         let mut s = up(ms(0), patience);
         s.write(1 << 20);
@@ -89,7 +91,7 @@ fn connections_that_bring_nothing_mend_nothing() {
     }
 }
 
-/// Bytes with gaps between them, on either side, are kept only so many at a time.
+/// Bytes with gaps between them are kept only up to a limit, on either side.
 #[test]
 fn gaps_are_bounded_on_both_sides() {
     let mut r = Receiver::new(None, Timeouts::default());
@@ -99,7 +101,7 @@ fn gaps_are_bounded_on_both_sides() {
     }
     assert_eq!(taken, RANGES_MAX as u64);
     assert_eq!(r.check(&(1 << 20..(1 << 20) + 1)), Err(Violation::Ranges(RANGES_MAX)));
-    // What is missing first is taken all the same, and makes room.
+    // The first missing bytes are taken all the same, and make room.
     r.took(ms(0), 0..1).unwrap();
     r.took(ms(0), 1 << 20..(1 << 20) + 1).unwrap();
 

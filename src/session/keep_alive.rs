@@ -1,8 +1,9 @@
-//! Keep-alive: a ping is sent after a while of silence, and one that fails to come means that nobody is there any more.
+//! Keeps a connection alive: a ping is due after a time of silence, and the connection is considered dead if
+//! the other side is silent for too long.
 
 use std::time::Duration;
 
-/// Silence of so many keep-alive times is the end of a connection.
+/// Number of keep-alive times of silence after which a connection is considered dead.
 const SILENCE: u32 = 3;
 
 /// The keep-alive state of one connection.
@@ -14,32 +15,32 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// A connection that stands since `now`.
+    /// Creates the state of a connection that was established at `now`.
     pub fn new(keepalive: Duration, now: Duration) -> KeepAlive {
         KeepAlive { keepalive, heard: now, spoke: now }
     }
 
-    /// Something came.
+    /// Records that something was received.
     pub fn heard(&mut self, now: Duration) {
         self.heard = self.heard.max(now);
     }
 
-    /// Something was sent.
+    /// Records that something was sent.
     pub fn spoke(&mut self, now: Duration) {
         self.spoke = self.spoke.max(now);
     }
 
-    /// Whether a sign of life is due.
+    /// Returns whether a ping is due.
     pub fn must_speak(&self, now: Duration) -> bool {
         now >= self.spoke + self.keepalive
     }
 
-    /// Whether the other side was silent for too long.
+    /// Returns whether the other side has been silent for too long.
     pub fn is_dead(&self, now: Duration) -> bool {
         now >= self.heard + self.keepalive * SILENCE
     }
 
-    /// When to look again.
+    /// Returns when to check again.
     pub fn deadline(&self) -> Duration {
         (self.spoke + self.keepalive).min(self.heard + self.keepalive * SILENCE)
     }

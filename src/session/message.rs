@@ -1,19 +1,20 @@
-//! The control messages. `proto/session.proto` is their schema; `tests` hold one against the other.
+//! Defines the control messages. `proto/session.proto` is their schema; `tests` compare the two.
 
 use prost::{Message as _, Oneof};
 
 use super::Violation;
 use super::ranges::{Ranges, TOLD_MAX};
 
-/// Longest text of a failure that is told to the other side, or shown of what it says, in bytes.
+/// Maximum length in bytes of a failure's text that is sent to the other side, or of one from there that is
+/// shown.
 const TEXT_MAX: usize = 2000;
-/// Longest code of one.
+/// Maximum length in bytes of a failure's code.
 const CODE_MAX: usize = 64;
 
-/// One control message as it is sent.
+/// The encoded form of a control message.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Control {
-    /// Its content.
+    /// Content of the message.
     #[prost(oneof = "Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub message: Option<Message>,
 }
@@ -21,34 +22,34 @@ pub struct Control {
 /// A control message.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum Message {
-    /// Sender, first on every connection: who it is.
+    /// Sent by the sender, first on every connection: says who it is.
     #[prost(message, tag = "1")]
     Hello(Hello),
-    /// Receiver: the connection is the session's; what is safe already.
+    /// Sent by the receiver: the connection belongs to the session; says which bytes are safe already.
     #[prost(message, tag = "2")]
     Welcome(Welcome),
-    /// Receiver: the connection is not the session's, and never will be.
+    /// Sent by the receiver: the connection does not belong to the session, and never will.
     #[prost(message, tag = "3")]
     Refused(Refused),
-    /// Receiver: what is safe.
+    /// Sent by the receiver: acknowledges the bytes that are safe.
     #[prost(message, tag = "4")]
     Ack(Held),
-    /// Sender: how long the stream is.
+    /// Sent by the sender: the length of the stream.
     #[prost(message, tag = "5")]
     Finish(Finish),
-    /// Receiver: what became of it.
+    /// Sent by the receiver: the result of the stream.
     #[prost(message, tag = "6")]
     Verdict(Verdict),
-    /// Sender: the verdict has come.
+    /// Sent by the sender: it has received the verdict.
     #[prost(message, tag = "7")]
     Seen(Seen),
-    /// Sender: there will be no more.
+    /// Sent by the sender: the stream will not be finished.
     #[prost(message, tag = "8")]
     Abort(Failure),
-    /// Either: a sign of life.
+    /// Sent by either side to show that it is alive.
     #[prost(message, tag = "9")]
     Ping(Ping),
-    /// Receiver: how far it is with what it does after the last byte.
+    /// Sent by the receiver: its progress after the last byte.
     #[prost(message, tag = "10")]
     Doing(Doing),
 }
@@ -56,34 +57,34 @@ pub enum Message {
 /// The sender's greeting.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Hello {
-    /// Version of the conversation.
+    /// Version of the protocol.
     #[prost(uint32, tag = "1")]
     pub version: u32,
-    /// From the ticket; empty where certificates of both sides stand for it.
+    /// Token from the ticket; empty if both sides use certificates instead.
     #[prost(bytes = "vec", tag = "2")]
     pub token: Vec<u8>,
-    /// The same on every connection of a session, and known to nobody else.
+    /// Secret of the session: the same on all its connections, and known to nobody else.
     #[prost(bytes = "vec", tag = "3")]
     pub secret: Vec<u8>,
 }
 
-/// The connection is the session's.
+/// Tells the sender that the connection belongs to the session.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Welcome {
-    /// The bytes that are safe already.
+    /// Bytes that are safe already.
     #[prost(message, optional, tag = "1")]
     pub held: Option<Held>,
 }
 
-/// Why a connection is not the session's.
+/// The reason why a connection does not belong to the session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum Reason {
-    /// Not told.
+    /// The reason is not told.
     Unspecified = 0,
     /// The token is not the ticket's.
     Token = 1,
-    /// Another session used the ticket.
+    /// Another session has used the ticket.
     Used = 2,
     /// The other side speaks another version.
     Version = 3,
@@ -91,21 +92,21 @@ pub enum Reason {
     Over = 4,
 }
 
-/// The connection is not the session's.
+/// Tells the other side that the connection does not belong to the session.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Refused {
-    /// Why.
+    /// Reason of the refusal.
     #[prost(enumeration = "Reason", tag = "1")]
     pub reason: i32,
 }
 
-/// Bytes that are safe with the receiver.
+/// The bytes that are safe at the receiver.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Held {
-    /// All bytes below this.
+    /// All bytes below this offset are safe.
     #[prost(uint64, tag = "1")]
     pub upto: u64,
-    /// Ranges ahead of it, in order, none touching another.
+    /// Safe ranges beyond that, in order, of which no two touch.
     #[prost(message, repeated, tag = "2")]
     pub ahead: Vec<Span>,
 }
@@ -113,32 +114,32 @@ pub struct Held {
 /// A range of bytes.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Span {
-    /// Its first byte.
+    /// Offset of its first byte.
     #[prost(uint64, tag = "1")]
     pub start: u64,
-    /// The byte behind it.
+    /// Offset of the byte behind it.
     #[prost(uint64, tag = "2")]
     pub end: u64,
 }
 
-/// All bytes were written.
+/// Tells the receiver that the whole stream was written.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Finish {
-    /// The number.
+    /// Length of the stream in bytes.
     #[prost(uint64, tag = "1")]
     pub total: u64,
 }
 
-/// An error of one side for the other's user.
+/// An error of one side, for the user of the other.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Failure {
-    /// Its stable code.
+    /// Stable code of the error.
     #[prost(string, tag = "1")]
     pub code: String,
-    /// The message: what happened, and where.
+    /// Message: what happened, and where.
     #[prost(string, tag = "2")]
     pub message: String,
-    /// The way out; empty where none is known.
+    /// Hint on what the user can do; empty if there is none.
     #[prost(string, tag = "3")]
     pub hint: String,
 }
@@ -146,48 +147,48 @@ pub struct Failure {
 /// The verdict on the stream.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Verdict {
-    /// Nothing: whole, verified, prepared, in its place.
+    /// The error if there was one; without it, the stream was complete, verified, prepared, and put in place.
     #[prost(message, optional, tag = "1")]
     pub failure: Option<Failure>,
 }
 
-/// The verdict has come.
+/// Tells the receiver that its verdict has arrived.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Seen {}
 
-/// A sign of life.
+/// Shows that this side is alive.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Ping {}
 
 /// The receiver's progress after the last byte.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Doing {
-    /// One word.
+    /// Name of the phase, one word.
     #[prost(string, tag = "1")]
     pub phase: String,
-    /// Bytes of it that are done.
+    /// Amount of the phase's work that is done.
     #[prost(uint64, tag = "2")]
     pub done: u64,
-    /// Bytes in all; 0 where that is not known.
+    /// Total amount of work; 0 if it is unknown.
     #[prost(uint64, tag = "3")]
     pub total: u64,
 }
 
 impl Message {
-    /// The bytes of a control frame's body.
+    /// Encodes the message as the body of a control frame.
     pub fn to_body(self) -> Vec<u8> {
         Control { message: Some(self) }.encode_to_vec()
     }
 
-    /// Reads the body of a control frame; a message that a later version may know is `None`.
+    /// Reads the body of a control frame; a message that only a later version knows is `None`.
     ///
     /// # Errors
-    /// If the bytes are no message.
+    /// If the bytes are not a message.
     pub fn from_body(body: &[u8]) -> Result<Option<Message>, prost::DecodeError> {
         Ok(Control::decode(body)?.message)
     }
 
-    /// Its name, for words.
+    /// Returns the message's name, for error texts.
     pub fn name(&self) -> &'static str {
         match self {
             Message::Hello(_) => "hello",
@@ -205,7 +206,7 @@ impl Message {
 }
 
 impl Failure {
-    /// A failure whose texts fit into a message.
+    /// Creates a failure whose texts are cut to fit into a message.
     pub fn new(code: &str, message: &str, hint: &str) -> Failure {
         Failure {
             code: short(code, CODE_MAX),
@@ -214,7 +215,8 @@ impl Failure {
         }
     }
 
-    /// What came from the other side, fit to be shown: what a terminal would obey is escaped, and no more than fits is left.
+    /// Returns a failure from the other side made fit to be shown: characters that a terminal would obey are
+    /// escaped, and the texts are cut to their maximum length.
     pub fn sanitized(&self) -> Failure {
         Failure {
             code: shown(&self.code, CODE_MAX),
@@ -245,8 +247,8 @@ fn shown(text: &str, max: usize) -> String {
     shown
 }
 
-/// Whether a character changes how those around it are shown: control characters, separators of lines, marks of direction,
-/// and those without any width.
+/// Returns whether a character changes how those around it are shown: control characters, line separators,
+/// marks of direction, and characters without width.
 fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
@@ -254,13 +256,13 @@ fn steers(c: char) -> bool {
 }
 
 impl Held {
-    /// Tells `ranges`, as far as a message takes them.
+    /// Returns `ranges` as a message, as far as they fit.
     pub fn tell(ranges: &Ranges) -> Held {
         let ahead = ranges.ahead().take(TOLD_MAX).map(|r| Span { start: r.start, end: r.end });
         Held { upto: ranges.upto(), ahead: ahead.collect() }
     }
 
-    /// What is told, of a stream of which `sent` bytes were sent.
+    /// Returns the ranges of the message, after checking them for a stream of which `sent` bytes were sent.
     ///
     /// # Errors
     /// [`Violation::Range`], [`Violation::Disorder`], [`Violation::Ranges`].

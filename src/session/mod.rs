@@ -1,14 +1,18 @@
-//! The session of a line that may break: who may send, which bytes are safe, what became of it. Pure: messages and `now`
-//! in, messages and events out.
+//! Implements the protocol of a session, which survives lost connections: it decides who may send, which
+//! bytes are safe, and what the result is. The module is pure: messages and `now` go in, messages and events
+//! come out.
 //!
-//! The written specification is `proto/session.md`, the schema of the control messages `proto/session.proto`.
+//! The written specification is `proto/session.md`; the schema of the control messages is
+//! `proto/session.proto`.
 //!
-//! * The stream, with all its layers, is one numbered sequence of bytes. The [`sender`] keeps what is not known to be
-//!   safe, the [`receiver`] says which [`ranges`] it holds, and after a cut only the rest is sent.
-//! * The stranger who connects is told nothing: a [`ticket`] pins the listening end's certificate and is good for one
-//!   session; that session's secret, chosen by the sender, is what proves a later connection to be the same sender.
-//! * [`message`] and [`frame`] are what crosses the line; [`flow_control`] keeps little enough under way that a cut costs little;
-//!   [`keep_alive`] finds out that nobody is there any more.
+//! * The stream, with all its layers, is one numbered sequence of bytes. The [`sender`] keeps the bytes that
+//!   are not known to be safe, the [`receiver`] says which [`ranges`] it holds, and after a lost connection
+//!   only the rest is sent.
+//! * An unauthenticated peer that connects is told nothing. A [`ticket`] pins the listening end's certificate
+//!   and is valid for one session. That session's secret, which the sender chooses, proves that a later
+//!   connection comes from the same sender.
+//! * [`message`] and [`frame`] define the data that crosses the network. [`flow_control`] keeps so few bytes
+//!   in flight that losing a connection costs little. [`keep_alive`] notices when the other side is gone.
 //!
 //! Time is a [`Duration`] since some moment of the caller's choice.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -38,31 +42,34 @@ pub use ticket::Ticket;
 
 use std::time::Duration;
 
-/// Version of the conversation.
+/// Version of the protocol.
 pub const VERSION: u32 = 1;
 
-/// Bytes of a session's secret.
+/// Length in bytes of a session's secret.
 pub const SECRET_LEN: usize = 32;
 
-/// What is proved by it stays the same sender's.
+/// The secret of a session: whoever knows it is the same sender as before.
 pub type Secret = [u8; SECRET_LEN];
 
 /// Timeouts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
-    /// Silence after which a sign of life is sent; three times as long a silence of the other side is its end.
+    /// Time of silence after which a ping is sent; if the other side is silent for three times as long, the
+    /// connection is considered dead.
     pub keepalive: Duration,
     /// Time that a session outlives its last connection.
     pub reconnect: Duration,
-    /// Time that the first connection is tried.
+    /// Time for which the first connection is tried.
     pub first: Duration,
     /// Time that a connection may take to become part of the session.
     pub handshake: Duration,
-    /// Time that nobody may listen where the receiver did, at most as long as `reconnect`: nothing but refused connections
-    /// means that its process has ended, and the session with it.
+    /// Time for which it is accepted that nobody listens at the receiver's address, at most as long as
+    /// `reconnect`: if all connections are refused, the receiver's process has ended, and the session with
+    /// it.
     pub refused: Duration,
-    /// Time that the receiver waits, at most as long as `reconnect`, for the receipt of its verdict, whatever the sender does
-    /// meanwhile: most often it has heard it, and only its receipt was lost.
+    /// Time that the receiver waits for the receipt of its verdict, at most as long as `reconnect`, whatever
+    /// the sender does meanwhile: most often the sender has received the verdict, and only its receipt was
+    /// lost.
     pub receipt: Duration,
 }
 
@@ -79,39 +86,40 @@ impl Default for Timeouts {
     }
 }
 
-/// The other side does what no sound program does. The connection is of no use; the session may be.
+/// Error: the other side does something that no correct program does. The connection is then of no further
+/// use; the session may be.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// A message that has no place here.
+    /// The message is not allowed in this state.
     #[error("a {0} has no place here")]
     Misplaced(&'static str),
     /// The other side speaks another version.
     #[error("the other side speaks version {0} of the conversation, this one version {VERSION}")]
     Version(u32),
-    /// A range that is empty, overlaps, or ends beyond what can be.
+    /// The range is empty, overlaps others, or ends beyond the possible end.
     #[error("bytes {start} to {end} can't be part of the stream")]
     Range {
-        /// Its first byte.
+        /// Offset of its first byte.
         start: u64,
-        /// The byte behind it.
+        /// Offset of the byte behind it.
         end: u64,
     },
-    /// More ranges than a sound program makes.
+    /// There are more ranges than a correct program makes.
     #[error("{0} ranges are more than can be")]
     Ranges(usize),
-    /// Ranges that are not in order.
+    /// The ranges are not in order.
     #[error("the acknowledged ranges are not in order")]
     Disorder,
-    /// The length of the stream changed, or is less than what came.
+    /// The length of the stream changed, or is less than the number of bytes received.
     #[error("the stream can't be {0} bytes long")]
     Total(u64),
-    /// Something that was safe is not any more.
+    /// Bytes that were acknowledged as safe are not any more.
     #[error("what was safe up to byte {before} is said to be safe up to {now} only")]
     Forgotten {
-        /// Said before.
+        /// Offset said before.
         before: u64,
-        /// Said now.
+        /// Offset said now.
         now: u64,
     },
 }

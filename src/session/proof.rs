@@ -1,10 +1,13 @@
-//! A proof that a sender shows in the first packet of a connection, as the name that it asks for in TLS (SNI).
+//! Makes and checks the proof that a sender shows in the first packet of a connection, as the name that it
+//! asks for in TLS (SNI).
 //!
-//! Nobody but the holder of the ticket can make it, so that a flood of strangers costs the session's sender no place among
-//! the unauthenticated connections. It orders them and no more: what lets a sender in is its `Hello`.
+//! Only the holder of the ticket can make it, so that a flood of unauthenticated peers never takes the
+//! sender's place among the unauthenticated connections. The proof only ranks these; what admits a sender is
+//! its `Hello`.
 //!
 //! ```text
-//! "p" | hex of: nonce (8 bytes) | HMAC-SHA256(token, label | nonce), cut to 8 | HMAC-SHA256(secret, label | nonce), cut to 8
+//! "p" | hex of: nonce (8 bytes) | HMAC-SHA256(token, label | nonce), cut to 8
+//!             | HMAC-SHA256(secret, label | nonce), cut to 8
 //! ```
 
 use std::collections::VecDeque;
@@ -16,21 +19,21 @@ use subtle::ConstantTimeEq as _;
 use super::Secret;
 use super::ticket::Token;
 
-/// Bytes of a nonce, and of what is left of each code.
+/// Length in bytes of a nonce, and of each truncated code.
 pub const NONCE_LEN: usize = 8;
-/// Proofs that are remembered, so that none is of use a second time.
+/// Number of proofs that are remembered, so that none can be used twice.
 const REMEMBERED: usize = 1024;
 const LABEL: &[u8] = b"xbpipe/1 connection";
 const PREFIX: &str = "p";
 const PARTS: usize = 3;
 
-/// A number that is used for one connection.
+/// A number that is used for one connection only.
 pub type Nonce = [u8; NONCE_LEN];
 
-/// What an unauthenticated connection has shown so far; more is greater.
+/// The evidence that an unauthenticated connection has shown so far, in ascending order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub enum Standing {
-    /// Nothing.
+    /// It has shown nothing.
     #[default]
     Silent,
     /// It has begun a handshake.
@@ -41,7 +44,7 @@ pub enum Standing {
     Sender,
 }
 
-/// The name to ask for.
+/// Returns the name to ask for.
 pub fn name(nonce: Nonce, token: Option<&Token>, secret: &Secret) -> String {
     let mut name = PREFIX.to_owned();
     for byte in [nonce, by_token(nonce, token), code(secret, nonce)].iter().flatten() {
@@ -60,12 +63,12 @@ fn code(key: &[u8], nonce: Nonce) -> Nonce {
     tag.as_ref().first_chunk().copied().unwrap_or_default()
 }
 
-/// Proofs that were seen.
+/// The nonces of the proofs that were seen.
 #[derive(Debug, Default)]
 pub(super) struct Proofs(VecDeque<Nonce>);
 
 impl Proofs {
-    /// What a name proves. A proof counts once: whoever recorded it proves nothing with it.
+    /// Returns what a name proves. A proof counts once: whoever recorded it can't use it again.
     pub(super) fn standing(
         &mut self,
         name: &str,

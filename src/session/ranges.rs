@@ -1,55 +1,57 @@
-//! The set of bytes of a stream that are there: all up to some byte, and some ranges ahead of it.
+//! Represents the set of bytes of a stream that are present: all up to some offset, and some ranges ahead of
+//! it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Ranges ahead that are kept at most: a peer that leaves a gap after each byte would else take memory for every second one.
+/// Maximum number of ranges ahead that are kept: a peer that leaves a gap after each byte would otherwise
+/// cause memory to be used for every second one.
 pub const RANGES_MAX: usize = 1 << 16;
-/// Ranges ahead that are told to the other side; what is beyond is told later.
+/// Maximum number of ranges ahead that are told to the other side at once; the others are told later.
 pub const TOLD_MAX: usize = 64;
 
 /// A set of bytes, made of ranges.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Ranges {
     upto: u64,
-    /// End by start. None touches another, or `upto`.
+    /// Ends of the ranges by their starts. No range touches another, or `upto`.
     ahead: BTreeMap<u64, u64>,
     ahead_bytes: u64,
 }
 
 impl Ranges {
-    /// All bytes below this are there.
+    /// Returns the offset below which all bytes are present.
     pub fn upto(&self) -> u64 {
         self.upto
     }
 
-    /// Number of bytes that are there.
+    /// Returns the number of bytes that are present.
     pub fn total(&self) -> u64 {
         self.upto + self.ahead_bytes
     }
 
-    /// The ranges ahead of [`Ranges::upto`], in order.
+    /// Returns the ranges ahead of [`Ranges::upto`], in order.
     pub fn ahead(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.ahead.iter().map(|(start, end)| *start..*end)
     }
 
-    /// Number of ranges ahead.
+    /// Returns the number of ranges ahead.
     pub fn count(&self) -> usize {
         self.ahead.len()
     }
 
-    /// End of the last range.
+    /// Returns the end of the last range.
     pub fn end(&self) -> u64 {
         self.ahead.last_key_value().map_or(self.upto, |(_, end)| *end)
     }
 
-    /// Whether any byte of `range` is there.
+    /// Returns whether any byte of `range` is present.
     pub fn touches(&self, range: &Range<u64>) -> bool {
         range.start < self.upto
             || self.ahead.range(..range.end).next_back().is_some_and(|(_, end)| *end > range.start)
     }
 
-    /// Adds a range of which nothing is there yet; whether it was added.
+    /// Adds a range, if no byte of it is present yet; returns whether it was added.
     pub fn insert(&mut self, range: Range<u64>) -> bool {
         if range.is_empty() || self.touches(&range) {
             return range.is_empty();
@@ -73,7 +75,7 @@ impl Ranges {
         true
     }
 
-    /// Takes in all of `other`, which may overlap.
+    /// Adds all of `other`, which may overlap.
     pub fn merge(&mut self, other: &Ranges) {
         let all: Vec<_> = std::iter::once(0..other.upto).chain(other.ahead()).collect();
         for range in all {
@@ -86,7 +88,7 @@ impl Ranges {
         }
     }
 
-    /// The first run of bytes from `at` on that are not there.
+    /// Returns the first run of missing bytes from `at` on.
     pub fn gap(&self, at: u64) -> Option<Range<u64>> {
         let mut start = at.max(self.upto);
         if let Some((_, end)) = self.ahead.range(..=start).next_back() {

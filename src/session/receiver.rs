@@ -1,4 +1,4 @@
-//! The receiving side's part of a session.
+//! Implements the receiving side of a session.
 //!
 //! ```text
 //!               Hello with the token          lost, silent
@@ -19,24 +19,24 @@ use super::ranges::{RANGES_MAX, Ranges};
 use super::ticket::Token;
 use super::{SECRET_LEN, Secret, Timeouts, VERSION, Violation, flow_control};
 
-/// Bytes that were taken over and not yet acknowledged, before they must be.
+/// Number of bytes taken over after which an acknowledgement must be sent.
 const ACK_BYTES: u64 = 128 << 10;
-/// Time that bytes may stay unacknowledged.
+/// Maximum time for which bytes stay unacknowledged.
 const ACK_DELAY: Duration = Duration::from_millis(10);
-/// Bytes ahead of the first missing one that are taken at all.
+/// Maximum distance from the first missing byte at which bytes are accepted.
 pub const AHEAD_MAX: u64 = flow_control::CEILING + (8 << 20);
 
-/// Number of a connection, given by the caller, never twice.
+/// Number of a connection, given by the caller and never used twice.
 pub type ConnectionId = u64;
 
 /// The outcome of a session for its receiver.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
-    /// The sender has the verdict.
+    /// The sender has received the verdict.
     Settled,
     /// The sender gave up.
     Aborted(Failure),
-    /// The line was not mended for so long.
+    /// The connection was lost and not restored within this time.
     Lost(Duration),
 }
 
@@ -45,7 +45,7 @@ pub enum Outcome {
 pub struct Receiver {
     token: Option<Token>,
     patience: Timeouts,
-    /// Of the sender that the session belongs to.
+    /// Secret of the sender that the session belongs to.
     secret: Option<Secret>,
     link: Option<(ConnectionId, KeepAlive)>,
     down_since: Duration,
@@ -53,11 +53,12 @@ pub struct Receiver {
     total: Option<u64>,
     welcome: bool,
     told: u64,
-    /// Since when something is not acknowledged.
+    /// Time since when some byte is unacknowledged.
     untold_since: Option<Duration>,
     verdict: Option<Verdict>,
     tell_verdict: bool,
-    /// When the verdict was reached while there was a connection, or the next one came.
+    /// Time since when the sender could have the verdict: when it was reached if there was a connection then,
+    /// or else when the next one came.
     verdict_since: Option<Duration>,
     doing: Option<Doing>,
     outcome: Option<Outcome>,
@@ -66,7 +67,8 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Nobody is there yet. Without a token, everybody that a certificate admitted may be the first.
+    /// Creates a session without a sender. Without a token, every peer that has a valid certificate may
+    /// become its sender.
     pub fn new(token: Option<Token>, patience: Timeouts) -> Receiver {
         Receiver {
             token,
@@ -89,15 +91,16 @@ impl Receiver {
         }
     }
 
-    /// What the name that somebody asks for in the first packet proves.
+    /// Returns what is proved by the name that a peer asks for in the first packet.
     pub fn standing(&mut self, name: &str) -> Standing {
         self.proofs.standing(name, self.token.as_ref(), self.secret.as_ref())
     }
 
-    /// Somebody says hello. If it is the session's sender, this is its connection from now on, and any other is not.
+    /// Handles the greeting of a peer. If the peer is the session's sender, the session uses this connection
+    /// from now on, and no other.
     ///
     /// # Errors
-    /// What to tell it before it is sent away.
+    /// The message to send to the peer before it is disconnected.
     pub fn hello(&mut self, now: Duration, connection: ConnectionId, hello: &Hello) -> Result<(), Refused> {
         let refused = |reason: Reason| Refused { reason: reason.into() };
         if hello.version != VERSION {
@@ -106,7 +109,7 @@ impl Receiver {
         let Ok(secret) = <Secret>::try_from(hello.secret.as_slice()) else {
             return Err(refused(Reason::Token));
         };
-        // Both are looked at in any case: how long it takes tells nothing.
+        // Both are compared in any case, so that the time taken reveals nothing.
         let token = self.token.is_none_or(|token| token.is(&hello.token));
         let known = self.secret.unwrap_or([0; SECRET_LEN]).ct_eq(&secret);
         match self.secret {
@@ -125,7 +128,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// A connection is gone.
+    /// Records that a connection is lost.
     pub fn lost(&mut self, now: Duration, connection: ConnectionId) {
         if self.is_current(connection) {
             self.link = None;
@@ -133,22 +136,22 @@ impl Receiver {
         }
     }
 
-    /// Whether this connection is the session's.
+    /// Returns whether this connection is the session's.
     pub fn is_current(&self, connection: ConnectionId) -> bool {
         self.link.as_ref().is_some_and(|(current, _)| *current == connection)
     }
 
-    /// Something came, or nothing could come because this side did not read.
+    /// Records that something was received, or that nothing could be because this side did not read.
     pub fn heard(&mut self, now: Duration) {
         if let Some((_, alive)) = &mut self.link {
             alive.heard(now);
         }
     }
 
-    /// A message came on the session's connection.
+    /// Handles a message from the session's connection.
     ///
     /// # Errors
-    /// The connection is of no use then.
+    /// The connection is of no further use then.
     pub fn receive(&mut self, now: Duration, message: Message) -> Result<(), Violation> {
         self.heard(now);
         match message {
@@ -171,10 +174,11 @@ impl Receiver {
         Ok(())
     }
 
-    /// Whether bytes of this range may be taken over: all of them are new, not too far ahead, and leave no gap too many.
+    /// Checks that the bytes of this range may be taken over: all of them are new, not too far ahead, and do
+    /// not leave too many gaps.
     ///
     /// # Errors
-    /// The connection is of no use then.
+    /// The connection is of no further use then.
     pub fn check(&self, range: &Range<u64>) -> Result<(), Violation> {
         let limit = self.total.unwrap_or(u64::MAX).min(self.held.upto().saturating_add(AHEAD_MAX));
         if self.held.count() >= RANGES_MAX && range.start != self.held.upto() {
@@ -186,10 +190,11 @@ impl Receiver {
         }
     }
 
-    /// These bytes are safe now; whether there is something to be said of it, at once or soon.
+    /// Records that these bytes are safe now; returns whether the sending task must be woken, to acknowledge
+    /// them at once or soon.
     ///
     /// # Errors
-    /// As [`Receiver::check`].
+    /// Those of [`Receiver::check`].
     pub fn took(&mut self, now: Duration, range: Range<u64>) -> Result<bool, Violation> {
         self.check(&range)?;
         self.heard(now);
@@ -199,7 +204,7 @@ impl Receiver {
         Ok(first || self.held.total() - self.told >= ACK_BYTES || self.total == Some(self.held.upto()))
     }
 
-    /// Sets the verdict on the stream, for its sender.
+    /// Sets the verdict on the stream, which the sender will be told.
     pub fn verdict(&mut self, now: Duration, failure: Option<Failure>) {
         if self.link.is_some() {
             self.verdict_since.get_or_insert(now);
@@ -209,14 +214,14 @@ impl Receiver {
         self.doing = None;
     }
 
-    /// Sets what the receiver is doing, for the sender.
+    /// Sets the receiver's progress, which the sender will be told.
     pub fn doing(&mut self, doing: Doing) {
         if self.verdict.is_none() {
             self.doing = Some(doing);
         }
     }
 
-    /// The next message to send on the session's connection.
+    /// Returns the next message to send on the session's connection.
     pub fn poll_message(&mut self, now: Duration) -> Option<Message> {
         let alive = self.link.as_ref()?.1;
         let message = self.next_message(now, alive)?;
@@ -231,7 +236,7 @@ impl Receiver {
             self.acknowledged();
             return Some(Message::Welcome(Welcome { held: Some(Held::tell(&self.held)) }));
         }
-        // The verdict on a whole stream comes behind the acknowledgement of its last byte.
+        // The verdict on a whole stream is sent after the acknowledgement of its last byte.
         let all = self.total == Some(self.held.upto());
         let due = self.held.total() - self.told >= ACK_BYTES
             || self.untold_since.is_some_and(|since| all || now >= since + ACK_DELAY);
@@ -253,7 +258,7 @@ impl Receiver {
         self.untold_since = None;
     }
 
-    /// Looks at the clock. Whether the connection was given up just now.
+    /// Handles the passing of time. Returns whether the connection was given up just now.
     pub fn tick(&mut self, now: Duration) -> bool {
         if self.link.as_ref().is_some_and(|(_, alive)| alive.is_dead(now)) {
             self.link = None;
@@ -269,8 +274,9 @@ impl Receiver {
         false
     }
 
-    /// When the sender has been waited for long enough, and how long that was: for its return, or for its receipt. Who holds
-    /// the ticket and knows the verdict can't keep this side by signs of life or by coming again.
+    /// Returns when waiting for the sender ends, and how long the wait is: for its return, or for its
+    /// receipt. A peer that holds the ticket and knows the verdict can't prolong it by pings or new
+    /// connections.
     fn end(&self) -> Option<(Duration, Duration)> {
         let receipt = self.patience.receipt.min(self.patience.reconnect);
         match (self.verdict_since, &self.link, self.secret) {
@@ -282,7 +288,7 @@ impl Receiver {
         }
     }
 
-    /// When to call [`Receiver::tick`] and [`Receiver::poll_message`] at the latest.
+    /// Returns when to call [`Receiver::tick`] and [`Receiver::poll_message`] at the latest.
     pub fn deadline(&self) -> Option<Duration> {
         let end = self.end().map(|(end, _)| end);
         match &self.link {
@@ -295,27 +301,27 @@ impl Receiver {
         }
     }
 
-    /// All bytes below this are here.
+    /// Returns the offset below which all bytes have been received.
     pub fn held_upto(&self) -> u64 {
         self.held.upto()
     }
 
-    /// Length of the stream, once that is known.
+    /// Returns the length of the stream, once it is known.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
 
-    /// The outcome.
+    /// Returns the outcome, once there is one.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }
 
-    /// Whether a sender was ever let in.
+    /// Returns whether a sender was ever admitted.
     pub fn has_begun(&self) -> bool {
         self.secret.is_some()
     }
 
-    /// Connections after the first.
+    /// Returns the number of connections after the first.
     pub fn reconnects(&self) -> u64 {
         self.reconnects
     }

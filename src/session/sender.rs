@@ -1,4 +1,4 @@
-//! The sending side's part of a session.
+//! Implements the sending side of a session.
 //!
 //! ```text
 //!            connected          Welcome
@@ -20,22 +20,23 @@ use super::ranges::{RANGES_MAX, Ranges};
 use super::ticket::Token;
 use super::{Secret, Timeouts, VERSION, Violation, backoff};
 
-/// A connection that lasted so many keep-alive times was of use, even where nothing was sent on it: twice as many as one on
-/// which nothing was heard.
+/// Number of keep-alive times after which a connection counts as useful, even if nothing was sent on it:
+/// twice as many as those of a connection on which nothing was heard.
 const LASTING: u32 = 6;
 
 /// The outcome of a session for its sender.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Outcome {
-    /// The receiver has verified, prepared and put in place all of it.
+    /// The receiver has verified the stream, prepared it, and put it in place.
     Done,
     /// The receiver failed.
     Failed(Failure),
-    /// The receiver wants nothing of this sender.
+    /// The receiver rejects this sender.
     Refused(Reason),
-    /// The line could not be mended for so long.
+    /// The connection could not be restored within this time.
     Lost(Duration),
-    /// The receiver's process has ended: for so long nobody has listened where it did, or somebody else does.
+    /// The receiver's process has ended: for this time nobody has listened at its address, or another process
+    /// does.
     Gone(Duration),
     /// This side gave up.
     Aborted,
@@ -48,14 +49,14 @@ enum Link {
     Up { alive: KeepAlive, trouble: Trouble },
 }
 
-/// Since when, and over how many attempts, no connection was of any use. A receiver that lets this side in and sends it away
-/// at once, for ever, is none.
+/// The time since when no connection has been useful, and the number of attempts since then. A connection on
+/// which a receiver admits this side and disconnects it at once, over and over, is not useful.
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
     down_since: Duration,
     attempts: u32,
     up_since: Duration,
-    /// What was safe when the connection became the session's.
+    /// Number of bytes that were safe when the connection became the session's.
     held: u64,
 }
 
@@ -67,14 +68,14 @@ pub struct Sender {
     patience: Timeouts,
     link: Link,
     was_up: bool,
-    /// Bytes that were written so far.
+    /// Number of bytes that were written so far.
     written: u64,
     finished: bool,
-    /// The bytes that are safe.
+    /// Bytes that are safe.
     held: Ranges,
-    /// Next byte to give to this connection.
+    /// Offset of the next byte to give to this connection.
     cursor: u64,
-    /// All bytes below were given to some connection.
+    /// Offset below which all bytes were given to some connection.
     high: u64,
     resent: u64,
     reconnects: u64,
@@ -85,12 +86,12 @@ pub struct Sender {
     seen: bool,
     outcome: Option<Outcome>,
     doing: Option<Doing>,
-    /// Since when every attempt to connect has met nobody who listens.
+    /// Time since when every attempt to connect has found nobody listening.
     refused_since: Option<Duration>,
 }
 
 impl Sender {
-    /// A session that begins `now` with no connection.
+    /// Creates a session that begins at `now` without a connection.
     pub fn new(token: Option<Token>, secret: Secret, patience: Timeouts, now: Duration) -> Sender {
         Sender {
             token,
@@ -116,7 +117,7 @@ impl Sender {
         }
     }
 
-    /// When to connect next; `None` while connected, or when it is over.
+    /// Returns when to connect next; `None` while connected, or when the session is over.
     pub fn connect_at(&self) -> Option<Duration> {
         match self.link {
             Link::Down { retry, .. } if self.outcome.is_none() => Some(retry),
@@ -124,7 +125,7 @@ impl Sender {
         }
     }
 
-    /// A connection stands; the other side proved who it is, this one has not.
+    /// Records that a connection was established: the other side has proved who it is, this side has not yet.
     pub fn connected(&mut self, now: Duration) {
         if let Link::Down { since, attempts, .. } = self.link {
             self.link = Link::Greeting { down_since: since, attempts, since: now };
@@ -132,7 +133,8 @@ impl Sender {
         }
     }
 
-    /// No connection could be made: the receiver's machine answers, but nobody listens there, or somebody else does.
+    /// Records that no connection could be made: the receiver's machine answers, but nobody listens there, or
+    /// another process does.
     pub fn refused(&mut self, now: Duration, random: u64) {
         let since = *self.refused_since.get_or_insert(now);
         self.down(now, random);
@@ -142,7 +144,7 @@ impl Sender {
         }
     }
 
-    /// The connection is gone, or none could be made. `random` spreads attempts in time.
+    /// Records that the connection is lost, or that none could be made. `random` spreads attempts in time.
     pub fn lost(&mut self, now: Duration, random: u64) {
         self.refused_since = None;
         self.down(now, random);
@@ -164,28 +166,29 @@ impl Sender {
         self.tick(now);
     }
 
-    /// Whether a connection that is gone brought nothing: no byte more is safe, and it did not last.
+    /// Returns whether a connection that was lost was useless: no more bytes have become safe, and it did not
+    /// last.
     fn is_useless(&self, trouble: &Trouble, now: Duration) -> bool {
         self.held.total() == trouble.held && now < trouble.up_since + self.patience.keepalive * LASTING
     }
 
-    /// The name to ask the receiver for, which proves to it who this is.
+    /// Returns the name to ask the receiver for, which proves to it who this is.
     pub fn proof(&self, nonce: Nonce) -> String {
         proof::name(nonce, self.token.as_ref(), &self.secret)
     }
 
-    /// `len` more bytes are there to be sent.
+    /// Records that there are `len` more bytes to send.
     pub fn write(&mut self, len: u64) {
         self.written += len;
     }
 
-    /// No more bytes will come.
+    /// Records that the stream is complete.
     pub fn finish(&mut self) {
         self.finished = true;
         self.tell_finish = true;
     }
 
-    /// There will be no end of the stream: tells the receiver why, if it can be told.
+    /// Gives up before the end of the stream; tells the receiver why, if it can be told.
     pub fn abort(&mut self, why: Failure) {
         if self.outcome.is_none() {
             self.abort = Some(why);
@@ -193,10 +196,10 @@ impl Sender {
         }
     }
 
-    /// A message came.
+    /// Handles a message from the receiver.
     ///
     /// # Errors
-    /// The connection is of no use then.
+    /// The connection is of no further use then.
     pub fn receive(&mut self, now: Duration, message: Message) -> Result<(), Violation> {
         if self.outcome.is_some() {
             return Ok(());
@@ -226,7 +229,8 @@ impl Sender {
 
     fn welcome(&mut self, now: Duration, held: Ranges) -> Result<(), Violation> {
         if held.upto() < self.held.upto() {
-            // It has our secret, but not what we gave it: another process, started anew, for whom we are the first.
+            // The receiver accepts our secret, but lacks the bytes it had acknowledged: it is another
+            // process, started anew, and takes us for its first sender.
             self.outcome = Some(Outcome::Gone(Duration::ZERO));
             return Ok(());
         }
@@ -271,7 +275,7 @@ impl Sender {
         Ok(())
     }
 
-    /// The next message to send.
+    /// Returns the next message to send.
     pub fn poll_message(&mut self, now: Duration) -> Option<Message> {
         let message = self.next_message(now)?;
         if let Link::Up { alive, .. } = &mut self.link {
@@ -304,7 +308,8 @@ impl Sender {
         alive.must_speak(now).then_some(Message::Ping(Ping {}))
     }
 
-    /// The next bytes to send; from a given byte on at most as many as `max` says.
+    /// Returns the range of the next bytes to send. From an offset on, it holds at most as many bytes as
+    /// `max` returns for it.
     pub fn poll_segment(&mut self, now: Duration, max: impl Fn(u64) -> u64) -> Option<Range<u64>> {
         let Link::Up { alive, .. } = &mut self.link else { return None };
         if self.outcome.is_some() || !self.pace.allows() {
@@ -323,7 +328,7 @@ impl Sender {
         Some(gap.start..end)
     }
 
-    /// Looks at the clock. Whether the connection is to be given up.
+    /// Handles the passing of time. Returns whether the connection is to be given up.
     pub fn tick(&mut self, now: Duration) -> bool {
         let (since, patience) = match &self.link {
             Link::Up { alive, .. } => return alive.is_dead(now),
@@ -343,7 +348,7 @@ impl Sender {
         if self.was_up { self.patience.reconnect } else { self.patience.first }
     }
 
-    /// When to call [`Sender::tick`] and [`Sender::poll_message`] at the latest.
+    /// Returns when to call [`Sender::tick`] and [`Sender::poll_message`] at the latest.
     pub fn deadline(&self) -> Option<Duration> {
         if self.outcome.is_some() {
             return None;
@@ -357,42 +362,42 @@ impl Sender {
         })
     }
 
-    /// All bytes below this are safe and need not be kept.
+    /// Returns the offset below which all bytes are safe and need not be kept.
     pub fn released(&self) -> u64 {
         self.held.upto()
     }
 
-    /// The outcome.
+    /// Returns the outcome, once there is one.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }
 
-    /// Whether everything was said that the other side should hear of the end.
+    /// Returns whether the other side has been told everything about the end.
     pub fn is_told(&self) -> bool {
         self.outcome.is_some() && !self.seen && (self.abort.is_none() || !self.is_up())
     }
 
-    /// Whether the connection is the session's.
+    /// Returns whether the present connection belongs to the session.
     pub fn is_up(&self) -> bool {
         matches!(self.link, Link::Up { .. })
     }
 
-    /// Whether there ever was a connection that was the session's.
+    /// Returns whether there ever was a connection that belonged to the session.
     pub fn was_up(&self) -> bool {
         self.was_up
     }
 
-    /// Bytes that were given to more than one connection.
+    /// Returns the number of bytes that were sent again on another connection.
     pub fn resent(&self) -> u64 {
         self.resent
     }
 
-    /// Connections after the first.
+    /// Returns the number of connections after the first.
     pub fn reconnects(&self) -> u64 {
         self.reconnects
     }
 
-    /// What the receiver said last of its doing.
+    /// Returns the progress that the receiver reported last.
     pub fn doing(&self) -> Option<&Doing> {
         self.doing.as_ref()
     }

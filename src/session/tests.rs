@@ -1,4 +1,5 @@
-//! A sender and a receiver with a line between them that delays, reorders and breaks; hostile messages; the schema.
+//! Tests a sender and a receiver with a simulated connection that delays, reorders and breaks; hostile
+//! messages; and the schema.
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
@@ -23,16 +24,16 @@ fn hello(token: &[u8], secret: &[u8]) -> Hello {
     Hello { version: super::VERSION, token: token.to_vec(), secret: secret.to_vec() }
 }
 
-/// What is under way on a connection.
+/// Data in flight on a connection.
 #[derive(Default)]
 struct Line {
-    /// Messages keep their order each way; segments need not.
+    /// Messages keep their order in each direction; segments need not.
     to_receiver: Vec<Message>,
     to_sender: Vec<Message>,
     segments: Vec<std::ops::Range<u64>>,
 }
 
-/// One step of the world.
+/// One step of the simulation.
 #[derive(Clone, Debug)]
 enum Step {
     Write(u64),
@@ -66,13 +67,13 @@ struct World {
     line: Option<Line>,
     connection: u64,
     written: u64,
-    /// How often each byte was taken, by range.
+    /// Number of times that each byte was taken, by range.
     taken: BTreeMap<u64, u64>,
 }
 
 impl World {
     fn new() -> World {
-        // Weather may last; when each side loses patience is asked elsewhere.
+        // The network may fail for any time here; other tests cover the timeouts.
         let patience = Timeouts { first: ms(1 << 40), reconnect: ms(1 << 40), ..Timeouts::default() };
         World {
             now: ms(0),
@@ -163,7 +164,8 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Whatever happens on the line: each byte is taken once, none is missing, and both sides agree in the end.
+    /// Whatever happens on the network, each byte is taken once, none is missing, and both sides agree in the
+    /// end.
     #[test]
     fn a_stream_survives_any_weather(steps in prop::collection::vec(step(), 0..400)) {
         let mut world = World::new();
@@ -187,7 +189,7 @@ proptest! {
         }
     }
 
-    /// Any bytes at all, cut anywhere: no panic, and nothing kept beyond a frame.
+    /// Any bytes, split anywhere, cause no panic, and no more than a frame of them is kept.
     #[test]
     fn any_bytes_are_frames_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..600), cut in 0usize..600) {
         for mut frames in [Frames::of_stranger(), Frames::of_control(), Frames::of_data()] {
@@ -199,7 +201,7 @@ proptest! {
         }
     }
 
-    /// Hostile but well-formed messages don't make a sender forget or send what it has not.
+    /// Hostile but well-formed messages don't make a sender release or send bytes that it should not.
     #[test]
     fn a_sender_takes_no_nonsense(
         held in prop::collection::vec((any::<u64>(), any::<u64>()), 0..5),
@@ -362,14 +364,14 @@ fn a_receiver_where_nobody_listens_any_more_is_given_up_soon() {
     s.lost(ms(1), 0);
     refuse(&mut s, 25_000);
     assert_eq!(s.outcome(), None);
-    // A line that is at fault says nothing of who listens behind it: from there on it is counted anew.
+    // A failure of the network says nothing about who listens behind it: the time is counted anew from there.
     s.lost(ms(26_000), 0);
     refuse(&mut s, 60_000);
     assert_eq!(s.outcome(), None);
     refuse(&mut s, 100_000);
     assert_eq!(s.outcome(), Some(&sender::Outcome::Gone(ms(30_000))));
 
-    // It came back: nothing is held against it.
+    // The receiver came back: the earlier refusals don't count.
     let mut s = up(ms(0), patience);
     s.lost(ms(1), 0);
     refuse(&mut s, 29_000);
@@ -379,7 +381,7 @@ fn a_receiver_where_nobody_listens_any_more_is_given_up_soon() {
     refuse(&mut s, 55_000);
     assert_eq!(s.outcome(), None);
 
-    // Who was never there may still be started.
+    // A receiver that was never reached may still be started.
     let mut s = Sender::new(Some(TOKEN), SECRET, Timeouts { first: ms(100_000), ..patience }, ms(0));
     refuse(&mut s, 90_000);
     assert_eq!(s.outcome(), None);
@@ -437,7 +439,7 @@ fn a_good_verdict_on_half_a_stream_is_not_believed() {
     assert_eq!(s.outcome(), Some(&sender::Outcome::Done));
 }
 
-/// Every message and field of the schema stands in the code under the same number and type, and the other way round.
+/// Every message and field of the schema is in the code with the same number, and vice versa.
 #[test]
 fn the_schema_is_the_code() {
     let mut schema: Vec<String> = include_str!("../../proto/session.proto")

@@ -1,4 +1,5 @@
-//! The ticket that the listening end prints: who it is, and that the bearer may send to it once.
+//! Defines the ticket that the listening end prints: it identifies that end, and lets its bearer send to it
+//! once.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,9 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use subtle::ConstantTimeEq as _;
 
-/// Bytes of a certificate's SHA-256.
+/// Length in bytes of a certificate's SHA-256.
 pub const FINGERPRINT_LEN: usize = 32;
-/// Bytes of a token.
+/// Length in bytes of a token.
 pub const TOKEN_LEN: usize = 16;
 /// First byte of a ticket of this version.
 const VERSION: u8 = 1;
@@ -17,12 +18,12 @@ const VERSION: u8 = 1;
 /// SHA-256 of a certificate as it is sent (DER).
 pub type Fingerprint = [u8; FINGERPRINT_LEN];
 
-/// What is good for one session.
+/// A secret that is valid for one session.
 #[derive(Clone, Copy)]
 pub struct Token(pub [u8; TOKEN_LEN]);
 
 impl Token {
-    /// Whether these bytes are it; takes as long wherever they differ.
+    /// Returns whether these bytes are the token; takes the same time wherever they differ.
     pub fn is(&self, bytes: &[u8]) -> bool {
         self.0.ct_eq(bytes).into()
     }
@@ -37,30 +38,30 @@ impl fmt::Debug for Token {
 /// A ticket. Its text is a secret; `Debug` does not show it.
 #[derive(Clone, Debug)]
 pub struct Ticket {
-    /// The listening end's certificate.
+    /// Fingerprint of the listening end's certificate.
     pub fingerprint: Fingerprint,
-    /// The right to send to it.
+    /// Token that gives the right to send to it.
     pub token: Token,
 }
 
 impl Ticket {
-    /// The text to paste: base64url without padding of version, fingerprint and token.
+    /// Returns the text to paste: base64url without padding of version, fingerprint and token.
     pub fn reveal(&self) -> String {
         let bytes = [&[VERSION][..], &self.fingerprint, &self.token.0].concat();
         URL_SAFE_NO_PAD.encode(bytes)
     }
 }
 
-/// A text is no ticket.
+/// Error: the text is not a ticket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TicketError {
-    /// Not base64url.
+    /// The text is not base64url.
     #[error("the ticket holds characters that no ticket has")]
     Characters,
-    /// Something is missing, or too much.
+    /// The text is too short or too long.
     #[error("the ticket is not whole")]
     Length,
-    /// Of another version.
+    /// The ticket is of another version.
     #[error("the ticket is of version {0}, this program knows version {VERSION}")]
     Version(u8),
 }

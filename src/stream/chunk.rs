@@ -1,4 +1,4 @@
-//! Chunks of members, and their ends, as the demuxer gives them out.
+//! Represents chunks of members, and their ends, as the demuxer gives them out.
 
 use super::digest::{self, BLOCK, BlockDigest, Leaf};
 use super::error::{DemuxError, Fault};
@@ -9,47 +9,47 @@ use crate::base::PageBuffer;
 /// One step of the stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A member goes on.
+    /// Another part of a member.
     Chunk(Chunk),
-    /// A member is complete.
+    /// The end of a member, which is complete.
     End {
-        /// Which.
+        /// Name of the member.
         member: MemberName,
-        /// Its size, holes included.
+        /// Size of the member in bytes, holes included.
         size: u64,
     },
 }
 
-/// A piece of a member.
+/// A part of a member, as one frame carries it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Chunk {
-    /// The member.
+    /// Name of the member.
     pub member: MemberName,
     /// Offset in the member.
     pub offset: u64,
-    /// Map of its holes; empty if it has none. The lengths add up to that of the payload.
+    /// Map of the chunk's holes; empty if it has none. The lengths add up to that of the payload.
     pub map: Vec<Extent>,
-    /// Its bytes, without holes. [`Demux::recycle`](super::Demux::recycle) takes the buffer back.
+    /// Bytes of the chunk, without holes. [`Demux::recycle`](super::Demux::recycle) takes the buffer back.
     pub payload: PageBuffer,
-    /// The checksum that [`Chunk::verify`] compares with.
+    /// Checksum that [`Chunk::verify`] compares with.
     pub crc: u32,
-    /// Whether it came as a sparse frame (whose map may be empty).
+    /// True if it came as a sparse frame (whose map may be empty).
     pub sparse: bool,
     /// Offset of its frame in the stream.
     pub at: u64,
 }
 
-/// A part of a chunk in the order of the member.
+/// A part of a chunk, either a hole or bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Piece<'a> {
-    /// Reads as that many zeros.
+    /// A hole, which reads as that many zeros.
     Hole(u64),
     /// Bytes.
     Data(&'a [u8]),
 }
 
 impl Piece<'_> {
-    /// Bytes of the member it covers.
+    /// Returns the number of bytes of the member that the piece covers.
     pub fn logical_len(&self) -> u64 {
         match self {
             Piece::Hole(n) => *n,
@@ -67,7 +67,7 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// As [`Chunk::copy`].
+    /// Does the same as [`Chunk::copy`].
     pub fn copy(&self, at: u64, into: &mut [u8]) -> bool {
         let end = at + into.len() as u64;
         if at < self.begin || end > self.end {
@@ -92,7 +92,7 @@ impl View<'_> {
 }
 
 impl Chunk {
-    /// Compares the checksum.
+    /// Verifies the checksum.
     pub fn verify(&self) -> Result<(), DemuxError> {
         let found = match self.sparse {
             true => sparse_crc(&self.map, [&*self.payload]),
@@ -105,7 +105,7 @@ impl Chunk {
         Err(DemuxError { at: self.at, member: Some(self.member.clone()), fault })
     }
 
-    /// Bytes of the member it covers, holes included.
+    /// Returns the number of bytes of the member that the chunk covers, holes included.
     pub fn logical_len(&self) -> u64 {
         match self.sparse {
             true => self.map.iter().map(|e| e.logical_len()).sum(),
@@ -113,12 +113,12 @@ impl Chunk {
         }
     }
 
-    /// Offset in the member at which it ends.
+    /// Returns the offset in the member at which the chunk ends.
     pub fn end(&self) -> u64 {
         self.offset + self.logical_len()
     }
 
-    /// Holes and data in order, each with its offset in the member; empty ones are left out.
+    /// Returns holes and data in order, each with its offset in the member; empty ones are left out.
     pub fn pieces(&self) -> impl Iterator<Item = (u64, Piece<'_>)> {
         let whole = (!self.sparse).then_some(Piece::Data(&self.payload));
         let mut rest = &*self.payload;
@@ -136,7 +136,8 @@ impl Chunk {
         })
     }
 
-    /// Fills `into` with the member's bytes from `at` on, holes as zeros; false where the chunk does not have all of them.
+    /// Fills `into` with the member's bytes from `at` on, holes as zeros; returns false if the chunk does not
+    /// have all of them.
     pub fn copy(&self, at: u64, into: &mut [u8]) -> bool {
         let end = at + into.len() as u64;
         if at < self.offset || end > self.end() {
@@ -145,20 +146,21 @@ impl Chunk {
         self.view().copy(at, into)
     }
 
-    /// The same for many parts: a chunk can have very many pieces.
+    /// Returns a view for copying many parts: a chunk can have very many pieces.
     pub fn view(&self) -> View<'_> {
         View { pieces: self.pieces().collect(), begin: self.offset, end: self.end() }
     }
 
-    /// The index of the digest block that this chunk lies in, if it begins where the block does and does not reach
-    /// beyond it: then [`Chunk::leaf`] can be computed in any order. In streams of xbpipe all chunks of datafiles are so.
+    /// Returns the index of the digest block that this chunk lies in, if the chunk begins where the block
+    /// does and does not reach beyond it: then [`Chunk::leaf`] can be computed in any order. All chunks of
+    /// datafiles in streams of xbpipe fulfil this.
     pub fn block(&self) -> Option<u64> {
         let block = BLOCK as u64;
         (self.offset.is_multiple_of(block) && (1..=block).contains(&self.logical_len()))
             .then_some(self.offset / block)
     }
 
-    /// The digest's leaf of a chunk that is a block.
+    /// Returns the digest's leaf of a chunk that is a block.
     pub fn leaf(&self) -> Leaf {
         match self.sparse {
             true => digest::sparse_leaf(&self.map, &self.payload),
@@ -166,7 +168,7 @@ impl Chunk {
         }
     }
 
-    /// Continues a digest with this chunk, whatever its borders; chunks are given in order.
+    /// Continues a digest with this chunk, wherever it begins and ends; chunks must be given in order.
     pub fn update(&self, digest: &mut BlockDigest) {
         for (_, piece) in self.pieces() {
             match piece {

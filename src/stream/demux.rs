@@ -1,14 +1,17 @@
-//! The demuxer: takes a stream apart. Feed/poll: bytes in, [`Event`]s out.
+//! Implements the demuxer, which splits a stream into its members. It works by feed and poll: bytes in,
+//! [`Event`]s out.
 //!
-//! The caller asks for [`space`](Demux::space), reads into it, says how much came ([`filled`](Demux::filled)), and
-//! [`poll`](Demux::poll)s until there is nothing more. While headers are due, the space is a small scratch buffer;
-//! while a payload is due, it is the very buffer that the [`Chunk`] will own, so that payload is not copied (except for
-//! what came into the scratch buffer behind a header, at most [`SCRATCH_LEN`] bytes a chunk).
+//! The caller asks for [`space`](Demux::space), reads into it, reports how many bytes came
+//! ([`filled`](Demux::filled)), and [`poll`](Demux::poll)s until there is nothing more. While headers are
+//! due, the space is a small scratch buffer. While a payload is due, it is the very buffer that the [`Chunk`]
+//! will own, so that payload is not copied (except for the bytes that came into the scratch buffer behind a
+//! header, at most [`SCRATCH_LEN`] bytes per chunk).
 //!
-//! Enforced here: magic, known types, no flags, valid names, every length within its limit, chunks of a member in order
-//! without gap or overlap, nothing of a member after its end, and the [`Limits`]. The peers check the crc, and that the
-//! offset is the one expected (`xb_stream_read_chunk` and `extract_worker_thread_func` in xbstream); the rest is what a receiver
-//! needs that does not trust its sender. A buffer grows only as its bytes arrive.
+//! The demuxer enforces: magic, known types, no flags, valid names, every length within its limit, chunks of
+//! a member in order without gap or overlap, nothing of a member after its end, and the [`Limits`]. Percona
+//! XtraBackup and its relatives check the crc, and that the offset is the one expected
+//! (`xb_stream_read_chunk` and `extract_worker_thread_func` in xbstream); the rest is needed by a receiver
+//! that does not trust its sender. A buffer grows only as its bytes arrive.
 
 use std::collections::HashMap;
 
@@ -19,66 +22,69 @@ use super::header::{self, Body, HEADER_MAX, PayloadFields};
 use super::name::MemberName;
 use crate::base::{Budget, Charge, PageBuffer};
 
-/// Bytes of the buffer for headers. Small, as payload that comes into it is copied; large enough that a run of small
-/// members takes few reads.
+/// Size of the buffer for headers in bytes. It is small, because payload that comes into it is copied; and
+/// large enough that a run of small members takes few reads.
 pub const SCRATCH_LEN: usize = 16 << 10;
-/// How many bytes a payload buffer has before any of its bytes have come.
+/// Size in bytes that a payload buffer has before any of its bytes have come.
 const PAYLOAD_FIRST: usize = 1 << 20;
-/// Smallest and largest capacity of a buffer that is kept for reuse, and how many are.
+/// Smallest and largest capacity of a buffer that is kept for reuse, and maximum number of such buffers.
 const SPARE_LEN: std::ops::RangeInclusive<usize> = (64 << 10)..=(16 << 20);
 const SPARES_MAX: usize = 16;
-/// Bytes of all of them.
+/// Maximum number of bytes of all these buffers.
 const SPARES_LEN: usize = 16 << 20;
-/// A payload beyond this is charged; callers hold no more than one such at a time.
+/// Payload size in bytes beyond which a payload is charged; callers hold no more than one such payload at a
+/// time.
 const PAYLOAD_FREE: usize = 16 << 20;
-/// What a member takes beside its name, wherever something is known of it until the manifest was held against all that came: two
-/// tables of members and their places, size and digest, and the manifest's own entry, so that a stream with too many is refused
-/// when they come, not at its end.
+/// Number of bytes charged for a member beside its name. It covers everything that is known of the member
+/// until the manifest was compared with all that came: two tables of members and their places, size and
+/// digest, and the manifest's own entry. So a stream with too many members is refused when they come, not at
+/// its end.
 const MEMBER_LEN: u64 = 480 + MANIFEST_SHARE;
-/// What of that is for the manifest.
+/// Part of `MEMBER_LEN` that is for the manifest.
 pub const MANIFEST_SHARE: u64 = 320;
-/// How often its name is kept: here, in the path of its file, in the manifest.
+/// Number of times that a member's name is kept: here, in the path of its file, in the manifest.
 const NAMES: u64 = 3;
 
-/// Bounds of a stream, against one that never ends.
+/// Limits of a stream, to guard against one that never ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Most members.
+    /// Maximum number of members.
     pub members: u64,
-    /// Most bytes of all their names together, which are kept in memory.
+    /// Maximum number of bytes of all their names together, which are kept in memory.
     pub names: u64,
-    /// Largest member, holes included.
+    /// Maximum size of a member in bytes, holes included.
     pub member_size: u64,
-    /// All members together, holes included.
+    /// Maximum size of all members together in bytes, holes included.
     pub total_size: u64,
 }
 
 impl Default for Limits {
-    /// Ten million members with 1 GiB of names, 256 TiB (the largest tablespace with pages of 64 KiB) each, 8 PiB together.
+    /// Allows ten million members with 1 GiB of names, 256 TiB each (the largest tablespace with pages of 64
+    /// KiB), 8 PiB together.
     fn default() -> Self {
         Limits { members: 10_000_000, names: 1 << 30, member_size: 1 << 48, total_size: 1 << 53 }
     }
 }
 
-/// The demuxer.
+/// The demuxer: turns the bytes of a stream into chunks of members.
 pub struct Demux {
     limits: Limits,
     checking: bool,
     scratch: Box<[u8]>,
-    /// What of `scratch` is read but not parsed.
+    /// Part of `scratch` that is read but not parsed.
     unread: std::ops::Range<usize>,
     state: State,
     members: HashMap<MemberName, Member>,
-    /// Number of them that have ended.
+    /// Number of members that have ended.
     ended: usize,
     names_len: u64,
     total_size: u64,
-    /// Stream offset of `scratch[unread.start]`, or of the next byte of the payload in hand.
+    /// Stream offset of `scratch[unread.start]`, or of the next byte of the current payload.
     position: u64,
-    /// Stream offset of the frame in hand.
+    /// Stream offset of the current frame.
     frame_at: u64,
     spares: Vec<PageBuffer>,
-    /// Chunks without content.
+    /// Number of chunks without content.
     empty: u64,
     known: Charge,
     large: Charge,
@@ -98,7 +104,7 @@ enum State {
 }
 
 impl Demux {
-    /// A demuxer at the start of a stream.
+    /// Creates a demuxer at the start of a stream.
     pub fn new(limits: Limits) -> Self {
         let budget = Budget::new(u64::MAX);
         Demux {
@@ -121,20 +127,22 @@ impl Demux {
         }
     }
 
-    /// Verifies the crc of every chunk before it is given out; else [`Chunk::verify`] is the caller's to call.
+    /// Makes the demuxer verify the crc of every chunk before giving it out; otherwise the caller must call
+    /// [`Chunk::verify`].
     pub fn checking(mut self) -> Self {
         self.checking = true;
         self
     }
 
-    /// Charges members, also for what others keep of them, and large payloads to `budget`.
+    /// Charges large payloads to `budget`, and members, including what other modules keep of them.
     pub fn charging(mut self, budget: &Budget) -> Self {
         self.known = budget.charged("the list of members");
         self.large = budget.charged("the payload of a chunk");
         self
     }
 
-    /// The buffer to read into next. Empty only if [`poll`](Self::poll) has to be called first, or has failed.
+    /// Returns the buffer to read into next. It is empty only if [`poll`](Self::poll) has to be called first,
+    /// or has failed.
     pub fn space(&mut self) -> &mut [u8] {
         if self.failed.is_some() {
             return &mut [];
@@ -153,7 +161,7 @@ impl Demux {
         }
     }
 
-    /// Says that `n` bytes were read into [`space`](Self::space).
+    /// Records that `n` bytes were read into [`space`](Self::space).
     ///
     /// # Panics
     /// If that is more than there was space for.
@@ -170,7 +178,8 @@ impl Demux {
         }
     }
 
-    /// Takes bytes that are already in memory; says how many. The rest is given again after [`poll`](Self::poll).
+    /// Takes bytes that are already in memory; returns how many. The rest must be given again after
+    /// [`poll`](Self::poll).
     pub fn feed(&mut self, bytes: &[u8]) -> usize {
         let space = self.space();
         let n = space.len().min(bytes.len());
@@ -179,7 +188,8 @@ impl Demux {
         n
     }
 
-    /// The next event, or `None` if more bytes are needed. An error stays: every further call gives it again.
+    /// Returns the next event, or `None` if more bytes are needed. After an error, every further call returns
+    /// the same error.
     pub fn poll(&mut self) -> Result<Option<Event>, DemuxError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -191,7 +201,7 @@ impl Demux {
         result
     }
 
-    /// Whether the stream may end here: not inside a frame, and with every member ended.
+    /// Checks that the stream may end here: not inside a frame, and with every member ended.
     pub fn finish(&self) -> Result<(), DemuxError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -225,12 +235,12 @@ impl Demux {
         }
     }
 
-    /// Number of bytes of the stream that were taken in.
+    /// Returns the number of bytes of the stream that were taken in.
     pub fn position(&self) -> u64 {
         self.position + self.unread.len() as u64
     }
 
-    /// Number of members so far, ended or not.
+    /// Returns the number of members so far, ended or not.
     pub fn members(&self) -> usize {
         self.members.len()
     }
@@ -244,7 +254,7 @@ impl Demux {
                     Step::Give(event) => return Ok(Some(event)),
                 },
                 State::Map { raw: filling, .. } | State::Payload { payload: filling, .. } => {
-                    // What came behind the header moves into the buffer it belongs to.
+                    // Bytes that came behind the header move into the buffer that they belong to.
                     let moved = filling.top_up(&self.scratch[self.unread.clone()]);
                     self.unread.start += moved;
                     self.position += moved as u64;
@@ -266,7 +276,7 @@ impl Demux {
         }
     }
 
-    /// Reads a header, admits its frame, and moves to what follows it.
+    /// Reads a header, checks that its frame is allowed, and moves to what follows it.
     fn header(&mut self) -> Result<Step, DemuxError> {
         self.frame_at = self.position;
         let at = self.frame_at;
@@ -303,7 +313,8 @@ impl Demux {
         Ok(Step::Go)
     }
 
-    /// Lets a frame of `name` in: a new member within the limits, or one that has not ended.
+    /// Checks that a frame of `name` is allowed: of a new member within the limits, or of one that has not
+    /// ended.
     fn admit(&mut self, name: &MemberName) -> Result<Member, Fault> {
         if let Some(member) = self.members.get(name) {
             return if member.ended { Err(Fault::AfterEnd) } else { Ok(*member) };
@@ -359,7 +370,7 @@ impl Demux {
         let map = header::parse_map(raw);
         let at = self.frame_at;
         let at_member = |fault| DemuxError { at, member: Some(member.clone()), fault };
-        // At most EXTENTS_MAX times 2^33: no overflow.
+        // The sum is at most EXTENTS_MAX times 2^33: no overflow.
         let mapped = map.iter().map(|e| u64::from(e.len)).sum();
         if mapped != fields.len as u64 {
             return Err(at_member(Fault::MapSum { mapped, payload_len: fields.len as u64 }));
@@ -394,7 +405,8 @@ impl Demux {
         Ok(Filling::new(spare.unwrap_or_default(), wanted))
     }
 
-    /// A buffer that is not much larger than `wanted`: it will be in hand as long as the payload.
+    /// Takes a spare buffer that is not much larger than `wanted`, since it is occupied as long as the
+    /// payload is.
     fn spare(&mut self, wanted: usize) -> Option<PageBuffer> {
         let enough = (wanted + wanted / 4).max(PAYLOAD_FIRST + PAYLOAD_FIRST / 4);
         let found = self.spares.iter().rposition(|spare| spare.capacity() <= enough)?;
@@ -408,10 +420,10 @@ enum Step {
     Give(Event),
 }
 
-/// A buffer on its way to `wanted` bytes.
+/// A buffer that is being filled with `wanted` bytes.
 struct Filling {
-    /// Grows as bytes arrive; a promised length alone takes no more than [`PAYLOAD_FIRST`] bytes, or what the buffer
-    /// had before.
+    /// Grows as bytes arrive; an announced length alone takes no more than [`PAYLOAD_FIRST`] bytes, or what
+    /// the buffer had before.
     buf: PageBuffer,
     filled: usize,
     wanted: usize,

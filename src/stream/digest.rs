@@ -1,12 +1,13 @@
-//! The digest of a member's content: the same bytes have the same digest, however they were cut into chunks and
-//! wherever holes stood for zeros.
+//! Computes the digest of a member's content. The same bytes have the same digest, however they were cut into
+//! chunks, and wherever holes stood for zeros.
 //!
-//! The content is cut into blocks of 1 MiB ([`BLOCK`]; the last may be shorter). The leaf of a block is the XXH3-128 of
-//! its bytes. The digest is the XXH3-128 of all leaves in order, each as 16 bytes big-endian, followed by the size of
-//! the content as u64 big-endian. So leaves can be computed in parallel and in any order. Its text form is
-//! `xxh3-128-1m:` and 32 lower-case hex digits.
+//! The content is cut into blocks of 1 MiB ([`BLOCK`]; the last may be shorter). The leaf of a block is the
+//! XXH3-128 of its bytes. The digest is the XXH3-128 of all leaves in order, each as 16 bytes big-endian,
+//! followed by the size of the content as u64 big-endian. So leaves can be computed in parallel and in any
+//! order. Its text form is `xxh3-128-1m:` and 32 lower-case hex digits.
 //!
-//! It finds damage and defects; it is not meant to stand against an attacker, who could as well write a new manifest.
+//! The digest finds corruption and defects. It does not protect against an attacker, who could as well write
+//! a new manifest.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,25 +18,25 @@ use twox_hash::XxHash3_128;
 
 use super::frame::Extent;
 
-/// Bytes of a block.
+/// Number of bytes of a block.
 pub const BLOCK: usize = 1 << 20;
-/// The prefix of the text form.
+/// Prefix of the text form.
 pub const DIGEST_PREFIX: &str = "xxh3-128-1m:";
 
-/// Zeros to hash where holes are.
+/// Zeros to hash in place of holes.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// The hash of one block.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Leaf(u128);
 
-/// The leaf of a block with these bytes (at most [`BLOCK`]).
+/// Returns the leaf of a block with these bytes (at most [`BLOCK`]).
 pub fn leaf(block: &[u8]) -> Leaf {
     debug_assert!(block.len() <= BLOCK);
     Leaf(XxHash3_128::oneshot(block))
 }
 
-/// The leaf of a block of `len` zeros.
+/// Returns the leaf of a block of `len` zeros.
 pub fn zero_leaf(len: usize) -> Leaf {
     static FULL: OnceLock<Leaf> = OnceLock::new();
     let hash = || {
@@ -46,7 +47,7 @@ pub fn zero_leaf(len: usize) -> Leaf {
     if len == BLOCK { *FULL.get_or_init(hash) } else { hash() }
 }
 
-/// The leaf of a block with holes.
+/// Returns the leaf of a block with holes.
 pub fn sparse_leaf(map: &[Extent], payload: &[u8]) -> Leaf {
     if payload.is_empty() {
         return zero_leaf(map.iter().map(|e| e.logical_len()).sum::<u64>() as usize);
@@ -72,17 +73,18 @@ fn hash_zeros(state: &mut XxHash3_128, mut len: u64) {
 
 /// Computes a [`Digest`].
 ///
-/// Blocks come as leaves in any order ([`put_leaf`](Self::put_leaf)), or as bytes in order ([`update`](Self::update),
-/// [`update_zeros`](Self::update_zeros)), which go on where the unbroken run of blocks from the start ends; both can be
-/// mixed where a block ends. Only leaves that wait for an earlier one take memory.
+/// Blocks come as leaves in any order ([`put_leaf`](Self::put_leaf)), or as bytes in order
+/// ([`update`](Self::update), [`update_zeros`](Self::update_zeros)), which continue where the unbroken run of
+/// blocks from the start ends. Both can be mixed, changing at block borders. Only leaves that wait for an
+/// earlier one take memory.
 pub struct BlockDigest {
-    /// Over the leaves so far.
+    /// Hash over the leaves so far.
     root: XxHash3_128,
-    /// How many leaves `root` has: the index of the block in hand.
+    /// Number of leaves in `root`, which is the index of the current block.
     done: u64,
     /// Leaves that came before their turn.
     waiting: BTreeMap<u64, Leaf>,
-    /// The block in hand.
+    /// Current block, of which only a part has come.
     block: Option<Box<Partial>>,
     fault: Option<DigestError>,
 }
@@ -93,7 +95,7 @@ struct Partial {
 }
 
 impl BlockDigest {
-    /// A digest of nothing yet.
+    /// Creates a digest of nothing yet.
     pub fn new() -> Self {
         BlockDigest { root: XxHash3_128::new(), done: 0, waiting: BTreeMap::new(), block: None, fault: None }
     }
@@ -109,7 +111,7 @@ impl BlockDigest {
         }
     }
 
-    /// Goes on with `bytes`.
+    /// Continues with `bytes`.
     pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = BLOCK - self.block.as_ref().map_or(0, |b| b.len);
@@ -123,7 +125,7 @@ impl BlockDigest {
         }
     }
 
-    /// Goes on with `n` zeros.
+    /// Continues with `n` zeros.
     pub fn update_zeros(&mut self, mut n: u64) {
         while n > 0 {
             let room = BLOCK - self.block.as_ref().map_or(0, |b| b.len);
@@ -137,7 +139,7 @@ impl BlockDigest {
         }
     }
 
-    /// The digest, if all blocks of a content of `size` bytes are there and no others.
+    /// Returns the digest, if all blocks of a content of `size` bytes were given and no others.
     pub fn finish(mut self, size: u64) -> Result<Digest, DigestError> {
         if let Some(partial) = self.block.take() {
             let end = self.done * BLOCK as u64 + partial.len as u64;
@@ -160,7 +162,7 @@ impl BlockDigest {
         Ok(Digest(self.root.finish_128()))
     }
 
-    /// Goes on inside a block.
+    /// Continues inside a block.
     fn extend(&mut self, len: usize, hash: impl FnOnce(&mut XxHash3_128)) {
         let block = self.block.get_or_insert_with(|| Box::new(Partial { state: XxHash3_128::new(), len: 0 }));
         hash(&mut block.state);
@@ -198,14 +200,14 @@ impl fmt::Debug for BlockDigest {
     }
 }
 
-/// The digest of a whole content that is in memory.
+/// Returns the digest of a whole content that is in memory.
 pub fn digest(content: &[u8]) -> Digest {
     let mut digest = BlockDigest::new();
     digest.update(content);
     digest.finish(content.len() as u64).expect("every block was given once")
 }
 
-/// Why there is no digest.
+/// The reason why there is no digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DigestError {
     /// A block was never given.
@@ -217,15 +219,15 @@ pub enum DigestError {
     /// Blocks lie beyond the size.
     #[error("there are blocks beyond the size of {size} bytes")]
     Beyond {
-        /// The size asked for.
+        /// Size that was asked for.
         size: u64,
     },
-    /// The bytes given end elsewhere.
+    /// The given bytes end elsewhere.
     #[error("{hashed} bytes were given of {size}")]
     Size {
         /// Offset at which the bytes end.
         hashed: u64,
-        /// The size asked for.
+        /// Size that was asked for.
         size: u64,
     },
 }
@@ -246,7 +248,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// A text that is not a digest of the kind known here.
+/// Error: the text is not a digest of the known kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("not a digest of the form {DIGEST_PREFIX}<32 hex digits>")]
 pub struct NotADigest;
@@ -285,7 +287,7 @@ mod tests {
         (0..len as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
     }
 
-    /// By the definition, word for word.
+    /// Computes the digest exactly as its definition says.
     fn by_definition(content: &[u8]) -> u128 {
         let mut leaves: Vec<u8> =
             content.chunks(BLOCK).flat_map(|block| XxHash3_128::oneshot(block).to_be_bytes()).collect();

@@ -1,4 +1,4 @@
-//! Errors of a stream.
+//! Defines the errors of a stream.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use super::frame::{EXTENTS_MAX, PAYLOAD_MAX};
 use super::name::{MemberName, NameError};
 use crate::base::{self, Code, OverBudget, budget};
 
-/// Why a stream was not taken, and where.
+/// The error of a stream: the reason why it was refused, and the place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DemuxError {
-    /// Offset in the stream: the first byte of the frame in question; for a cut stream its length.
+    /// Offset in the stream: the first byte of the affected frame; for a truncated stream its length.
     pub at: u64,
-    /// The member in question, where one is known.
+    /// Affected member, if it is known.
     pub member: Option<MemberName>,
-    /// The defect.
+    /// Defect.
     pub fault: Fault,
 }
 
@@ -28,30 +28,30 @@ pub enum Fault {
     /// The stream ends before some members did.
     #[error("the stream ends with {open} unfinished member(s)")]
     CutMembers {
-        /// The number.
+        /// Number of these members.
         open: usize,
     },
     /// There is no frame where one should begin.
     #[error("no frame begins here (found '{}')", found.escape_ascii())]
     Magic {
-        /// The bytes in its place.
+        /// Bytes found in its place.
         found: Vec<u8>,
     },
     /// Flags are set; none are defined for the known types.
     #[error("unknown flags {0:#04x}")]
     Flags(u8),
-    /// A type that is not known.
+    /// The type of a frame is unknown.
     #[error("unknown frame type {0:#04x}")]
     Type(u8),
-    /// The name of the member is not one that is let in.
+    /// The name of the member is not acceptable.
     #[error("{error} ('{}')", name.escape_ascii())]
     Name {
-        /// Why.
+        /// Reason.
         error: NameError,
-        /// As much of it as has a place in a message.
+        /// Name, as much of it as fits into a message.
         name: Vec<u8>,
     },
-    /// The name is longer than any name that is let in; it was not read.
+    /// The name is longer than any acceptable name; it was not read.
     #[error("the name is {0} bytes long")]
     NameLength(u32),
     /// The payload is too long.
@@ -63,9 +63,9 @@ pub enum Fault {
     /// The sparse map and the payload have different lengths.
     #[error("the sparse map describes {mapped} bytes, the payload has {payload_len}")]
     MapSum {
-        /// By the map.
+        /// Length according to the map.
         mapped: u64,
-        /// By the header.
+        /// Length according to the header.
         payload_len: u64,
     },
     /// A chunk does not begin where the one before it ended.
@@ -76,7 +76,7 @@ pub enum Fault {
         /// Offset at which the chunk begins.
         found: u64,
     },
-    /// A frame of a member that has ended.
+    /// A frame belongs to a member that has ended.
     #[error("the member goes on after its end, or comes twice")]
     AfterEnd,
     /// The checksum of a chunk is wrong.
@@ -84,9 +84,9 @@ pub enum Fault {
     Crc {
         /// Offset in the member.
         offset: u64,
-        /// By the header.
+        /// Checksum according to the header.
         expected: u32,
-        /// By the bytes.
+        /// Checksum of the bytes.
         found: u32,
     },
     /// A member grows beyond the limit.
@@ -95,13 +95,13 @@ pub enum Fault {
     /// All members together grow beyond the limit.
     #[error("the members are larger than {0} bytes together")]
     TotalSize(u64),
-    /// Too many members.
+    /// There are too many members.
     #[error("there are more than {0} members")]
     Members(u64),
-    /// Too many chunks of nothing.
+    /// There are too many chunks without content.
     #[error("there are more than {EMPTY_MAX} chunks without content")]
     Empty,
-    /// What must be kept takes more memory than there is for a stream.
+    /// The data to be kept takes more memory than there is for a stream.
     #[error("{0}")]
     TooLarge(OverBudget),
     /// The names of all members together take too much memory.
@@ -110,7 +110,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The code a user sees.
+    /// Returns the code that a user sees.
     pub fn code(&self) -> Code {
         match self {
             Fault::CutFrame | Fault::CutMembers { .. } => Code::StreamTruncated,

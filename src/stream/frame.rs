@@ -1,23 +1,23 @@
-//! Frames of xbstream version 1, as written.
+//! Encodes frames of xbstream version 1.
 //!
-//! All integers are little-endian. Every frame begins with
-//! `XBSTCK01` (8) | flags u8 | type u8 | path_len u32 | path, and goes on by its type:
+//! All integers are little-endian. Every frame begins with `XBSTCK01` (8) | flags u8 | type u8 | path_len u32
+//! | path, and continues according to its type:
 //!
 //! * `P`: payload_len u64 | file offset u64 | crc32 u32 | payload
-//! * `S`: map entries u32 | payload_len u64 | file offset u64 | crc32 u32 | map of (skip u32, len u32) | payload.
-//!   For each entry first `skip` bytes are left as a hole, then `len` bytes of the payload follow.
+//! * `S`: map entries u32 | payload_len u64 | file offset u64 | crc32 u32 | map of (skip u32, len u32) |
+//!   payload. For each entry first `skip` bytes are left as a hole, then `len` bytes of the payload follow.
 //! * `E`: nothing more; the member is complete.
 //!
-//! The crc is zlib's CRC-32 over the payload, for `S` over map and payload. Header, path and offset are not covered;
-//! the manifest covers what they mean. (Sources of these facts: `xb_stream_write_chunk`, `xb_stream_write_sparse_data`
-//! and `xb_stream_validate_checksum` of Percona XtraBackup.)
+//! The crc is zlib's CRC-32 over the payload, for `S` over map and payload. Header, path and offset are not
+//! covered; the manifest covers their meaning. (Sources of these facts: `xb_stream_write_chunk`,
+//! `xb_stream_write_sparse_data` and `xb_stream_validate_checksum` of Percona XtraBackup.)
 //!
-//! The functions here give the bytes that go before a payload, so that header and payload leave in one `writev` and
-//! no payload is copied.
+//! The functions here return the bytes that go before a payload, so that header and payload leave in one
+//! `writev` and no payload is copied.
 
 use super::name::MemberName;
 
-/// The magic bytes of every frame.
+/// Magic bytes of every frame.
 pub const MAGIC: [u8; 8] = *b"XBSTCK01";
 /// Type of a frame with payload.
 pub const TYPE_PAYLOAD: u8 = b'P';
@@ -25,34 +25,37 @@ pub const TYPE_PAYLOAD: u8 = b'P';
 pub const TYPE_SPARSE: u8 = b'S';
 /// Type of a frame that ends a member.
 pub const TYPE_END: u8 = b'E';
-/// Bytes of one entry of the map of an `S` frame.
+/// Number of bytes of one entry of the map of an `S` frame.
 pub const EXTENT_LEN: usize = 8;
-/// Largest payload of a frame that is taken. The peers write chunks of 10 MiB, xbpipe of 1 MiB.
+/// Maximum payload of a frame in bytes that is accepted. XtraBackup and its relatives write chunks of 10 MiB,
+/// xbpipe of 1 MiB.
 pub const PAYLOAD_MAX: usize = 128 << 20;
-/// Most entries of a map that are taken: a hole on every page of [`PAYLOAD_MAX`] bytes in pages of 2 KiB.
+/// Maximum number of map entries that is accepted: a hole on every page of [`PAYLOAD_MAX`] bytes in pages of
+/// 2 KiB.
 pub const EXTENTS_MAX: usize = 65_536;
-/// Most chunks without content. Nothing needs them, and a compressed stream has any number of them at no cost.
+/// Maximum number of chunks without content. Nothing needs them, and in a compressed stream any number of
+/// them costs nothing.
 pub(super) const EMPTY_MAX: u64 = 1 << 20;
 
-/// Magic, flags, type and path_len.
+/// Length in bytes of magic, flags, type and path_len.
 pub(super) const PREFIX_LEN: usize = 8 + 1 + 1 + 4;
-/// payload_len, offset and crc.
+/// Length in bytes of payload_len, offset and crc.
 pub(super) const PAYLOAD_FIELDS_LEN: usize = 8 + 8 + 4;
-/// Map entries, then as in a `P` frame.
+/// Length in bytes of the number of map entries, followed by the fields of a `P` frame.
 pub(super) const SPARSE_FIELDS_LEN: usize = 4 + PAYLOAD_FIELDS_LEN;
 
-/// One entry of a sparse map: a hole, then bytes of the payload. Either may be 0; a last entry with `len` 0 is a hole
-/// at the end.
+/// One entry of a sparse map: a hole, then bytes of the payload. Either may be 0; a last entry with `len` 0
+/// is a hole at the end.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Extent {
-    /// Bytes of the hole.
+    /// Number of bytes of the hole.
     pub skip: u32,
-    /// Bytes of the payload after it.
+    /// Number of bytes of the payload after it.
     pub len: u32,
 }
 
 impl Extent {
-    /// Bytes of the member that hole and payload take together.
+    /// Returns the number of bytes of the member that hole and payload take together.
     pub fn logical_len(self) -> u64 {
         u64::from(self.skip) + u64::from(self.len)
     }
@@ -65,16 +68,16 @@ impl Extent {
     }
 }
 
-/// What goes before the payload of a `P` frame. `crc` is [`payload_crc`] of it.
+/// Returns the header of a `P` frame, which goes before its payload. `crc` is [`payload_crc`] of the payload.
 pub fn payload_header(member: &MemberName, offset: u64, crc: u32, payload_len: usize) -> Vec<u8> {
     let mut header = prefix(TYPE_PAYLOAD, member, PAYLOAD_FIELDS_LEN);
     payload_fields(&mut header, payload_len, offset, crc);
     header
 }
 
-/// What goes before the payload of an `S` frame, the map included. `crc` is [`sparse_crc`] of map and payload, and the
-/// lengths in the map add up to `payload_len`. The map has an entry: XtraBackup looks at its last one without asking
-/// whether there is any (`local_write_sparse`).
+/// Returns the header of an `S` frame, which goes before its payload, the map included. `crc` is
+/// [`sparse_crc`] of map and payload, and the lengths in the map add up to `payload_len`. The map must have
+/// an entry: XtraBackup looks at its last one without checking whether there is any (`local_write_sparse`).
 pub fn sparse_header(
     member: &MemberName,
     offset: u64,
@@ -93,17 +96,17 @@ pub fn sparse_header(
     header
 }
 
-/// The `E` frame of `member`.
+/// Returns the `E` frame of `member`.
 pub fn end_frame(member: &MemberName) -> Vec<u8> {
     prefix(TYPE_END, member, 0)
 }
 
-/// The crc of a `P` frame.
+/// Returns the crc of a `P` frame.
 pub fn payload_crc(payload: &[u8]) -> u32 {
     crc32fast::hash(payload)
 }
 
-/// The crc of an `S` frame: of its map, then of its payload, which may lie in pieces.
+/// Returns the crc of an `S` frame: of its map, then of its payload, which may lie in pieces.
 pub fn sparse_crc<'a>(map: &[Extent], payload: impl IntoIterator<Item = &'a [u8]>) -> u32 {
     let mut crc = crc32fast::Hasher::new();
     for extent in map {
@@ -115,7 +118,7 @@ pub fn sparse_crc<'a>(map: &[Extent], payload: impl IntoIterator<Item = &'a [u8]
     crc.finalize()
 }
 
-/// A whole `P` frame, for members that are small and in memory.
+/// Returns a whole `P` frame, for members that are small and in memory.
 pub fn payload_frame(member: &MemberName, offset: u64, payload: &[u8]) -> Vec<u8> {
     let mut frame = payload_header(member, offset, payload_crc(payload), payload.len());
     frame.extend_from_slice(payload);

@@ -1,17 +1,17 @@
-//! The header of a frame, as read. Its layout is in [`frame`](super::frame).
+//! Decodes the header of a frame. Its layout is in [`frame`](super::frame).
 //!
-//! Nothing is believed before it is checked: a length that is beyond its limit is refused when its field is read, not
-//! when the bytes it promises would be needed.
+//! Nothing is trusted before it is checked: a length that is beyond its limit is refused when its field is
+//! read, not when the announced bytes would be needed.
 
 use super::error::Fault;
 use super::frame::*;
 use super::name::{self, NAME_MAX};
 
-/// Bytes of the longest header: no more are needed to read any. `+ 2` is the `./` that is taken off.
+/// Number of bytes of the longest header: no more are needed to read any.
 pub(super) const HEADER_MAX: usize = PREFIX_LEN + PATH_MAX + SPARSE_FIELDS_LEN;
-/// Longest path field: a name, and the `./` in front that is not part of it.
+/// Maximum length of the path field: a name, and 2 bytes for a `./` in front, which is removed.
 const PATH_MAX: usize = NAME_MAX + 2;
-/// As much of a refused name as goes into a message.
+/// Maximum number of bytes of a refused name that go into a message.
 const NAME_SHOWN: usize = 80;
 
 /// A header whose fields are within their limits.
@@ -19,7 +19,7 @@ const NAME_SHOWN: usize = 80;
 pub(super) struct Header<'a> {
     pub(super) name: &'a str,
     pub(super) body: Body,
-    /// Bytes it took.
+    /// Number of bytes that the header took.
     pub(super) len: usize,
 }
 
@@ -38,10 +38,10 @@ pub(super) struct PayloadFields {
     pub(super) crc: u32,
 }
 
-/// Reads the header at the start of `bytes`; `None` if there are too few bytes to say.
+/// Reads the header at the start of `bytes`; `None` if there are too few bytes.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header<'_>>, Fault> {
     let mut fields = Fields { rest: bytes };
-    // All of the magic at once, so that the message does not depend on how much was read.
+    // The magic is compared as a whole, so that the message does not depend on how much was read.
     let Some(magic) = fields.array() else { return Ok(None) };
     if magic != MAGIC {
         return Err(Fault::Magic { found: magic.to_vec() });
@@ -123,7 +123,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// What is wrong with a stream that ends after `bytes`, which are too few for a header.
+/// Returns the defect of a stream that ends after `bytes`, which are too few for a header.
 pub(super) fn cut(bytes: &[u8]) -> Fault {
     match bytes.iter().zip(&MAGIC).all(|(found, magic)| found == magic) {
         true => Fault::CutFrame,
@@ -131,7 +131,7 @@ pub(super) fn cut(bytes: &[u8]) -> Fault {
     }
 }
 
-/// Reads a map; `raw` is a whole number of entries.
+/// Reads a map; `raw` must be a whole number of entries.
 pub(super) fn parse_map(raw: &[u8]) -> Vec<Extent> {
     raw.as_chunks::<EXTENT_LEN>()
         .0

@@ -1,9 +1,11 @@
-//! The manifest: the last member of the stream, which says what the stream must have held.
+//! Reads and writes the manifest: the last member of the stream, which lists what the stream must have held.
 //!
-//! JSON, one object. `format` is [`FORMAT`]; a reader refuses another one, and ignores keys that it does not know. The
-//! manifest does not list itself. No text in it has control characters, so that it can be shown as it is.
+//! It is JSON, one object. `format` is [`FORMAT`]; a reader refuses any other format, and ignores keys that
+//! it does not know. The manifest does not list itself. No text in it has control characters, so that it can
+//! be shown as it is.
 //!
-//! Its own bytes are under the crc of its chunks. It proves that a stream is whole and undamaged, not who wrote it.
+//! Its own bytes are protected by the crc of its chunks. It proves that a stream is complete and undamaged,
+//! not who wrote it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,19 +18,19 @@ use crate::base::{self, Code, Lsn};
 
 /// Name of the member; nothing follows its end.
 pub const MANIFEST: &str = "xbpipe_manifest";
-/// The format written and read here.
+/// Version of the format that is written and read here.
 pub const FORMAT: u32 = 1;
-/// Largest manifest that is taken: about two million members.
+/// Maximum size in bytes of a manifest that is accepted: about two million members.
 pub const MANIFEST_MAX: usize = 256 << 20;
 
-/// The manifest of a stream: its members, and how it came to be.
+/// The manifest of a stream: its members, and facts about the backup.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`].
+    /// Version of the format, [`FORMAT`].
     pub format: u32,
-    /// The program that wrote the stream.
+    /// Name of the program that wrote the stream.
     pub tool: String,
-    /// Its version.
+    /// Version of that program.
     pub tool_version: String,
     /// `VERSION()` of the source.
     pub server_version: String,
@@ -36,34 +38,34 @@ pub struct Manifest {
     pub server_uuid: String,
     /// `@@innodb_page_size` of the source.
     pub page_size: u32,
-    /// When the backup began, RFC 3339.
+    /// Time when the backup began, RFC 3339.
     pub started: String,
-    /// When its last data was read, RFC 3339.
+    /// Time when its last data was read, RFC 3339.
     pub ended: String,
-    /// Recovery begins here.
+    /// LSN at which recovery begins.
     #[serde(with = "lsn")]
     pub checkpoint_lsn: Lsn,
-    /// Recovery must reach this.
+    /// LSN that recovery must reach.
     #[serde(with = "lsn")]
     pub end_lsn: Lsn,
-    /// Position in the binary log that belongs to `end_lsn`, if the source writes one.
+    /// Position in the binary log that belongs to `end_lsn`, if the source writes a binary log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binlog: Option<BinlogPosition>,
     /// `gtid_executed` that belongs to `end_lsn`, if the source has GTIDs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gtid_executed: Option<String>,
-    /// Every other member.
+    /// All other members.
     pub members: Vec<ManifestMember>,
 }
 
 /// A member as it must have arrived.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ManifestMember {
-    /// Its name.
+    /// Name of the member.
     pub name: MemberName,
-    /// Its size, holes included.
+    /// Size of the member in bytes, holes included.
     pub size: u64,
-    /// Of its content, holes read as zeros.
+    /// Digest of its content, holes read as zeros.
     pub digest: Digest,
 }
 
@@ -71,7 +73,7 @@ pub struct ManifestMember {
 pub type Received = BTreeMap<MemberName, (u64, Digest)>;
 
 impl Manifest {
-    /// The content of the member. A GTID set, which servers break into lines, becomes one line.
+    /// Returns the content of the member. A GTID set, which servers break into lines, becomes one line.
     pub fn encode(&self) -> Vec<u8> {
         let gtid_executed = self.gtid_executed.as_deref().map(one_line);
         let manifest = Manifest { gtid_executed, ..self.clone() };
@@ -80,12 +82,12 @@ impl Manifest {
         json
     }
 
-    /// Reads the content of the member, from wherever it came.
+    /// Reads the content of the member, which may come from an untrusted source.
     pub fn parse(json: &[u8]) -> Result<Self, ManifestError> {
         if json.len() > MANIFEST_MAX {
             return Err(ManifestError::TooLarge(json.len()));
         }
-        // The format first: another one may have other fields.
+        // The format is checked first: another one may have other fields.
         let Head { format } = serde_json::from_slice(json).map_err(ManifestError::json)?;
         if format != FORMAT {
             return Err(ManifestError::Format(format));
@@ -95,7 +97,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Compares with the members that arrived, the manifest itself left out. Names the first difference by name.
+    /// Compares the manifest with the members that arrived, except the manifest itself. The error is the
+    /// first difference in the order of the names.
     pub fn verify(&self, received: &Received) -> Result<(), ManifestError> {
         let promised: BTreeMap<_, _> = self.members.iter().map(|m| (&m.name, m)).collect();
         let arrived = received.keys().filter(|name| name.as_str() != MANIFEST);
@@ -173,38 +176,38 @@ mod lsn {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// Beyond [`MANIFEST_MAX`].
+    /// The manifest is larger than [`MANIFEST_MAX`].
     #[error("the manifest is {0} bytes long, more than {MANIFEST_MAX}")]
     TooLarge(usize),
-    /// A format that is not known.
+    /// The format is unknown.
     #[error("the manifest has format {0}, only {FORMAT} is known")]
     Format(u32),
-    /// Not the JSON that it should be.
+    /// The content is not JSON, or lacks required fields.
     #[error("the manifest can't be read: {0}")]
     Json(String),
-    /// A value that can't be.
+    /// A value is impossible.
     #[error("the manifest is invalid: {0}")]
     Invalid(&'static str),
-    /// A member listed twice.
+    /// A member is listed twice.
     #[error("the manifest lists member {0} twice")]
     Twice(MemberName),
-    /// A member that did not arrive.
+    /// A member did not arrive.
     #[error("member {0} of the manifest did not arrive")]
     Missing(MemberName),
-    /// A member that is not listed.
+    /// A member is not listed.
     #[error("member {0} arrived but is not in the manifest")]
     Extra(MemberName),
-    /// A member of another size.
+    /// A member has another size.
     #[error("member {name} has {received} bytes, by the manifest {promised}")]
     Size {
-        /// Which.
+        /// Name of the member.
         name: MemberName,
-        /// By the manifest.
+        /// Size according to the manifest.
         promised: u64,
-        /// As it arrived.
+        /// Size as it arrived.
         received: u64,
     },
-    /// A member of the right size and another content.
+    /// A member has the right size, but another content.
     #[error("member {0} differs from its digest in the manifest")]
     Content(MemberName),
 }
@@ -217,7 +220,7 @@ impl ManifestError {
         ManifestError::Json(shown.escape_debug().to_string())
     }
 
-    /// The code a user sees.
+    /// Returns the code that a user sees.
     pub fn code(&self) -> Code {
         match self {
             Self::Json(_) | Self::Invalid(_) | Self::Twice(_) => Code::StreamCorrupt,
@@ -276,7 +279,7 @@ mod tests {
         manifest().members.into_iter().map(|m| (m.name, (m.size, m.digest))).collect()
     }
 
-    /// The manifest as JSON with one change.
+    /// Parses the manifest's JSON after one change.
     fn changed(change: impl FnOnce(&mut serde_json::Value)) -> Result<Manifest, ManifestError> {
         let mut json = serde_json::from_slice(&manifest().encode()).unwrap();
         change(&mut json);
@@ -307,7 +310,7 @@ mod tests {
         let error = base::Error::from(error);
         assert_eq!(error.code, Code::StreamRefused);
         assert!(error.hint.is_some());
-        // The format is looked at before fields that it may not have.
+        // The format is checked before fields that another format may not have.
         assert_eq!(Manifest::parse(b"{\"format\":3}"), Err(ManifestError::Format(3)));
     }
 

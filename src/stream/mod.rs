@@ -1,13 +1,14 @@
-//! The stream: xbstream frames, member names, digests, manifest and metadata members. Pure: bytes in, events out.
+//! Defines the stream: xbstream frames, member names, digests, manifest and metadata members. The module is
+//! pure: bytes in, events out.
 //!
 //! The written specification is `proto/stream.md`.
 //!
 //! * Writing: [`frame`] makes the headers that go before payload bytes; nothing is copied.
-//! * Reading: [`demux::Demux`] turns bytes into [`chunk::Chunk`]s and ends of members, and refuses what breaks the
-//!   format. It reads payload straight into the buffer that the chunk then owns.
-//! * Proving: [`digest`] gives every member a digest that can be computed block by block, in any order; the
-//!   [`manifest`], last in the stream, lists them.
-//! * [`metadata`] has the members that XtraBackup users' scripts read.
+//! * Reading: [`demux::Demux`] turns bytes into [`chunk::Chunk`]s and ends of members, and refuses streams
+//!   that break the format. It reads payload straight into the buffer that the chunk then owns.
+//! * Verifying: [`digest`] gives every member a digest that can be computed block by block, in any order; the
+//!   [`manifest`], last in the stream, lists the digests.
+//! * [`metadata`] holds the members that XtraBackup users' scripts read.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod chunk;

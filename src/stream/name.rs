@@ -1,24 +1,26 @@
-//! Names of members: relative paths with `/`, safe to join to a target folder.
+//! Defines the names of members: relative paths with `/`, safe to join to a target folder.
 //!
-//! XtraBackup's xbstream refuses absolute names only (`extract_worker_thread_func`); everything else here guards the receiver:
-//! a name that was parsed can't leave the folder it is joined to, and can be printed as it is.
+//! XtraBackup's xbstream refuses absolute names only (`extract_worker_thread_func`). All other checks here
+//! protect the receiver: a name that was parsed can't leave the folder that it is joined to, and can be
+//! printed as it is.
 
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-/// Longest name in bytes; the peers read names into 512 bytes with a closing NUL (`FN_REFLEN`).
+/// Maximum length of a name in bytes; XtraBackup and its relatives read names into 512 bytes with a closing
+/// NUL (`FN_REFLEN`).
 pub const NAME_MAX: usize = 511;
-/// Longest component in bytes, as on every usual file system.
+/// Maximum length of a component in bytes, as on every usual file system.
 pub const COMPONENT_MAX: usize = 255;
 
-/// A valid name of a member. Cheap to clone.
+/// A valid name of a member. It is cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberName(Arc<str>);
 
 impl MemberName {
-    /// Takes `name` if it is relative, UTF-8, not too long, and has no empty, `.` or `..` component, no backslash and
-    /// no control character.
+    /// Accepts `name` if it is relative, UTF-8, not too long, and has no empty, `.` or `..` component, no
+    /// backslash and no control character.
     pub fn parse(name: impl AsRef<[u8]>) -> Result<Self, NameError> {
         check(name.as_ref()).map(Self::of_checked)
     }
@@ -27,24 +29,24 @@ impl MemberName {
         MemberName(Arc::from(name))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The last component.
+    /// Returns the last component.
     pub fn file_name(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// What lies before the last component, if there is more than one.
+    /// Returns the part before the last component, if there is more than one.
     pub fn parent(&self) -> Option<&str> {
         self.0.rsplit_once('/').map(|(parent, _)| parent)
     }
 }
 
-/// The name on the wire without the `./` that `mbstream -c ./a` leaves in front. Taken off before names are compared,
-/// so that `a` and `./a` are one member.
+/// Returns the name as read from the stream, without the `./` that `mbstream -c ./a` leaves in front. It is
+/// removed before names are compared, so that `a` and `./a` are one member.
 pub(super) fn from_wire(name: &[u8]) -> Result<&str, NameError> {
     check(name.strip_prefix(b"./").unwrap_or(name))
 }
@@ -89,7 +91,7 @@ impl AsRef<std::path::Path> for MemberName {
     }
 }
 
-// `str` and `Arc<str>` hash and compare alike, so maps keyed by names can be asked with a `&str`.
+// `str` and `Arc<str>` hash and compare alike, so maps keyed by names can be searched with a `&str`.
 impl Borrow<str> for MemberName {
     fn borrow(&self) -> &str {
         &self.0
@@ -133,34 +135,35 @@ impl<'de> serde::Deserialize<'de> for MemberName {
     }
 }
 
-/// Why a name was refused.
+/// The reason why a name was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NameError {
-    /// No bytes at all.
+    /// The name has no bytes.
     #[error("the name is empty")]
     Empty,
-    /// More than [`NAME_MAX`] bytes.
+    /// The name has more than [`NAME_MAX`] bytes.
     #[error("the name is longer than {NAME_MAX} bytes")]
     TooLong,
-    /// A component of more than [`COMPONENT_MAX`] bytes.
+    /// A component has more than [`COMPONENT_MAX`] bytes.
     #[error("a part of the name is longer than {COMPONENT_MAX} bytes")]
     ComponentTooLong,
-    /// Not UTF-8.
+    /// The name is not UTF-8.
     #[error("the name is not UTF-8")]
     NotUtf8,
-    /// A leading `/`.
+    /// The name has a leading `/`.
     #[error("the name is an absolute path")]
     Absolute,
-    /// `//`, or a closing `/`.
+    /// The name has `//`, or a `/` at its end.
     #[error("the name has an empty part")]
     EmptyComponent,
-    /// `.` or `..`.
+    /// The name has a component `.` or `..`.
     #[error("the name has a part '.' or '..'")]
     Dots,
-    /// A backslash: a separator to some, and never in a name that a server makes.
+    /// The name has a backslash, which some programs take for a separator, and which no name made by a server
+    /// has.
     #[error("the name has a backslash")]
     Backslash,
-    /// NUL, line breaks, escapes.
+    /// The name has NUL, line breaks, or escapes.
     #[error("the name has a control character")]
     Control,
 }

@@ -1,14 +1,14 @@
-//! A token bucket, kept as the time at which the next token is there.
+//! Implements a token bucket, stored as the time at which the next token is available.
 
 use std::time::{Duration, Instant};
 
-/// Who comes late may catch up with so much time: sleeps end late, and a read may take longer than its share. In any ten
-/// seconds that is one per cent.
+/// Time that a late reader may catch up with: sleeps end late, and a read may take longer than its share. In
+/// any ten seconds that is one per cent.
 const CATCH_UP: Duration = Duration::from_millis(100);
-/// Longest time between two reads, so that no rate is a stop.
+/// Longest time between two reads, so that no rate stops reading altogether.
 const INTERVAL_MAX: Duration = Duration::from_secs(10);
 
-/// Lets so many pass a second.
+/// Limits reads to a number per second.
 #[derive(Clone, Debug)]
 pub struct Bucket {
     interval: Duration,
@@ -16,12 +16,12 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A bucket whose first token is there now.
+    /// Creates a bucket whose first token is available now.
     pub fn new(per_second: f64, now: Instant) -> Bucket {
         Bucket { interval: interval(per_second), next: now }
     }
 
-    /// Takes a token, or says when to ask again.
+    /// Takes a token, or returns when to ask again.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
         if now < self.next {
             return Err(self.next);
@@ -31,7 +31,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// Goes on at another rate. Who waits for the next token waits no longer than at the new rate.
+    /// Changes the rate. A reader that waits for the next token waits no longer than at the new rate.
     pub fn set_rate(&mut self, per_second: f64, now: Instant) {
         self.interval = interval(per_second);
         self.next = self.next.min(now + self.interval);
@@ -54,8 +54,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// When reads happen, if each begins as soon as the bucket lets it and the one before is done. `late` are the
-    /// microseconds that waits end late, `long` those that reads take.
+    /// Returns when reads happen, if each begins as soon as the bucket allows it and the previous one is
+    /// done. `late` holds the microseconds by which waits end late, `long` those that reads take.
     fn run(rate: f64, late: &[u64], long: &[u64], seconds: u64) -> Vec<Duration> {
         let start = Instant::now_for_tests();
         let mut bucket = Bucket::new(rate, start);
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    /// Fewest and most reads in any ten seconds.
+    /// Returns the fewest and the most reads in any ten seconds.
     fn extremes(reads: &[Duration], seconds: u64) -> (usize, usize) {
         let ten = Duration::from_secs(10);
         let end = Duration::from_secs(seconds);
@@ -110,7 +110,7 @@ mod tests {
         fn any_ten_seconds_have_the_rate(
             rate in prop_oneof![1.0..40.0f64, 40.0..2000.0f64],
             late in proptest::collection::vec(0..4000u64, 1..20),
-            // One read in fifty takes so many times its share, up to what may be caught up with.
+            // One read in fifty takes this many times its share, up to the time that may be caught up with.
             stuck in 0..20u64,
         ) {
             let share = (1e6 / rate) as u64;
@@ -119,7 +119,7 @@ mod tests {
             let reads = run(rate, &late, &long, 31);
             let (fewest, most) = extremes(&reads, 31);
             let wanted = rate * 10.0;
-            // One read more or less is a matter of where the window begins.
+            // The number differs by one depending on where the window begins.
             prop_assert!(most as f64 <= wanted * 1.05 + 1.0, "{most} of {wanted}");
             prop_assert!(fewest as f64 >= wanted * 0.95 - 1.0, "{fewest} of {wanted}");
         }

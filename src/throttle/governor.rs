@@ -1,69 +1,76 @@
 //! Finds the rate of reading at which the server's own work goes on as before.
 //!
-//! First the governor learns what is usual: how long the server's statements take on the mean, how long a cheap query takes,
-//! how many threads are at work. It looks before the first read is made, while the backup gets ready; where that was
-//! too short, reading begins so gently that hardly anything changes. Then the rate grows quickly until the server
-//! shows that it is pressed; from there on it falls by a part at every sign of pressure and grows slowly while there is none
-//! (additive increase and multiplicative decrease, as in TCP: it finds the limit and shares fairly with what changes).
+//! First the governor learns the usual values: how long the server's statements take on average, how long a
+//! cheap query takes, how many threads are at work. It observes before the first read is made, while the
+//! backup gets ready; if that was too short, reading begins so gently that hardly anything changes. Then the
+//! rate grows quickly until the server shows that it is under pressure. From there on it is reduced by a
+//! factor at every sign of pressure and grows slowly while there is none (additive increase and
+//! multiplicative decrease, as in TCP: it finds the limit, and shares fairly with loads that change).
 //!
-//! The mean over all statements is the sign that counts, because it is what the server's users wait for. A server without load has
-//! none; then nobody is in the way. Where the account may not read it, the cheap query and the threads are all there is.
-//! Learning goes on where hardly anything is read: a server that stays pressed then has a new usual, or another one than a moment at
-//! the beginning made believe, and the pressure is not ours.
+//! The average over all statements is the most important sign, because it is what the server's users wait
+//! for. A server without load has no average; then nobody is disturbed. If the account may not read it, only
+//! the cheap query and the threads remain. Learning continues while hardly anything is read: if a server
+//! stays under pressure then, either its usual values have changed, or the short observation at the beginning
+//! was misleading; the pressure does not come from the backup.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How often to look at the server.
+/// Interval between two observations of the server.
 pub const TICK: Duration = Duration::from_millis(50);
-/// Time that is looked before the rate grows.
+/// Time of observation before the rate grows.
 const LEARNING: Duration = Duration::from_millis(600);
-/// The statements of so much time are taken together: fewer would be noise.
+/// Time whose statements are averaged together: fewer would be noise.
 const WINDOW: Duration = Duration::from_millis(400);
-/// Fewer statements than this in a window say nothing.
+/// Minimum number of statements in a window; an average of fewer is meaningless.
 const STATEMENTS_MIN: u64 = 12;
-/// Reads a second: to begin with, at least, and where it stops to be a limit.
+/// Rates in reads per second: the first one, the lowest one, and the one above which there is no limit in
+/// effect.
 const RATE_FIRST: f64 = 20.0;
 const RATE_MIN: f64 = 10.0;
 const RATE_MAX: f64 = 50_000.0;
-/// A tick without pressure multiplies the rate by this: before any pressure was seen, and after.
+/// Factors by which a tick without pressure multiplies the rate: before any pressure was seen, and after.
 const OPENING: f64 = 1.5;
 const GROWTH: f64 = 1.05;
-/// Pressure multiplies it by this, at most once in [`WINDOW`].
+/// Factor by which pressure multiplies the rate, at most once in [`WINDOW`].
 const RETREAT: f64 = 0.75;
-/// The mean of a window, in units of the usual one: above the first is pressure, below the second is none.
+/// Thresholds for the average of a window, in units of the usual one: above the first there is pressure,
+/// below the second there is none.
 const PRESSED: f64 = 1.25;
 const CALM: f64 = 1.10;
-/// The cheap query is no sign below this, and pressure above so many times its usual time.
+/// Thresholds for the cheap query: it is no sign below this duration, and means pressure above this multiple
+/// of its usual duration.
 const QUERY_FLOOR: Duration = Duration::from_millis(2);
 const QUERY_PRESSED: f64 = 4.0;
-/// So many threads at work beyond the usual are pressure.
+/// Number of running threads beyond the usual that means pressure.
 const RUNNING_MORE: f64 = 4.0;
-/// Below this rate what is seen is what is usual, the more so the lower the rate is; the part of it that one tick takes over at most.
+/// Rate below which observations are taken for the usual values, the more so the lower the rate is; and the
+/// greatest part of the difference that one tick takes over.
 const RATE_HARDLY: f64 = 25.0;
 const RELEARNED: f64 = 0.1;
 
-/// A look at the server at one time. Counters may start anywhere.
+/// An observation of the server at one time. Counters may start anywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// When.
+    /// Time of the observation.
     pub at: Instant,
-    /// Time that the look itself took, a cheap query.
+    /// Duration of the observation itself, a cheap query.
     pub took: Duration,
-    /// Statements that ended so far, and the time they took together; `None` where the account may not see that.
+    /// Number of statements that ended so far, and their total duration; `None` if the account may not see
+    /// that.
     pub statements: Option<(u64, Duration)>,
-    /// Threads at work, the one that looks not counted.
+    /// Number of threads at work, without the one that observes.
     pub running: u64,
-    /// Reads, writes and syncs that wait in InnoDB, on the redo log too.
+    /// Number of reads, writes and syncs that wait in InnoDB, including those of the redo log.
     pub pending: u64,
-    /// How often somebody had to wait for a free page or for room in the log, so far.
+    /// Number of times so far that a thread had to wait for a free page or for room in the log.
     pub stalls: u64,
 }
 
-/// The usual value.
+/// The usual values of a server.
 #[derive(Clone, Copy, Debug)]
 struct Usual {
-    /// Seconds of a statement; `None` where there were none.
+    /// Average seconds of a statement; `None` if there were no statements.
     statement: Option<f64>,
     query: f64,
     running: f64,
@@ -71,7 +78,7 @@ struct Usual {
 }
 
 impl Usual {
-    /// Nearer to another one by a part of the way.
+    /// Returns these values moved towards others by a part of the distance.
     fn drawn_to(&self, to: &Usual, part: f64) -> Usual {
         let between = |a: f64, b: f64| a + (b - a) * part;
         Usual {
@@ -86,17 +93,17 @@ impl Usual {
     }
 }
 
-/// Decides the rate from one look to the next. The default has seen nothing.
+/// Decides the rate from one observation to the next. The default has seen nothing yet.
 #[derive(Debug)]
 pub struct Governor {
     looks: VecDeque<Look>,
     usual: Option<Usual>,
     rate: f64,
     opening: bool,
-    /// Since when the rate has been below [`RATE_HARDLY`].
+    /// Time since when the rate has been below [`RATE_HARDLY`].
     hardly_since: Option<Instant>,
     retreated: Option<Instant>,
-    /// How often it gave way.
+    /// Number of times that the rate was reduced.
     pub retreats: u64,
 }
 
@@ -115,7 +122,7 @@ impl Default for Governor {
 }
 
 impl Governor {
-    /// Takes a look into account; says how many reads a second may be made from now on.
+    /// Takes an observation into account; returns how many reads per second may be made from now on.
     pub fn see(&mut self, look: Look) -> f64 {
         self.looks.push_back(look);
         let Some(mut usual) = self.usual else {
@@ -128,7 +135,7 @@ impl Governor {
         while self.looks.len() > 2 && self.looks[1].at + WINDOW <= look.at {
             self.looks.pop_front();
         }
-        // Only where the whole window is of such a time.
+        // Only if the rate was that low during the whole window.
         if self.rate >= RATE_HARDLY {
             self.hardly_since = None;
         } else if *self.hardly_since.get_or_insert(look.at) + WINDOW + TICK <= look.at {
@@ -144,7 +151,7 @@ impl Governor {
     }
 
     fn retreat(&mut self, now: Instant) {
-        // What was read before it still shows in the window.
+        // The reads made before still show in the window.
         let lately = self.retreated.is_some_and(|at| now.saturating_duration_since(at) < WINDOW);
         if lately || self.rate <= RATE_MIN {
             return;
@@ -159,7 +166,7 @@ impl Governor {
         self.rate = (self.rate * if self.opening { OPENING } else { GROWTH }).min(RATE_MAX);
     }
 
-    /// The means of all looks in hand.
+    /// Returns the averages of all stored observations.
     fn learned(&self) -> Usual {
         let mean =
             |of: fn(&Look) -> f64| self.looks.iter().map(of).sum::<f64>() / self.looks.len().max(1) as f64;
@@ -171,7 +178,7 @@ impl Governor {
         }
     }
 
-    /// Seconds of a statement over the looks in hand.
+    /// Returns the average seconds of a statement over the stored observations.
     fn statement(&self) -> Option<f64> {
         let (first, last) = (self.looks.front()?, self.looks.back()?);
         let ((count, busy), (count_before, busy_before)) = (last.statements?, first.statements?);
@@ -179,7 +186,7 @@ impl Governor {
         (n >= STATEMENTS_MIN).then(|| busy.saturating_sub(busy_before).as_secs_f64() / n as f64)
     }
 
-    /// 1 and more is pressure, 0 and less is none, between them nothing is to be changed.
+    /// Returns the pressure: 1 and more is pressure, 0 and less is none; between them the rate stays.
     fn pressure(&self, usual: &Usual) -> f64 {
         let (Some(first), Some(last)) = (self.looks.front(), self.looks.back()) else { return 0.0 };
         let statement = match (self.statement(), usual.statement) {
@@ -204,7 +211,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A server whose statements take longer the more is read beyond what it can stand.
+    /// A simulated server whose statements take longer the more the rate of reading exceeds its limit.
     struct Server {
         usual: f64,
         limit: f64,
@@ -231,7 +238,7 @@ mod tests {
             self.usual * (1.0 + (rate / self.limit - 1.0).max(0.0))
         }
 
-        /// One tick at a rate of reading.
+        /// Simulates one tick at a rate of reading.
         fn tick(&mut self, rate: f64) -> Look {
             let n = self.per_second * TICK.as_secs_f64();
             self.statements.0 += n;
@@ -242,7 +249,7 @@ mod tests {
             self.look
         }
 
-        /// The rates of `ticks` ticks.
+        /// Returns the rates of `ticks` ticks.
         fn run(&mut self, governor: &mut Governor, ticks: usize) -> Vec<f64> {
             let mut rate = 0.0;
             (0..ticks)
@@ -322,7 +329,7 @@ mod tests {
             let mean = rates.iter().sum::<f64>() / rates.len() as f64;
             let latency = rates.iter().map(|r| server.latency(*r)).sum::<f64>() / rates.len() as f64;
             prop_assert!(latency <= usual * 1.3, "{} times as long", latency / usual);
-            // And it does not give away what is free.
+            // And the governor does not leave unused capacity idle.
             prop_assert!(mean >= limit * 0.7, "{mean} of {limit}");
         }
 

@@ -1,8 +1,8 @@
-//! Decides how fast datafiles may be read: from `now` and what was seen of the server; waited for and looked at
-//! elsewhere ([`crate::send`], [`crate::source`]). The redo tailer asks nobody.
+//! Decides how fast datafiles may be read, from `now` and observations of the server. Waiting and observing
+//! are done elsewhere ([`crate::send`], [`crate::source`]). The redo tailer is never throttled.
 //!
-//! * [`bucket`]: so many reads a second and no more.
-//! * [`governor`]: what rate lets the server's own work go on as before.
+//! * [`bucket`] limits reads to a number per second.
+//! * [`governor`] finds the rate at which the server's own work goes on as before.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod bucket;
@@ -15,19 +15,19 @@ use std::str::FromStr;
 pub use bucket::Bucket;
 pub use governor::{Governor, Look};
 
-/// The throttle that the user asked for. A read is one of at most 1 MiB.
+/// The throttle that the user asked for. One read is at most 1 MiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Throttle {
-    /// As fast as it goes.
+    /// Reads as fast as possible.
     #[default]
     Off,
-    /// So many reads a second.
+    /// Limits reads to a number per second.
     Reads(NonZeroU32),
-    /// Whatever leaves the server's load its latency.
+    /// Reads as fast as the latency of the server's load allows.
     Auto,
 }
 
-/// A text that is no throttle.
+/// Error: the text is not a throttle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("it is 'auto', or a number of reads a second (0: no limit)")]
 pub struct NotAThrottle;

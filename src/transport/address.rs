@@ -1,14 +1,15 @@
-//! Where a stream goes to or comes from, as typed: `-`, `tcp://HOST:PORT`, `quic://HOST:PORT/#TICKET`.
+//! Parses the address that a stream is sent to or received from, as the user types it: `-`,
+//! `tcp://HOST:PORT`, `quic://HOST:PORT/#TICKET`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::base::{Code, Error};
 
-/// Longest secret that is taken, far beyond the length of a ticket.
+/// Maximum length of a secret that is accepted, far beyond the length of a ticket.
 const SECRET_MAX: usize = 512;
 
-/// One end of a stream.
+/// The address of one end of a stream.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Address {
     /// Standard output or input.
@@ -28,7 +29,7 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// As the scheme of an address.
+    /// Returns the protocol's name as the scheme of an address.
     pub fn as_str(self) -> &'static str {
         match self {
             Carrier::Tcp => "tcp",
@@ -37,21 +38,21 @@ impl Carrier {
     }
 }
 
-/// The place of a line's listening end.
+/// The network address of the listening end of a connection.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NetworkAddress {
-    /// The protocol.
+    /// Protocol.
     pub carrier: Carrier,
     /// Name or number of the host, without brackets.
     pub host: String,
     /// Port.
     pub port: u16,
-    /// What stands behind `#`: the ticket of the listening end. Never shown.
+    /// Ticket of the listening end: the text behind `#`. It is never shown.
     pub secret: Option<String>,
 }
 
 impl Address {
-    /// The scheme: the part before `://`; `-` for a pipe.
+    /// Returns the scheme: the part before `://`, or `-` for a pipe.
     pub fn scheme(&self) -> &'static str {
         match self {
             Address::Pipe => "-",
@@ -70,7 +71,7 @@ impl fmt::Display for Address {
 }
 
 impl fmt::Display for NetworkAddress {
-    /// Without the secret.
+    /// Writes the address without the secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, port) = (self.carrier.as_str(), self.port);
         match self.host.contains(':') {
@@ -95,7 +96,7 @@ impl FromStr for Address {
             return Ok(Address::Pipe);
         }
         parse_network(text.trim()).map(Address::Network).ok_or_else(|| {
-            // The text is not repeated: it may hold a secret.
+            // The text is not repeated in the message: it may hold a secret.
             Error::new(Code::Usage, "an address is not understood").hint(
                 "it is -, tcp://HOST:PORT or quic://HOST:PORT, on the sending side with /#TICKET behind it",
             )

@@ -1,4 +1,4 @@
-//! Carries the stream: over pipes, files, and the network.
+//! Carries the stream over pipes, files, and the network.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod address;

@@ -1,4 +1,4 @@
-//! The stream on standard input: a pipe, a socket or a file.
+//! Reads the stream from standard input: a pipe, a socket or a file.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
@@ -14,13 +14,14 @@ use crate::base::{Code, Error, Result, Stop};
 use super::ends::Origin;
 use super::stream_reader::StreamReader;
 
-/// A default pipe holds 64 KiB and moves half as much per second as one of this size.
+/// Size of the pipe. A default pipe holds 64 KiB and moves half as many bytes per second as one of this size.
 const PIPE_BYTES: usize = 1 << 20;
 
 /// Standard input as the source of a stream. A stop request ends a wait for bytes.
 pub struct Stdin {
     file: File,
-    /// Files are always ready; everything else is waited for together with the stop request.
+    /// False for a regular file, which is always ready; on anything else, bytes are waited for together with
+    /// the stop request.
     waits: bool,
     stop: Arc<Stop>,
     quit: Arc<Stop>,
@@ -30,7 +31,7 @@ impl Stdin {
     /// Takes standard input, unbuffered.
     ///
     /// # Errors
-    /// [`Code::Usage`] where it is a terminal.
+    /// [`Code::Usage`] if it is a terminal.
     pub fn open(stop: Arc<Stop>) -> Result<Stdin> {
         let stdin = io::stdin();
         if stdin.is_terminal() {
@@ -44,7 +45,7 @@ impl Stdin {
     fn of(fd: OwnedFd, stop: Arc<Stop>) -> Result<Stdin> {
         let kind = FileType::from_raw_mode(fstat(&fd).map_err(|e| failed(e.into()))?.st_mode);
         if kind == FileType::Fifo {
-            // Only a matter of speed: an unprivileged user may be over the system's limit for pipes.
+            // The size matters only for speed; an unprivileged user may be over the system's limit for pipes.
             if let Err(e) = fcntl_setpipe_size(&fd, PIPE_BYTES) {
                 tracing::debug!("the pipe keeps its size: {e}");
             }
@@ -53,7 +54,7 @@ impl Stdin {
         Ok(Stdin { file: File::from(fd), waits: kind != FileType::RegularFile, stop, quit })
     }
 
-    /// Waits until there is something to read, or a stop was asked for.
+    /// Waits until there is something to read, or a stop was requested.
     fn wait(&self) -> Result<()> {
         loop {
             let mut fds = [
@@ -62,7 +63,8 @@ impl Stdin {
                 PollFd::from_borrowed_fd(self.quit.wake_fd(), PollFlags::IN),
             ];
             match poll(&mut fds, None) {
-                // A signal interrupts the wait before anyone has made a stop request of it: a read now could block for good.
+                // A signal interrupts the wait before anyone has turned it into a stop request: a read now
+                // could block forever.
                 Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(failed(e.into())),
                 Ok(_) if fds.iter().any(|fd| !fd.revents().is_empty()) => return Ok(()),
@@ -74,7 +76,7 @@ impl Stdin {
 
 /// Standard input as the place that a stream comes from.
 pub struct StandardInput {
-    /// Ends a wait for bytes.
+    /// Request that ends a wait for bytes.
     pub stop: Arc<Stop>,
 }
 

@@ -1,9 +1,10 @@
-//! The stream on standard output: a pipe, a socket, or a file.
+//! Writes the stream to standard output: a pipe, a socket, or a file.
 //!
-//! A reader may stand still at any time, and a thread inside `write` can't be told to stop. So nothing here waits in a write
-//! where it can be helped: a write takes what there is room for, and what waits for room is `poll`, which sees a stop and a
-//! failure too. Whether a descriptor waits is a property of the open file, which we share with whoever started us, so that
-//! property is left alone: a pipe is opened once more, a socket is told with every call.
+//! The process that reads may stop reading at any time, and a thread inside `write` can't be told to stop. So
+//! as far as possible, nothing here blocks in a write: a write takes as many bytes as there is room for, and
+//! `poll` waits for room, which also notices a stop or a failure. Whether a descriptor blocks is a property
+//! of the open file, which is shared with the process that started this one. That property is therefore left
+//! alone: a pipe is opened once more, and a socket gets a flag with every call.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IsTerminal, Write};
@@ -21,14 +22,14 @@ use crate::base::{Code, Error, Result, Stop};
 use super::ends::Destination;
 use super::stream_writer::Sink;
 
-/// A default pipe holds 64 KiB and moves half as much per second as one of this size.
+/// Size of the pipe. A default pipe holds 64 KiB and moves half as many bytes per second as one of this size.
 pub const PIPE_BYTES: usize = 1 << 20;
-/// What a pipe takes at once where `poll` says that it takes something (`PIPE_BUF`, pipe(7)).
+/// Number of bytes that a pipe takes at once if `poll` says that it can be written (`PIPE_BUF`, pipe(7)).
 const PIPE_PIECE: usize = 4096;
-/// Most parts of one call (`IOV_MAX`).
+/// Maximum number of parts in one call (`IOV_MAX`).
 const PARTS_MAX: usize = 1024;
 
-/// Standard output as a place for the stream.
+/// Standard output as the place that a stream is written to.
 pub struct Stdout {
     file: File,
     way: Way,
@@ -36,12 +37,12 @@ pub struct Stdout {
     quit: Arc<Stop>,
 }
 
-/// The way in which it is written to.
+/// The way in which standard output is written to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
-    /// A pipe by an open file of our own, which does not wait.
+    /// A pipe, through a non-blocking open file of this process's own.
     OwnPipe,
-    /// A pipe that can't be opened once more: no more than is sure to fit.
+    /// A pipe that can't be opened once more: a write never gives more bytes than are sure to fit.
     SharedPipe,
     Socket,
     RegularFile,
@@ -49,10 +50,10 @@ enum Way {
 }
 
 impl Stdout {
-    /// Takes standard output, unbuffered. What waits for room there ends when `stop` is requested.
+    /// Takes standard output, unbuffered. A wait for room there ends when `stop` is requested.
     ///
     /// # Errors
-    /// [`Code::Usage`] where it is a terminal.
+    /// [`Code::Usage`] if it is a terminal.
     pub fn open(stop: Arc<Stop>) -> Result<Stdout> {
         let stdout = io::stdout();
         if stdout.is_terminal() {
@@ -75,14 +76,15 @@ impl Stdout {
         let shared = File::from(fd);
         let (file, way) = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Fifo => {
-                // Only a matter of speed: an unprivileged user may be over the system's limit for pipes.
+                // The size matters only for speed; an unprivileged user may be over the system's limit for
+                // pipes.
                 if let Err(e) = fcntl_setpipe_size(&shared, PIPE_BYTES) {
                     tracing::debug!("the pipe keeps its size: {e}");
                 }
                 match once_more(&shared) {
                     Ok(own) => (own, Way::OwnPipe),
                     Err(e) => {
-                        // Another user's pipe, or no /proc.
+                        // The pipe belongs to another user, or there is no /proc.
                         tracing::debug!("the pipe can't be opened once more: {e}");
                         (shared, Way::SharedPipe)
                     }
@@ -129,7 +131,7 @@ impl Stdout {
     }
 }
 
-/// The same pipe by an open file of our own.
+/// Opens the same pipe once more, as an open file of this process's own.
 fn once_more(pipe: &File) -> io::Result<File> {
     File::options()
         .write(true)
@@ -139,7 +141,7 @@ fn once_more(pipe: &File) -> io::Result<File> {
 
 /// Standard output as the place that a stream goes to.
 pub struct StandardOutput {
-    /// Ends a wait for room.
+    /// Request that ends a wait for room.
     pub stop: Arc<Stop>,
 }
 
@@ -164,7 +166,7 @@ impl Sink for Stdout {
     }
 
     fn finish(&mut self) -> Result<()> {
-        // A backup file that is called whole must survive a power cut.
+        // A backup file that is reported as complete must survive a power failure.
         if self.way == Way::RegularFile { self.file.sync_all().map_err(failed) } else { Ok(()) }
     }
 
@@ -216,7 +218,7 @@ mod tests {
         (a.into(), b.into())
     }
 
-    /// Whether the descriptor itself waits, for everybody who shares it.
+    /// Returns whether the descriptor itself blocks, for everybody who shares it.
     fn waits(fd: impl AsFd) -> bool {
         !rustix::fs::fcntl_getfl(fd).unwrap().contains(OFlags::NONBLOCK)
     }
@@ -227,7 +229,7 @@ mod tests {
         out
     }
 
-    /// Every way there is to a reader, and that reader.
+    /// Returns every way of writing, each with the descriptors of its two ends and its stop request.
     fn ways() -> Vec<(Stdout, OwnedFd, OwnedFd, Arc<Stop>)> {
         let mut all = Vec::new();
         for (n, (read, write)) in [pipe(), pipe(), socket()].into_iter().enumerate() {

@@ -1,15 +1,17 @@
-//! The stream writer: many threads write frames into one stream, each in its turn and from its own buffer.
+//! Implements the stream writer: many threads write frames into one stream, each in its turn and from its own
+//! buffer.
 //!
-//! Whoever takes work takes a ticket with it. Reading, checking and hashing go on in parallel; the write itself is
-//! done in the order of the tickets, by the thread that still has the bytes in its core's cache, without a copy
-//! and without a queue: memory is bounded by one buffer a thread. Redo has no ticket: it goes out before the next
-//! turn, so that it never waits behind datafiles.
+//! A thread that takes a piece of work takes a ticket with it. Reading, checking and hashing go on in
+//! parallel; the write itself is done in the order of the tickets, by the thread whose core still has the
+//! bytes in its cache, without a copy and without a queue: memory is bounded by one buffer per thread. Redo
+//! has no ticket: it is written before the next turn, so that it never waits behind datafiles.
 //!
-//! Layers around the stream ([`LayerOptions`]) are made by the same threads. A [`Lane`] compresses what its thread writes into frames of
-//! their own, before its turn. Encryption works on chunks of the whole stream, which don't end where a thread's bytes do.
-//! So there are two turns: in the first a thread takes what the one before it left over and leaves what does not fill a
-//! chunk, which also settles its place on the line; then it seals its chunks, beside the others; then it writes when
-//! that place is reached.
+//! Layers around the stream ([`LayerOptions`]) are applied by the same threads. A [`Lane`] compresses the
+//! data of its thread into frames of their own, before its turn. Encryption works on chunks of the whole
+//! stream, which don't end where a thread's bytes do. So there are two turns. In the first, a thread takes
+//! over the bytes that the previous thread left, and leaves those that do not fill a chunk; this also fixes
+//! its place in the stream. Then it encrypts its chunks, in parallel with the others. In the second turn it
+//! writes them, when their place is reached.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -22,19 +24,21 @@ use crate::codec::{Compression, FrameCompressor};
 
 /// The receiver of the stream's bytes.
 pub trait Sink: Send {
-    /// Writes some of `parts`, as `writev`; never nothing.
+    /// Writes some of `parts`, as `writev` does; at least one byte.
     ///
     /// # Errors
-    /// [`Code::BrokenPipe`], [`Code::StreamIo`], and what the line or the other side has to say.
+    /// [`Code::BrokenPipe`], [`Code::StreamIo`], and those of the connection or the other side.
     fn write_some(&mut self, parts: &[IoSlice<'_>]) -> Result<usize>;
 
-    /// All was written: makes it as durable as this sink can, or waits for the other side's verdict.
+    /// Ends the stream after everything was written: makes it as durable as this sink can, or waits for the
+    /// other side's verdict.
     ///
     /// # Errors
-    /// As [`Sink::write_some`].
+    /// Those of [`Sink::write_some`].
     fn finish(&mut self) -> Result<()>;
 
-    /// What ends a wait inside this sink from outside, where it can be ended: the stream will not be finished.
+    /// Returns a request that ends a wait inside this sink from outside, if that is possible; the stream will
+    /// then not be finished.
     fn quit(&self) -> Option<Arc<Stop>> {
         None
     }
@@ -58,21 +62,21 @@ pub struct StreamWriter {
     seal: Option<Seal>,
 }
 
-/// State for cutting the stream into chunks.
+/// State for cutting the stream into encrypted chunks.
 struct Seal {
     entry: TicketLock<Entry>,
     sealer: Sealer,
 }
 
-/// State that passes from turn to turn.
+/// State that is handed on from turn to turn.
 #[derive(Default)]
 struct Entry {
     carry: Carry,
-    /// The next place on the line.
+    /// Number of the next place in the stream, which is the ticket for the second turn.
     place: u64,
 }
 
-/// One thread's way into the stream.
+/// One thread's access to the stream.
 pub struct Lane<'a> {
     stream_writer: &'a StreamWriter,
     packer: Option<FrameCompressor>,
@@ -81,7 +85,7 @@ pub struct Lane<'a> {
 }
 
 impl StreamWriter {
-    /// A stream writer whose first turn is ticket 0.
+    /// Creates a stream writer whose first turn is ticket 0.
     pub fn new(sink: Box<dyn Sink>) -> StreamWriter {
         let written = Arc::new(AtomicU64::new(0));
         StreamWriter {
@@ -93,10 +97,10 @@ impl StreamWriter {
         }
     }
 
-    /// A stream writer with layers around its stream.
+    /// Creates a stream writer with layers around its stream.
     ///
     /// # Errors
-    /// As [`Lane::write_now`]: what goes before an encrypted stream is written.
+    /// Those of [`Lane::write_now`]: the header of an encrypted stream is written.
     pub fn wrapped(sink: Box<dyn Sink>, wraps: LayerOptions) -> Result<StreamWriter> {
         let mut stream_writer = StreamWriter::new(sink);
         stream_writer.compression = wraps.compression;
@@ -107,23 +111,23 @@ impl StreamWriter {
         Ok(stream_writer)
     }
 
-    /// Bytes written so far.
+    /// Returns the number of bytes written so far.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// A way into the stream for one thread.
+    /// Creates access to the stream for one thread.
     ///
     /// # Errors
-    /// [`Code::Internal`], without memory.
+    /// [`Code::Internal`] if memory is short.
     pub fn lane(&self) -> Result<Lane<'_>> {
         let packer = self.compression.map(FrameCompressor::new).transpose()?;
         Ok(Lane { stream_writer: self, packer, body: Body::default(), tags: Vec::new() })
     }
 
-    /// Lets nobody write any more: what the stream holds so far stays without an end.
+    /// Prevents all further writes: the stream so far stays without an end.
     pub fn close(&self) {
-        // Whoever is inside the sink holds the lock.
+        // A thread that is inside the sink holds the lock, so the sink's wait is ended by its own request.
         if let Some(quit) = &self.quit {
             quit.request("an error");
         }
@@ -133,10 +137,10 @@ impl StreamWriter {
         self.line.close();
     }
 
-    /// All frames are written.
+    /// Ends the stream after all frames were written.
     ///
     /// # Errors
-    /// As [`Lane::write_now`].
+    /// Those of [`Lane::write_now`].
     pub fn finish(&self) -> Result<()> {
         if let Some(Seal { entry, sealer }) = &self.seal {
             let last = entry.finish(|entry| Ok(entry.carry.finish(sealer)?))?;
@@ -150,8 +154,8 @@ impl Lane<'_> {
     /// Writes all of `parts` when it is `ticket`'s turn, and passes the turn on.
     ///
     /// # Errors
-    /// [`Code::BrokenPipe`], [`Code::StreamIo`]; [`Code::GivenUp`] after [`StreamWriter::close`]: another thread has
-    /// the reason.
+    /// [`Code::BrokenPipe`], [`Code::StreamIo`]; [`Code::GivenUp`] after [`StreamWriter::close`]: another
+    /// thread has the reason.
     pub fn write_in_turn(&mut self, ticket: u64, parts: &mut [IoSlice<'_>]) -> Result<()> {
         self.write(Some(ticket), parts)
     }
@@ -159,7 +163,7 @@ impl Lane<'_> {
     /// Writes all of `parts` before the next turn.
     ///
     /// # Errors
-    /// As [`Lane::write_in_turn`].
+    /// Those of [`Lane::write_in_turn`].
     pub fn write_now(&mut self, parts: &mut [IoSlice<'_>]) -> Result<()> {
         self.write(None, parts)
     }
@@ -183,7 +187,7 @@ impl Lane<'_> {
         }
     }
 
-    /// What does not fill a chunk stays behind; the stream goes on from there.
+    /// Encrypts and writes the thread's bytes. Bytes that do not fill a chunk are left for the next turn.
     fn write_sealed(&mut self, seal: &Seal, ticket: Option<u64>) -> Result<()> {
         let taken = seal.entry.pass(ticket, |entry| {
             let Some(run) = entry.carry.take(&mut self.body) else { return Ok(None) };
@@ -202,7 +206,7 @@ impl Lane<'_> {
     }
 }
 
-/// The sink, and how much went into it.
+/// The sink, with a count of the bytes written to it.
 struct Line {
     sink: Box<dyn Sink>,
     written: Arc<AtomicU64>,
@@ -230,7 +234,7 @@ mod tests {
     use super::*;
     use std::sync::Mutex;
 
-    /// Takes at most three bytes at a time.
+    /// A sink that takes at most three bytes at a time.
     struct Slow(Arc<Mutex<Vec<u8>>>);
 
     impl Sink for Slow {

@@ -1,4 +1,5 @@
-//! A ticket lock: threads pass one at a time, in the order of their tickets; those without one pass before the next ticket.
+//! Implements a ticket lock: threads enter one at a time, in the order of their tickets; those without a
+//! ticket enter before the next ticket.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -6,13 +7,14 @@ use std::time::Duration;
 
 use crate::base::{Code, Error, Result};
 
-/// Time that it may take who waits to see that the ticket lock was closed.
+/// Interval at which a waiting thread checks whether the ticket lock was closed.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// Guards `T`, which only who passes can use.
+/// Guards `T`, so that only the thread that has entered can use it.
 pub(super) struct TicketLock<T> {
     state: Mutex<State<T>>,
-    /// Beside the lock, which who passes may hold for long: closing waits for nobody.
+    /// True once the lock is closed. It lies outside the mutex, which a thread may hold for long, so that
+    /// closing waits for nobody.
     closed: AtomicBool,
     turn: Condvar,
     urgent: AtomicUsize,
@@ -24,7 +26,7 @@ struct State<T> {
 }
 
 impl<T> TicketLock<T> {
-    /// The first turn is ticket 0's.
+    /// Creates the lock; ticket 0 has the first turn.
     pub(super) fn new(guarded: T) -> TicketLock<T> {
         let state = Mutex::new(State { guarded, next: 0 });
         TicketLock {
@@ -35,7 +37,8 @@ impl<T> TicketLock<T> {
         }
     }
 
-    /// Does `work` when it is `ticket`'s turn, or before the next turn without one; a failure closes the ticket lock.
+    /// Does `work` when it is `ticket`'s turn, or before the next turn if there is no ticket; a failure
+    /// closes the ticket lock.
     ///
     /// # Errors
     /// [`Code::GivenUp`] once it is closed, and those of `work`.
@@ -59,10 +62,10 @@ impl<T> TicketLock<T> {
         done
     }
 
-    /// The last one passes; nobody can after that.
+    /// Does `work` as the last one; nobody can enter after that.
     ///
     /// # Errors
-    /// As [`TicketLock::pass`].
+    /// Those of [`TicketLock::pass`].
     pub(super) fn finish<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         let mut state = self.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
@@ -71,7 +74,7 @@ impl<T> TicketLock<T> {
         work(&mut state.guarded)
     }
 
-    /// Lets nobody pass any more. Waits for nobody, not even for who passes just now.
+    /// Lets nobody enter any more. It waits for nobody, not even for a thread that has entered.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.turn.notify_all();
@@ -90,7 +93,8 @@ impl<T> TicketLock<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Who panicked here left a stream in the middle of a frame; its scope closes the ticket lock.
+        // A thread that panicked here left a stream in the middle of a frame; its scope closes the ticket
+        // lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,8 @@
 //! Gathers the bytes of a stream and cuts them into chunks to encrypt.
 //!
-//! Chunks don't care where the pieces of a stream end. When a piece's turn comes, it takes what the one before left over, and
-//! leaves what does not fill a chunk: two short copies, all that has to be done in turn. The chunks are sealed after that.
+//! Chunks do not end where the pieces of a stream end. When a piece's turn comes, it takes over the bytes
+//! that the piece before left, and leaves those that do not fill a chunk. These two short copies are all that
+//! must be done in turn; the chunks are encrypted after that.
 
 use crate::base::PageBuffer;
 
@@ -22,12 +23,12 @@ impl Default for Body {
 }
 
 impl Body {
-    /// Makes it empty.
+    /// Empties the body.
     pub fn clear(&mut self) {
         (self.start, self.end) = (CHUNK, CHUNK);
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.buf[self.start..self.end]
     }
@@ -36,12 +37,12 @@ impl Body {
         &mut self.buf[self.start..self.end]
     }
 
-    /// The bytes, a chunk at a time.
+    /// Returns the bytes, a chunk at a time.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes().chunks(CHUNK)
     }
 
-    /// Room for `len` bytes behind the last; what is in it is anything.
+    /// Returns room for `len` bytes behind the last one; the content of the room is undefined.
     pub fn space(&mut self, len: usize) -> &mut [u8] {
         let (end, wanted) = (self.end, self.end + len);
         if self.buf.len() < wanted {
@@ -50,7 +51,7 @@ impl Body {
         &mut self.buf[end..wanted]
     }
 
-    /// `n` bytes were put into [`Body::space`].
+    /// Records that `n` bytes were put into [`Body::space`].
     pub fn filled(&mut self, n: usize) {
         assert!(self.end + n <= self.buf.len(), "more bytes than there was space for");
         self.end += n;
@@ -64,7 +65,8 @@ impl Body {
 }
 
 impl Sealer {
-    /// Seals the chunks that `body` holds; their tags, which follow them on the line, are put into `tags`.
+    /// Encrypts the chunks that `body` holds. Their tags, which follow them in the stream, are put into
+    /// `tags`.
     ///
     /// # Errors
     /// [`CodecError::Internal`]: the cipher refused.
@@ -77,7 +79,8 @@ impl Sealer {
     }
 }
 
-/// What was left over so far, and where in the stream it stands. It is never sealed before more comes: it might be the last.
+/// The bytes left over so far, and their position in the stream. They are not encrypted before more bytes
+/// come, because they might be the last.
 pub struct Carry {
     left: Vec<u8>,
     next: u64,
@@ -90,14 +93,14 @@ impl Default for Carry {
 }
 
 impl Carry {
-    /// `body` comes next in the stream (after it was [cleared](Body::clear) and filled). Whole chunks stay in it, to be
-    /// sealed; `None` if there are none.
+    /// Adds `body` to the stream (after it was [cleared](Body::clear) and filled). Whole chunks remain in it,
+    /// to be encrypted; returns `None` if there are none.
     pub fn take(&mut self, body: &mut Body) -> Option<ChunkRun> {
         let start = body.start - self.left.len();
         body.buf[start..body.start].copy_from_slice(&self.left);
         body.start = start;
         let bytes = body.bytes();
-        // One byte at least is left over.
+        // At least one byte is left over.
         let chunks = bytes.len().saturating_sub(1) / CHUNK;
         self.left.clear();
         self.left.extend_from_slice(&bytes[chunks * CHUNK..]);
@@ -107,7 +110,7 @@ impl Carry {
         (chunks > 0).then_some(run)
     }
 
-    /// Nothing comes any more: the last chunk, sealed.
+    /// Ends the stream; returns its last chunk, encrypted.
     ///
     /// # Errors
     /// [`CodecError::Internal`]: the cipher refused.

@@ -1,9 +1,10 @@
 //! Encrypts and decrypts the chunks of an encrypted stream.
 //!
-//! Each is sealed with ChaCha20-Poly1305 under one key, derived from the file key and the nonce behind the header
-//! (HKDF-SHA-256, info "payload"). A chunk's nonce is its number (11 bytes, big endian) and a byte that is 1 for the last chunk
-//! only. So none can be changed, dropped, moved or taken for the last without being noticed. All but the last are full; the
-//! last is empty only if there is no other (the STREAM construction; "Payload" in the specification).
+//! Each chunk is sealed with ChaCha20-Poly1305 under one key, derived from the file key and the nonce behind
+//! the header (HKDF-SHA-256, info "payload"). A chunk's nonce is its number (11 bytes, big endian) and a byte
+//! that is 1 for the last chunk only. So changing, dropping or moving a chunk, or ending the stream early, is
+//! always noticed. All chunks but the last are full; the last is empty only if there is no other (the STREAM
+//! construction; "Payload" in the specification).
 
 use std::sync::Arc;
 
@@ -12,32 +13,32 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 
 use super::super::CodecError;
 
-/// Plain bytes of a full chunk.
+/// Number of plain bytes in a full chunk.
 pub const CHUNK: usize = 64 << 10;
-/// Bytes that a chunk has more when it is sealed.
+/// Number of bytes that encryption adds to a chunk.
 pub const TAG: usize = 16;
-/// Bytes of a full chunk when it is sealed.
+/// Number of bytes in a full chunk after encryption.
 pub const SEALED: usize = CHUNK + TAG;
-/// Bytes of the nonce behind the header.
+/// Length in bytes of the nonce behind the header.
 pub(super) const NONCE_LEN: usize = 16;
 
-/// Seals and opens the chunks of one stream. Any number of threads may do so at once.
+/// Encrypts and decrypts the chunks of one stream. Any number of threads may use it at once.
 #[derive(Clone)]
 pub struct Sealer {
     key: Arc<LessSafeKey>,
 }
 
-/// Full chunks that follow each other, none of them the last.
+/// Full chunks that follow each other, none of which is the last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ChunkRun {
-    /// Number of the first.
+    /// Number of the first chunk.
     pub first: u64,
-    /// The number.
+    /// Count of the chunks.
     pub chunks: usize,
 }
 
 impl Sealer {
-    /// The key of a stream.
+    /// Derives the key of a stream.
     pub(super) fn derive(file_key: &[u8; 16], nonce: &[u8; NONCE_LEN]) -> Result<Sealer, CodecError> {
         let failed = |_| CodecError::Internal("the key of the stream can't be derived".into());
         let secret = Salt::new(HKDF_SHA256, nonce).extract(file_key);
@@ -45,10 +46,10 @@ impl Sealer {
         Ok(Sealer { key: Arc::new(LessSafeKey::new(key)) })
     }
 
-    /// Seals one chunk.
+    /// Encrypts one chunk in place; returns its tag.
     ///
     /// # Errors
-    /// As [`Sealer::seal`].
+    /// Those of [`Sealer::seal`].
     pub fn seal_chunk(&self, number: u64, last: bool, chunk: &mut [u8]) -> Result<[u8; TAG], CodecError> {
         let failed = || CodecError::Internal("the cipher refused a chunk".into());
         let tag = self
@@ -58,8 +59,8 @@ impl Sealer {
         tag.as_ref().try_into().map_err(|_| failed())
     }
 
-    /// Opens the sealed chunk that lies in `bytes` from `at` on, and puts it to the front of `bytes`; says how long it is,
-    /// or `None` if it is not what was sealed under this number.
+    /// Decrypts the chunk that lies in `bytes` from `at` on, and moves it to the front of `bytes`. Returns
+    /// its length, or `None` if it is not the chunk that was encrypted under this number.
     pub(super) fn open(&self, number: u64, last: bool, bytes: &mut [u8], at: usize) -> Option<usize> {
         self.key.open_within(nonce(number, last), Aad::empty(), bytes, at..).ok().map(|plain| plain.len())
     }

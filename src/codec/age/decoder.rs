@@ -1,4 +1,4 @@
-//! Decrypts a stream: first its header, then runs of chunks.
+//! Decrypts a stream: first reads its header, then gives out runs of chunks.
 
 use crate::base::PageBuffer;
 
@@ -8,29 +8,29 @@ use super::chunks::NONCE_LEN;
 use super::keys::{uncover, work_factor};
 use super::{Keys, SEALED, Sealer};
 
-/// Most bytes of a header: some 700 recipients.
+/// Maximum length of a header in bytes: some 700 recipients.
 const HEADER_MAX: usize = 128 << 10;
-/// Most chunks that are given out together.
+/// Maximum number of chunks that are given out together.
 const CHUNKS_MAX: usize = 16;
-/// What the last line of a header begins with.
+/// Beginning of the last line of a header.
 const LAST_LINE: &[u8] = b"\n---";
 
-/// The layer on its way off.
+/// Removes the encryption layer from a stream.
 pub(crate) struct AgeDecoder {
     keys: Keys,
-    /// The largest work factor of a passphrase.
+    /// Largest work factor of a passphrase that is accepted.
     work_max: u8,
     sealer: Option<Sealer>,
     /// Number of the next chunk.
     next: u64,
 }
 
-/// Sealed chunks that follow each other.
+/// Encrypted chunks that follow each other.
 pub struct Sealed {
     sealer: Sealer,
     first: u64,
     bytes: PageBuffer,
-    /// Whether the input ended behind them.
+    /// True if the input ended behind them.
     ends: bool,
 }
 
@@ -39,7 +39,7 @@ impl AgeDecoder {
         AgeDecoder { keys, work_max: work_factor(0), sealer: None, next: 0 }
     }
 
-    /// Lets hardening of a passphrase take so many bytes.
+    /// Sets the number of bytes that deriving a key from a passphrase may take.
     pub(crate) fn hardening(&mut self, memory: u64) {
         self.work_max = work_factor(memory);
     }
@@ -88,7 +88,8 @@ impl AgeDecoder {
     }
 }
 
-/// Where the chunks begin, as far as that can be told: behind the line that begins with `---`, and the nonce.
+/// Returns the offset of the first chunk, once it is known: it follows the line that begins with `---`, and
+/// the nonce.
 fn header_len(bytes: &[u8]) -> Result<Option<usize>, CodecError> {
     let searched = &bytes[..bytes.len().min(HEADER_MAX)];
     let line = searched.windows(LAST_LINE.len()).position(|w| w == LAST_LINE).map(|at| at + 1);
@@ -105,25 +106,25 @@ fn header_len(bytes: &[u8]) -> Result<Option<usize>, CodecError> {
 }
 
 impl Sealed {
-    /// Bytes that it holds.
+    /// Returns the number of bytes of memory that this takes.
     pub(crate) fn memory(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Authenticates and decrypts.
+    /// Authenticates and decrypts the chunks.
     pub(crate) fn open(mut self) -> Result<PageBuffer, CodecError> {
         let (mut at, mut written, mut number) = (0, 0, self.first);
         while at < self.bytes.len() {
             let end = self.bytes.len().min(at + SEALED);
             let last = self.ends && end == self.bytes.len();
-            // The cipher destroys what it refuses.
+            // The cipher overwrites data that it refuses.
             let kept = last.then(|| self.bytes[at..end].to_vec());
             let Some(len) = self.sealer.open(number, last, &mut self.bytes[written..end], at - written)
             else {
                 return Err(self.diagnose(number, kept));
             };
             if last && len == 0 && number > 0 {
-                // Authentic, but no sound sender makes this.
+                // It is authentic, but no correct sender makes this.
                 return Err(CodecError::Forged { chunk: number });
             }
             written += len;
@@ -133,7 +134,8 @@ impl Sealed {
         Ok(self.bytes)
     }
 
-    /// Why a chunk could not be opened. One with which the input ends is tried as one that is not the last.
+    /// Returns why a chunk could not be decrypted. A chunk with which the input ends is tried once more as
+    /// one that is not the last.
     fn diagnose(&self, chunk: u64, last: Option<Vec<u8>>) -> CodecError {
         let Some(mut last) = last else { return CodecError::Forged { chunk } };
         if last.len() == SEALED && self.sealer.open(chunk, false, &mut last, 0).is_some() {

@@ -1,4 +1,5 @@
-//! Keys: who can open a stream, and with what.
+//! Handles keys: recipients and passphrases to encrypt to, secret keys and passphrases to decrypt with, and
+//! the header of an encrypted stream.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -13,14 +14,16 @@ use super::super::{CodecError, Lock};
 use super::Sealer;
 use super::chunks::NONCE_LEN;
 
-/// How much a passphrase is hardened: 2^17 rounds of scrypt, half a second or less, and 128 MiB for that long. That is what
-/// OWASP's Password Storage Cheat Sheet asks for; the age program takes twice as much, which a server's machine may not have.
+/// Work factor with which a passphrase is hardened: 2^17 rounds of scrypt, half a second or less, and 128 MiB
+/// for that long. That is what OWASP's Password Storage Cheat Sheet asks for; the age program takes twice as
+/// much, which a server's machine may not have.
 const WORK_FACTOR: u8 = 17;
-/// What is let in of a stream however little memory there is: what the age program makes.
+/// Work factor that is accepted however little memory there is: that of the age program.
 const WORK_FACTOR_USUAL: u8 = 18;
-/// How much hardening is ever let in of a stream that somebody sent: 4 GiB and some 16 seconds.
+/// Greatest work factor that is ever accepted from a stream: 4 GiB and some 16 seconds.
 const WORK_FACTOR_MAX: u8 = 22;
-/// A work factor n takes 2^n times so many bytes: the block size r is 8 in this format, and scrypt keeps 128 r bytes a round.
+/// Number of bytes per round: a work factor n takes 2^n times this many. The block size r is 8 in this
+/// format, and scrypt keeps 128 r bytes a round.
 const ROUND_LEN: u64 = 1 << 10;
 
 /// A recipient of an encrypted stream: a public key.
@@ -28,10 +31,10 @@ const ROUND_LEN: u64 = 1 << 10;
 pub struct Recipient(x25519::Recipient);
 
 impl Recipient {
-    /// As `age-keygen` prints it: `age1…`.
+    /// Reads a recipient as `age-keygen` prints it: `age1…`.
     ///
     /// # Errors
-    /// [`CodecError::BadKey`]. It does not repeat what looks like a secret key.
+    /// [`CodecError::BadKey`]. It does not repeat a text that looks like a secret key.
     pub fn parse(text: &str) -> Result<Recipient, CodecError> {
         let bad = |why: &str| CodecError::BadKey(why.to_owned());
         if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
@@ -46,7 +49,7 @@ impl Recipient {
         parsed.map_err(|e| CodecError::BadKey(format!("'{}' is no recipient: {e}", text.escape_debug())))
     }
 
-    /// As a file lists them, one a line, with `#` before comments.
+    /// Reads the recipients of a file, one per line, with `#` before comments.
     ///
     /// # Errors
     /// [`CodecError::BadKey`] names the line.
@@ -70,11 +73,11 @@ impl std::fmt::Debug for Recipient {
     }
 }
 
-/// Keys that open encrypted streams. They are shared, not copied, and never shown.
+/// The keys for decrypting streams. They are shared, not copied, and never shown.
 #[derive(Clone, Default)]
 pub struct Keys(Arc<Vec<Key>>);
 
-/// One of them.
+/// One key for decrypting: a secret key or a passphrase.
 pub struct Key(KeyKind);
 
 enum KeyKind {
@@ -83,7 +86,7 @@ enum KeyKind {
 }
 
 impl Keys {
-    /// All of `keys`; each is tried.
+    /// Creates a set of `keys`; each is tried.
     pub fn new(keys: Vec<Key>) -> Keys {
         Keys(Arc::new(keys))
     }
@@ -96,7 +99,7 @@ impl std::fmt::Debug for Keys {
 }
 
 impl Key {
-    /// The secret keys of a file, as `age-keygen` writes it.
+    /// Reads the secret keys of a file, as `age-keygen` writes it.
     ///
     /// # Errors
     /// [`CodecError::BadKey`]; it repeats nothing of the file.
@@ -110,30 +113,30 @@ impl Key {
         Ok(identities.into_iter().map(|identity| Key(KeyKind::Secret(identity))).collect())
     }
 
-    /// A passphrase.
+    /// Creates a key from a passphrase.
     pub fn passphrase(passphrase: SecretString) -> Key {
         Key(KeyKind::Passphrase(passphrase))
     }
 }
 
-/// The start of an encrypted stream, and what seals the rest.
+/// The start of an encrypted stream, and the encryptor for the rest.
 pub struct StreamEncryption {
-    /// The header of the encrypted stream.
+    /// Header of the encrypted stream.
     pub head: Vec<u8>,
-    /// Encrypts the chunks.
+    /// Encryptor of the chunks.
     pub sealer: Sealer,
 }
 
-/// Encrypts to recipients: each of them can open it.
+/// Prepares encryption to recipients, each of whom can decrypt the stream.
 ///
 /// # Errors
-/// [`CodecError::BadKey`] without any.
+/// [`CodecError::BadKey`] if there are none.
 pub fn cover(recipients: &[Recipient]) -> Result<StreamEncryption, CodecError> {
     let recipients: Vec<&dyn age::Recipient> = recipients.iter().map(|r| &r.0 as _).collect();
     cover_to(&recipients)
 }
 
-/// Encrypts with a passphrase.
+/// Prepares encryption with a passphrase.
 ///
 /// # Errors
 /// [`CodecError::Internal`].
@@ -149,7 +152,7 @@ fn cover_to(recipients: &[&dyn age::Recipient]) -> Result<StreamEncryption, Code
     let encryptor = Encryptor::with_recipients(listening.iter().map(|l| l as _))
         .map_err(|e| CodecError::BadKey(e.to_string()))?;
     let mut head = Vec::new();
-    // Its writer would seal chunks; only what it wrote before the first is wanted.
+    // The library's writer would encrypt chunks; only the header that it wrote before the first is used.
     drop(encryptor.wrap_output(&mut head).map_err(|e| CodecError::Internal(e.to_string()))?);
     let missing = || CodecError::Internal("the age library did not tell the key".into());
     let file_key = file_key.into_inner().ok_or_else(missing)?;
@@ -158,7 +161,7 @@ fn cover_to(recipients: &[&dyn age::Recipient]) -> Result<StreamEncryption, Code
     Ok(StreamEncryption { head, sealer })
 }
 
-/// A recipient that notes the file key which it is to wrap: the library keeps it to itself otherwise.
+/// A recipient that notes the file key it is asked to wrap; the library does not reveal that key otherwise.
 struct Listening<'a> {
     to: &'a dyn age::Recipient,
     file_key: &'a RefCell<Option<FileKey>>,
@@ -171,7 +174,7 @@ impl age::Recipient for Listening<'_> {
     }
 }
 
-/// A key that notes the file key which it unwrapped.
+/// A key that notes the file key it unwrapped.
 struct Noting<'a> {
     key: &'a dyn Identity,
     file_key: &'a RefCell<Option<FileKey>>,
@@ -187,13 +190,15 @@ impl Identity for Noting<'_> {
     }
 }
 
-/// The largest work factor that takes no more than `memory` bytes; what everybody's programs make is always let in.
+/// Returns the largest work factor that takes no more than `memory` bytes; the one that the age program uses
+/// is always accepted.
 pub(super) fn work_factor(memory: u64) -> u8 {
     let factor = (memory / ROUND_LEN).checked_ilog2().unwrap_or_default();
     (factor as u8).clamp(WORK_FACTOR_USUAL, WORK_FACTOR_MAX)
 }
 
-/// What opens the chunks behind `head`, which ends with the nonce. `work_max` is the largest work factor that is let in.
+/// Returns the decryptor for the chunks behind `head`, which ends with the nonce. `work_max` is the largest
+/// work factor that is accepted.
 pub(super) fn uncover(head: &[u8], keys: &Keys, work_max: u8) -> Result<Sealer, CodecError> {
     let decryptor = Decryptor::new_buffered(head).map_err(|e| refused(e, Lock::Recipients, work_max))?;
     let lock = if decryptor.is_scrypt() { Lock::Passphrase } else { Lock::Recipients };
@@ -210,7 +215,7 @@ pub(super) fn uncover(head: &[u8], keys: &Keys, work_max: u8) -> Result<Sealer, 
     }
     let file_key = RefCell::new(None);
     let noting: Vec<_> = tried.iter().map(|key| Noting { key: *key, file_key: &file_key }).collect();
-    // The library checks the header's own authentication before it agrees.
+    // The library checks the header's own authentication before it succeeds.
     decryptor.decrypt(noting.iter().map(|n| n as _)).map_err(|e| refused(e, lock, work_max))?;
     let missing = || CodecError::Internal("the age library did not tell the key".into());
     let file_key = file_key.into_inner().ok_or_else(missing)?;

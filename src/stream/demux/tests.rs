@@ -27,7 +27,7 @@ fn end(member: &str) -> Vec<u8> {
     end_frame(&name(member))
 }
 
-/// Everything the demuxer says of `stream`, read in pieces of `step` bytes, up to the end or the first error.
+/// Returns all events of `stream`, read in pieces of `step` bytes, up to the end or the first error.
 fn demux_in_steps(stream: &[u8], step: usize, limits: Limits) -> (Vec<Event>, Result<(), DemuxError>) {
     let mut demux = Demux::new(limits).checking();
     let mut events = Vec::new();
@@ -48,7 +48,8 @@ fn demux_in_steps(stream: &[u8], step: usize, limits: Limits) -> (Vec<Event>, Re
     (events, end)
 }
 
-/// What is said of `stream`, wherever reads end: good or hostile, every stream here is also read split at every byte.
+/// Returns the events of `stream`, and checks that they do not depend on where reads end: every stream here,
+/// valid or hostile, is also read split at every byte.
 fn demux(stream: &[u8]) -> (Vec<Event>, Result<(), DemuxError>) {
     let whole = demux_in_steps(stream, usize::MAX, Limits::default());
     for step in 1..stream.len() {
@@ -135,7 +136,8 @@ fn every_cut_is_seen() {
         assert_eq!(error.fault.code(), Code::StreamTruncated, "{cut}: {error}");
         assert_eq!(error.at, cut as u64);
     }
-    // An empty stream is whole as far as frames go; that it has no manifest is for the receiver to see.
+    // An empty stream is complete at the level of frames; it is up to the receiver to notice the missing
+    // manifest.
     demux(b"").1.unwrap();
 }
 
@@ -215,7 +217,7 @@ fn damage_is_found_by_the_crc() {
     *damaged.last_mut().unwrap() ^= 0x10;
     let error = demux(&[damaged.clone(), end("t")].concat()).1.unwrap_err();
     assert!(matches!(error.fault, Fault::Crc { offset: 0, .. }), "{error}");
-    // Without checking, it is the caller who asks.
+    // Without checking, the caller must verify.
     let mut unchecked = Demux::new(Limits::default());
     unchecked.feed(&damaged);
     let Some(Event::Chunk(chunk)) = unchecked.poll().unwrap() else { panic!("no chunk") };
@@ -267,7 +269,7 @@ fn a_promised_length_takes_no_memory() {
     demux.feed(&payload_header(&name("t"), 0, 0, PAYLOAD_MAX));
     assert_eq!(demux.poll(), Ok(None));
     assert_eq!(demux.space().len(), PAYLOAD_FIRST);
-    // As bytes arrive the buffer doubles, and ends at what was promised.
+    // As bytes arrive the buffer doubles, and ends at the announced length.
     let mut arrived = 0;
     while arrived < 5 * PAYLOAD_FIRST {
         let space = demux.space().len();

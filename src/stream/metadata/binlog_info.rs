@@ -1,7 +1,8 @@
-//! `xtrabackup_binlog_info`: where the binary log stood at the end of the backup (`write_binlog_info` in XtraBackup).
+//! Reads and writes `xtrabackup_binlog_info`: the position of the binary log at the end of the backup
+//! (`write_binlog_info` in XtraBackup).
 //!
-//! One line: file TAB position, and, where the source has GTIDs, TAB and the set. Servers break a set into lines behind
-//! its commas; it is written here on one line, and read either way.
+//! It is one line: file TAB position, and, if the source has GTIDs, TAB and the set. Servers break a set into
+//! lines behind its commas; it is written here on one line, and read in either form.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,26 +11,26 @@ use super::{MetadataError, text};
 /// Name of the member.
 pub const BINLOG_INFO: &str = "xtrabackup_binlog_info";
 
-/// A place in a binary log.
+/// A position in a binary log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BinlogPosition {
     /// Name of the file, without a folder.
     pub file: String,
-    /// Offset in it: the end of the last transaction that is in the backup.
+    /// Offset in the file: the end of the last transaction that is in the backup.
     pub position: u64,
 }
 
-/// Position and GTID set of a backup.
+/// The binary log position and GTID set of a backup.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BinlogInfo {
-    /// The position.
+    /// Position in the binary log.
     pub position: BinlogPosition,
     /// `gtid_executed`, if the source has GTIDs; on one line.
     pub gtid_executed: Option<String>,
 }
 
 impl BinlogInfo {
-    /// The content of the member.
+    /// Returns the content of the member.
     pub fn render(&self) -> String {
         let BinlogPosition { file, position } = &self.position;
         match &self.gtid_executed {
@@ -56,7 +57,7 @@ impl BinlogInfo {
     }
 }
 
-/// A GTID set without the line breaks that servers put behind its commas.
+/// Returns a GTID set without the line breaks that servers put behind its commas.
 pub fn one_line(gtid_set: &str) -> String {
     gtid_set.chars().filter(|c| !matches!(c, '\n' | '\r')).collect::<String>().trim().to_owned()
 }

@@ -1,6 +1,7 @@
-//! `xtrabackup_checkpoints`: kind of the backup and its LSN range (`xtrabackup_write_metadata` in XtraBackup).
+//! Reads and writes `xtrabackup_checkpoints`: kind of the backup and its LSN range
+//! (`xtrabackup_write_metadata` in XtraBackup).
 //!
-//! Lines of `key = value`: backup_type, from_lsn, to_lsn, last_lsn, flushed_lsn.
+//! It consists of lines of `key = value`: backup_type, from_lsn, to_lsn, last_lsn, flushed_lsn.
 
 use super::{KeyValues, MetadataError};
 use crate::base::Lsn;
@@ -8,16 +9,16 @@ use crate::base::Lsn;
 /// Name of the member.
 pub const CHECKPOINTS: &str = "xtrabackup_checkpoints";
 
-/// Kind and state of a backup.
+/// The kind and state of a backup.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BackupType {
     /// A full backup, not prepared.
     FullBackuped,
     /// The changes since another backup.
     Incremental,
-    /// Redo was applied; an incremental backup can still be put on top.
+    /// A backup to which redo was applied; an incremental backup can still be applied to it.
     LogApplied,
-    /// Prepared.
+    /// A full backup, prepared.
     FullPrepared,
 }
 
@@ -25,7 +26,7 @@ impl BackupType {
     const ALL: [BackupType; 4] =
         [Self::FullBackuped, Self::Incremental, Self::LogApplied, Self::FullPrepared];
 
-    /// As it is written.
+    /// Returns the name as it is written.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FullBackuped => "full-backuped",
@@ -39,20 +40,20 @@ impl BackupType {
 /// The LSN range of a backup.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Checkpoints {
-    /// Kind and state.
+    /// Kind and state of the backup.
     pub backup_type: BackupType,
-    /// Changes before this are not in the backup: 0 for a full one.
+    /// LSN before which changes are not in the backup: 0 for a full one.
     pub from_lsn: Lsn,
-    /// The source's newest checkpoint at the end: where an incremental backup on top begins.
+    /// Newest checkpoint of the source at the end: an incremental backup based on this one begins there.
     pub to_lsn: Lsn,
-    /// The redo reaches this.
+    /// LSN that the redo reaches.
     pub last_lsn: Lsn,
-    /// The source had written redo to disk up to this at the end.
+    /// LSN up to which the source had written redo to disk at the end.
     pub flushed_lsn: Lsn,
 }
 
 impl Checkpoints {
-    /// The content of the member.
+    /// Returns the content of the member.
     pub fn render(&self) -> String {
         let Self { backup_type, from_lsn, to_lsn, last_lsn, flushed_lsn } = self;
         format!(
@@ -62,7 +63,8 @@ impl Checkpoints {
         )
     }
 
-    /// Reads the content of the member. `flushed_lsn`, which older peers don't write, is `last_lsn` where it is missing.
+    /// Reads the content of the member. If `flushed_lsn` is missing, as in files of older programs,
+    /// `last_lsn` is used for it.
     pub fn parse(content: &[u8]) -> Result<Self, MetadataError> {
         let pairs = KeyValues::parse(CHECKPOINTS, content)?;
         let named = pairs.need("backup_type")?;

@@ -1,15 +1,16 @@
-//! `backup-my.cnf`: the options a server needs to start on the copy (`write_backup_config_file` in XtraBackup).
+//! Reads and writes `backup-my.cnf`: the options that a server needs to start on the copy
+//! (`write_backup_config_file` in XtraBackup).
 //!
-//! An option file with one group, `[mysqld]`, and `name=value` lines. Quotes, comments and escapes are those of the
-//! server's option files (`search_default_file_with_ext` in mysys/my_default.cc): a value may stand in `'…'` or `"…"`, outside
-//! of which `#` begins a comment; `\b \t \n \r \s \" \' \\` are escapes with or without quotes. In names `-` and `_` are the
-//! same; here they are `_`.
+//! It is an option file with one group, `[mysqld]`, and `name=value` lines. Quotes, comments and escapes are
+//! those of the server's option files (`search_default_file_with_ext` in mysys/my_default.cc): a value may
+//! stand in `'…'` or `"…"`, outside of which `#` begins a comment; `\b \t \n \r \s \" \' \\` are escapes with
+//! or without quotes. In names `-` and `_` are equivalent; here they are `_`.
 
 use super::{MetadataError, text};
 
 /// Name of the member.
 pub const BACKUP_CNF: &str = "backup-my.cnf";
-/// Largest member that is taken, and most options of it.
+/// Maximum size in bytes of a member that is accepted, and maximum number of its options.
 const LEN_MAX: usize = 256 << 10;
 const OPTIONS_MAX: usize = 10_000;
 
@@ -20,7 +21,7 @@ pub struct BackupCnf {
 }
 
 impl BackupCnf {
-    /// No options yet.
+    /// Creates an empty set of options.
     pub fn new() -> Self {
         Self::default()
     }
@@ -36,18 +37,18 @@ impl BackupCnf {
         self
     }
 
-    /// The value of an option; empty for one that is there without a value.
+    /// Returns the value of an option; empty for one that is present without a value.
     pub fn get(&self, name: &str) -> Option<&str> {
         let option = self.options.iter().find(|(other, _)| other == name)?;
         Some(option.1.as_deref().unwrap_or_default())
     }
 
-    /// All options with their values, in order.
+    /// Returns all options with their values, in order.
     pub fn options(&self) -> impl Iterator<Item = (&str, &str)> {
         self.options.iter().map(|(name, value)| (name.as_str(), value.as_deref().unwrap_or_default()))
     }
 
-    /// The content of the member.
+    /// Returns the content of the member.
     pub fn render(&self) -> String {
         let mut file = String::from("# Options that a server needs to start on this backup.\n\n[mysqld]\n");
         for (name, value) in &self.options {
@@ -61,8 +62,8 @@ impl BackupCnf {
         file
     }
 
-    /// Reads the content of the member; other groups are left out. An option that comes again replaces the earlier one,
-    /// as in the server.
+    /// Reads the content of the member; other groups are ignored. An option that occurs again replaces the
+    /// earlier one, as in the server.
     pub fn parse(content: &[u8]) -> Result<Self, MetadataError> {
         let error =
             |line: &str, what: &str| Err(MetadataError::quoting(BACKUP_CNF, format!("{what} in"), line));
@@ -104,7 +105,7 @@ impl BackupCnf {
     }
 }
 
-/// A value as an option file has it: quoted if it would be read as another one without.
+/// Returns a value in the syntax of an option file: quoted if it would be read differently without quotes.
 fn quote(value: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./:;,@+%=~".contains(c);
     if value.chars().all(plain) {
@@ -125,7 +126,7 @@ fn quote(value: &str) -> String {
     quoted
 }
 
-/// The value that follows the `=` of a line.
+/// Decodes the value that follows the `=` of a line.
 fn unquote(value: &str) -> String {
     let value = strip_comment(value).trim();
     let inner = ['"', '\'']
@@ -153,7 +154,7 @@ fn unquote(value: &str) -> String {
     plain
 }
 
-/// What stands before a `#`, unless that is inside quotes.
+/// Returns the text before a `#`, unless that is inside quotes.
 fn strip_comment(value: &str) -> &str {
     let mut open = None;
     let mut escaped = false;

@@ -1,7 +1,8 @@
-//! `xtrabackup_info`: what was backed up, by what, and when (`write_xtrabackup_info` in XtraBackup).
+//! Reads and writes `xtrabackup_info`: what was backed up, by which program, and when
+//! (`write_xtrabackup_info` in XtraBackup).
 //!
-//! Lines of `key = value`, in the order of the fields of [`Info`]. Flags are `Y` and `N`; times are local, without zone:
-//! `2026-11-22 10:00:00`.
+//! It consists of lines of `key = value`, in the order of the fields of [`Info`]. Flags are `Y` and `N`;
+//! times are local, without time zone: `2026-11-22 10:00:00`.
 
 use super::{KeyValues, MetadataError, line_value};
 use crate::base::Lsn;
@@ -12,54 +13,54 @@ pub const INFO: &str = "xtrabackup_info";
 /// The facts of a backup, under XtraBackup's keys.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Info {
-    /// Of this backup.
+    /// UUID of this backup.
     pub uuid: String,
-    /// Given by the user; may be empty.
+    /// Name given by the user; may be empty.
     pub name: String,
-    /// The program.
+    /// Name of the program.
     pub tool_name: String,
-    /// Its command line, secrets left out.
+    /// Command line of the program, without secrets.
     pub tool_command: String,
-    /// Its version.
+    /// Version of the program.
     pub tool_version: String,
     /// `VERSION()` of the source.
     pub server_version: String,
     /// `@@version_comment` of the source.
     pub server_flavor: String,
-    /// When the backup began.
+    /// Time when the backup began.
     pub start_time: String,
-    /// When it ended.
+    /// Time when the backup ended.
     pub end_time: String,
     /// Time that the source was locked, in seconds.
     pub lock_time: u64,
-    /// `filename 'F', position 'P'[, GTID of the last change 'G']`, or empty.
+    /// Text of the form `filename 'F', position 'P'[, GTID of the last change 'G']`, or empty.
     pub binlog_pos: String,
-    /// As in `xtrabackup_checkpoints`.
+    /// Start of the LSN range, as in `xtrabackup_checkpoints`.
     pub innodb_from_lsn: Lsn,
-    /// As in `xtrabackup_checkpoints`.
+    /// End of the LSN range, as in `xtrabackup_checkpoints`.
     pub innodb_to_lsn: Lsn,
-    /// Whether only some tables were backed up.
+    /// True if only some tables were backed up.
     pub partial: bool,
-    /// Whether it is an incremental backup.
+    /// True for an incremental backup.
     pub incremental: bool,
-    /// `xbstream`.
+    /// Format of the stream: `xbstream`.
     pub format: String,
-    /// Whether files are compressed one by one (not: the stream as a whole).
+    /// True if files are compressed one by one (not: the stream as a whole).
     pub compressed: bool,
-    /// Whether files are encrypted one by one (not: the stream as a whole).
+    /// True if files are encrypted one by one (not: the stream as a whole).
     pub encrypted: bool,
-    /// Bytes of all members together, if they were counted.
+    /// Number of bytes of all members together, if they were counted.
     pub backup_size: Option<u64>,
 }
 
 impl Info {
-    /// The text of `binlog_pos`.
+    /// Returns the text of `binlog_pos`.
     pub fn binlog_pos(file: &str, position: u64, gtid_executed: Option<&str>) -> String {
         let gtid = gtid_executed.map(|set| format!(", GTID of the last change '{}'", super::one_line(set)));
         format!("filename '{file}', position '{position}'{}", gtid.unwrap_or_default())
     }
 
-    /// The content of the member.
+    /// Returns the content of the member.
     pub fn render(&self) -> String {
         let flag = |set: bool| if set { "Y" } else { "N" }.to_owned();
         let mut lines = vec![
@@ -86,11 +87,12 @@ impl Info {
         lines.into_iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
     }
 
-    /// Reads the content of the member. What a peer's version does not write is left empty.
+    /// Reads the content of the member. Fields that the writing program's version does not know are left
+    /// empty.
     pub fn parse(content: &[u8]) -> Result<Self, MetadataError> {
         let pairs = KeyValues::parse(INFO, content)?;
         let text = |key| pairs.get(key).map(line_value).unwrap_or_default();
-        // Peers write the kind of compression in place of `Y`.
+        // Other programs write the kind of compression in place of `Y`.
         let flag = |key| pairs.get(key).is_some_and(|value| !matches!(value, "N" | ""));
         let optional = |key| match pairs.get(key) {
             None | Some("") => Ok(None),

@@ -1,7 +1,8 @@
-//! The metadata members: small text members with the names and keys that XtraBackup users' scripts read.
+//! Reads and writes the metadata members: small text members with the names and keys that XtraBackup users'
+//! scripts read.
 //!
-//! Every one is rendered and parsed here. Parsers take what the peers write, ignore keys that they do not know, and
-//! refuse what can't be: they read what came over the wire.
+//! Every one is rendered and parsed here. Parsers accept the forms that XtraBackup and its relatives write,
+//! ignore keys that they do not know, and refuse impossible values, since their input came over the network.
 
 mod binlog_info;
 mod checkpoints;
@@ -19,20 +20,22 @@ pub use tablespaces::{ExternalTablespace, TABLESPACES, TablespaceType, Tablespac
 
 use crate::base::{self, Code};
 
-/// Redo: the header blocks of a redo file, then log blocks from the one that holds the checkpoint on.
+/// Name of the redo member: the header blocks of a redo file, then log blocks from the one that holds the
+/// checkpoint on.
 pub const LOGFILE: &str = "xtrabackup_logfile";
-/// Largest metadata member that is taken. A list of tablespaces, or a GTID set, may have megabytes.
+/// Maximum size in bytes of a metadata member that is accepted. A list of tablespaces, or a GTID set, may
+/// have megabytes.
 pub const METADATA_MAX: usize = 16 << 20;
-/// How many characters of a text that is not understood are shown.
+/// Maximum number of characters that are shown of a text that is not understood.
 const SHOWN_MAX: usize = 100;
 
-/// Why a metadata member was not understood.
+/// Error: a metadata member was not understood.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("member {member}: {what}")]
 pub struct MetadataError {
-    /// Which.
+    /// Name of the member.
     pub member: &'static str,
-    /// The defect.
+    /// Description of the defect.
     pub what: String,
 }
 
@@ -41,7 +44,7 @@ impl MetadataError {
         MetadataError { member, what: what.into() }
     }
 
-    /// `why` something is not understood, and the start of it.
+    /// Creates an error that says `why` a text is not understood, and quotes its beginning.
     fn quoting(member: &'static str, why: impl std::fmt::Display, text: &str) -> Self {
         MetadataError::new(member, format!("{why} '{}'", excerpt(text)))
     }
@@ -53,7 +56,7 @@ impl From<MetadataError> for base::Error {
     }
 }
 
-/// The text of `member`, if it is one and not too long.
+/// Returns the text of `member`, if it is text and not too long.
 fn text<'a>(member: &'static str, content: &'a [u8]) -> Result<&'a str, MetadataError> {
     if content.len() > METADATA_MAX {
         return Err(MetadataError::new(
@@ -68,7 +71,7 @@ fn text<'a>(member: &'static str, content: &'a [u8]) -> Result<&'a str, Metadata
     }
 }
 
-/// `key = value` lines, as in `xtrabackup_checkpoints` and `xtrabackup_info`.
+/// Lines of `key = value`, as in `xtrabackup_checkpoints` and `xtrabackup_info`.
 struct KeyValues<'a> {
     member: &'static str,
     pairs: Vec<(&'a str, &'a str)>,
@@ -93,7 +96,7 @@ impl<'a> KeyValues<'a> {
         Ok(KeyValues { member, pairs })
     }
 
-    /// The peers write about twenty.
+    /// Maximum number of keys; XtraBackup and its relatives write about twenty.
     const KEYS_MAX: usize = 1000;
 
     fn get(&self, key: &str) -> Option<&'a str> {
@@ -112,19 +115,19 @@ impl<'a> KeyValues<'a> {
     }
 }
 
-/// The start of a text as it can be shown: it may be as long as its member.
+/// Returns the beginning of a text, fit to be shown: the text may be as long as its member.
 fn excerpt(text: &str) -> String {
     let end = text.char_indices().nth(SHOWN_MAX).map_or(text.len(), |(at, _)| at);
     let more = if end < text.len() { "…" } else { "" };
     format!("{}{more}", text[..end].escape_debug())
 }
 
-/// Text for one line: control characters, line breaks among them, become spaces.
+/// Returns the text for one line: control characters, including line breaks, become spaces.
 fn without_control(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A value as a `key = value` line can have it.
+/// Returns a value in the form that a `key = value` line can hold.
 fn line_value(value: &str) -> String {
     without_control(value).trim().to_owned()
 }

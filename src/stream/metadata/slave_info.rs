@@ -1,35 +1,36 @@
-//! `xtrabackup_slave_info`: for a source that is itself a replica, the statements that make the copy a replica of the
-//! same source (`write_slave_info` in XtraBackup).
+//! Reads and writes `xtrabackup_slave_info`: if the source is itself a replica, the statements that make the
+//! copy a replica of the same source (`write_slave_info` in XtraBackup).
 //!
-//! One statement a line. With GTIDs: `SET GLOBAL gtid_purged='…';` and `CHANGE REPLICATION SOURCE TO
-//! SOURCE_AUTO_POSITION=1;`, else `CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='…', SOURCE_LOG_POS=…;`, each with `FOR CHANNEL
-//! '…'` where the channel has a name. Older peers write `CHANGE MASTER TO MASTER_…`; that is read as well.
+//! It has one statement per line. With GTIDs: `SET GLOBAL gtid_purged='…';` and `CHANGE REPLICATION SOURCE TO
+//! SOURCE_AUTO_POSITION=1;`, otherwise `CHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='…', SOURCE_LOG_POS=…;`,
+//! each with `FOR CHANNEL '…'` if the channel has a name. Older programs write `CHANGE MASTER TO MASTER_…`;
+//! that is read as well.
 
 use super::{MetadataError, one_line, text};
 
 /// Name of the member.
 pub const SLAVE_INFO: &str = "xtrabackup_slave_info";
 
-/// The position of a replica.
+/// The replication position of a replica.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct SlaveInfo {
-    /// What the copy has to take for applied, if any channel uses GTIDs.
+    /// GTID set that the copy must regard as applied, if any channel uses GTIDs.
     pub gtid_purged: Option<String>,
-    /// Its channels.
+    /// Channels of the replica.
     pub channels: Vec<Channel>,
 }
 
 /// One channel of a replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Channel {
-    /// Empty for the default channel.
+    /// Name of the channel; empty for the default channel.
     pub name: String,
-    /// File and position in the source's binary log; `None` where the channel finds its position by GTID.
+    /// File and position in the source's binary log; `None` if the channel finds its position by GTID.
     pub position: Option<(String, u64)>,
 }
 
 impl SlaveInfo {
-    /// The content of the member.
+    /// Returns the content of the member.
     pub fn render(&self) -> String {
         let mut lines = String::new();
         if let Some(set) = &self.gtid_purged {
@@ -80,7 +81,7 @@ impl SlaveInfo {
     }
 }
 
-/// A position clause, and what follows it.
+/// Reads a position clause; returns it with the text that follows it.
 fn position(clauses: &str) -> Option<(Option<(String, u64)>, &str)> {
     let either = |text: &'_ str, clause: &str| -> Option<usize> {
         ["SOURCE_", "MASTER_"]
@@ -102,8 +103,8 @@ fn quote(text: &str) -> String {
     format!("'{}'", super::without_control(text).replace('\\', "\\\\").replace('\'', "''"))
 }
 
-/// A quoted text at the start of `sql`, and what follows it. No control characters: no server writes them, and they
-/// could not be shown.
+/// Reads a quoted text at the start of `sql`; returns it with the text that follows. Control characters are
+/// refused: no server writes them, and they could not be shown.
 fn unquote(sql: &str) -> Option<(String, &str)> {
     let mut text = String::new();
     let mut chars = sql.strip_prefix('\'')?.char_indices().peekable();

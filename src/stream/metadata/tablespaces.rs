@@ -1,8 +1,10 @@
-//! `xtrabackup_tablespaces`: tablespaces whose files lie outside the source's datadir (`Tablespace_map` in XtraBackup).
+//! Reads and writes `xtrabackup_tablespaces`: the tablespaces whose files lie outside the source's datadir
+//! (`Tablespace_map` in XtraBackup).
 //!
-//! JSON: `{"version":2,"external_tablespaces":[{"file_name","tablespace_name","tablespace_type"}]}`. `file_name` is the
-//! absolute path on the source. The file travels as the member `<tablespace_name>.ibd`, or, of type `UNDO_LOG`, as
-//! `<tablespace_name>.ibu`; where that is not so, the key `member`, which the peers ignore, has its name.
+//! It is JSON: `{"version":2,"external_tablespaces":[{"file_name","tablespace_name","tablespace_type"}]}`.
+//! `file_name` is the absolute path on the source. The file travels as the member `<tablespace_name>.ibd`,
+//! or, if its type is `UNDO_LOG`, as `<tablespace_name>.ibu`. If the member has another name, the key
+//! `member`, which other programs ignore, holds it.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,15 +13,16 @@ use super::{MetadataError, text};
 
 /// Name of the member.
 pub const TABLESPACES: &str = "xtrabackup_tablespaces";
-/// Longest path in bytes, with the NUL that it ends with in C (`PATH_MAX` of Linux; servers take 512 of their own).
+/// Maximum length of a path in bytes: `PATH_MAX` of Linux without the closing NUL that C adds (servers accept
+/// 512 bytes for their own paths).
 const PATH_MAX: usize = 4095;
-/// The version written here; older ones are read as well.
+/// Version that is written here; older ones are read as well.
 const VERSION: u32 = 2;
 
 /// The tablespaces outside the datadir.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tablespaces {
-    /// In any order.
+    /// The tablespaces, in any order.
     pub external: Vec<ExternalTablespace>,
 }
 
@@ -28,12 +31,12 @@ pub struct Tablespaces {
 pub struct ExternalTablespace {
     /// Absolute path of its file on the source.
     pub file_name: String,
-    /// `db/t` of a table; the name of any other tablespace.
+    /// Name of the tablespace: `db/t` for that of a table.
     pub tablespace_name: String,
-    /// What it holds. Version 1 had tables only.
+    /// Type of its content. Version 1 had tables only.
     #[serde(default)]
     pub tablespace_type: TablespaceType,
-    /// The member, where its name does not follow from the tablespace's.
+    /// Name of the member, if it does not follow from the tablespace's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberName>,
 }
@@ -51,7 +54,7 @@ pub enum TablespaceType {
 }
 
 impl ExternalTablespace {
-    /// A tablespace whose file travels as `member`.
+    /// Creates the entry of a tablespace whose file travels as `member`.
     pub fn new(
         file_name: impl Into<String>,
         tablespace_name: impl Into<String>,
@@ -66,7 +69,7 @@ impl ExternalTablespace {
         tablespace
     }
 
-    /// The member that is its file.
+    /// Returns the name of the member that is its file.
     pub fn member(&self) -> Result<MemberName, NameError> {
         let suffix = match self.tablespace_type {
             TablespaceType::Tables => "ibd",
@@ -86,14 +89,14 @@ struct Json<'a> {
 }
 
 impl Tablespaces {
-    /// The content of the member.
+    /// Returns the content of the member.
     pub fn render(&self) -> String {
         let json = Json { version: VERSION, external_tablespaces: (&self.external).into() };
         serde_json::to_string(&json).expect("no map keys and no failing types")
     }
 
-    /// Reads the content of the member. Every path is absolute, does not lead upwards and can be shown, every member has a valid name, and none
-    /// is there twice.
+    /// Reads the content of the member. Every path must be absolute, not lead upwards, and be fit to be
+    /// shown; every member must have a valid name, and occur only once.
     pub fn parse(content: &[u8]) -> Result<Self, MetadataError> {
         let error = |what: String| MetadataError::new(TABLESPACES, what);
         let json: Json<'_> = serde_json::from_str(text(TABLESPACES, content)?)

@@ -148,7 +148,7 @@ fn cnf_values_survive_the_quoting_of_option_files() {
 
 #[test]
 fn cnf_values_are_read_as_a_server_reads_them() {
-    // What my_print_defaults of MySQL 9.7 makes of these lines.
+    // The values are those that my_print_defaults of MySQL 9.7 gives for these lines.
     for (line, value) in [
         (r#"x="a \"b\" c""#, r#"a "b" c"#),
         (r#"x=""q"""#, r#""q""#),
@@ -243,7 +243,7 @@ fn tablespaces_name_their_members() {
     assert_eq!(table.member(), Ok(name("db/t.ibd")));
     assert_eq!(undo.member(), Ok(name("undo_001")));
     assert_eq!(Tablespaces::parse(br#"{"version":2,"external_tablespaces":[]}"#), Ok(Tablespaces::default()));
-    // Version 1 had no types; undo members of the peers end in `.ibu`.
+    // Version 1 had no types; the names of undo members from other programs end in `.ibu`.
     let old = br#"{"version":1,"external_tablespaces":[{"file_name":"/e/t.ibd","tablespace_name":"db/t"}]}"#;
     assert_eq!(Tablespaces::parse(old).unwrap().external[0].member(), Ok(name("db/t.ibd")));
     let ibu = br#"{"version":2,"external_tablespaces":[{"file_name":"/e/u","tablespace_name":"u","tablespace_type":"UNDO_LOG"}]}"#;

@@ -1,4 +1,5 @@
-//! Tells the user how a connection ended, and the other side of an error of this one.
+//! Reports how a connection ended: as an error for the user of this side, and as a message for the other
+//! side.
 
 use std::time::Duration;
 
@@ -6,12 +7,13 @@ use crate::base::{Code, Error};
 use crate::session::message::{Failure, Reason};
 use crate::session::{receiver, sender};
 
-/// An error as the other side is told it.
+/// Converts an error of this side to the message that the other side gets.
 pub(super) fn failure(error: &Error) -> Failure {
     Failure::new(error.code.as_str(), &error.to_string(), error.hint.as_deref().unwrap_or_default())
 }
 
-/// How it ended for the sender; `None` where the other side has taken all.
+/// Returns the error that a session's outcome means for the sender; `None` if the receiver has taken the
+/// whole stream.
 pub(super) fn of_sender(outcome: &sender::Outcome, was_up: bool, problem: &str) -> Option<Error> {
     Some(match outcome {
         sender::Outcome::Done => return None,
@@ -27,7 +29,7 @@ pub(super) fn of_sender(outcome: &sender::Outcome, was_up: bool, problem: &str) 
     })
 }
 
-/// How it ended for the receiver, before the stream was whole.
+/// Returns the error that a session's outcome means for the receiver, before the stream was complete.
 pub(super) fn of_receiver(outcome: &receiver::Outcome) -> Error {
     match outcome {
         receiver::Outcome::Aborted(failure) => told(Code::Sender, "the sender failed", failure),
@@ -81,7 +83,7 @@ fn refused(reason: Reason) -> Error {
     Error::new(Code::LineRefused, message).hint(hint)
 }
 
-/// The other side is not who it should be.
+/// Returns the error that the other side is not who it should be.
 pub(super) fn stranger(address: &str, cause: &str, pinned: bool) -> Error {
     let error = Error::new(Code::LineRefused, format!("{address} is not who it should be: {cause}"));
     error.hint(if pinned {

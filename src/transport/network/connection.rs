@@ -1,4 +1,5 @@
-//! One connection, whatever it runs over.
+//! Wraps one connection, whatever protocol it runs over: sends and reads frames, and closes it in an orderly
+//! way.
 
 use std::io;
 use std::time::Duration;
@@ -8,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::session::frame::{self, Frame, Frames};
 use crate::session::message::Message;
 
-/// Time that the other side is given to take in the last words.
+/// Time that the other side is given to receive the last messages.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Room that is made for one read.
+/// Number of bytes that one read has room for.
 const READ: usize = 128 << 10;
 
 pub(super) type Reading = Box<dyn AsyncRead + Send + Unpin>;
@@ -18,18 +19,18 @@ pub(super) type Writing = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// A connection whose other side is who it should be, as far as certificates tell.
 pub(super) struct Connection {
-    /// Control messages; the stream's bytes too where there are no lanes.
+    /// Reading half for control messages, and for the stream's bytes too if there are no lanes.
     pub(super) read: Reading,
     pub(super) write: Writing,
-    /// The streams beside, for the stream's bytes.
+    /// QUIC connection whose additional streams (lanes) carry the stream's bytes.
     pub(super) lanes: Option<quinn::Connection>,
-    /// Keeps what the connection needs.
+    /// QUIC endpoint that must live as long as the connection.
     pub(super) endpoint: Option<quinn::Endpoint>,
-    /// The address of the other side.
+    /// Address of the other side.
     pub(super) peer: String,
 }
 
-/// The next frame; `None` where the other side ended the connection between two frames.
+/// Reads the next frame; `None` if the other side ended the connection between two frames.
 pub(super) async fn next_frame<R: AsyncRead + Unpin>(
     read: &mut R,
     frames: &mut Frames,
@@ -50,7 +51,7 @@ pub(super) async fn next_frame<R: AsyncRead + Unpin>(
     }
 }
 
-/// The next frame, read in large pieces.
+/// Reads the next frame, with large reads.
 pub(super) async fn next_large<R: AsyncRead + Unpin>(
     read: &mut R,
     frames: &mut Frames,
@@ -65,9 +66,10 @@ pub(super) async fn say(write: &mut Writing, message: Message) -> io::Result<()>
 }
 
 impl Connection {
-    /// Ends it in a way that lets the last words arrive: what the other side still sends is taken and thrown away until it
-    /// ends its half too. Over QUIC the side that accepted the connection leaves its close to the other one: a close
-    /// takes what is still under way with it, the end of its own half for instance.
+    /// Closes the connection so that the last messages arrive: data that the other side still sends is read
+    /// and thrown away until it ends its half too. Over QUIC, the side that accepted the connection leaves
+    /// closing it to the other side: a close discards data that is still under way, for instance the end of
+    /// this side's own half.
     pub(super) async fn close(mut self) {
         let gently = async {
             if self.write.shutdown().await.is_err() {
@@ -79,7 +81,7 @@ impl Connection {
                 lanes.closed().await;
             }
         };
-        // Where it takes too long, nobody listens.
+        // After this time, nobody is expected to listen any more.
         let _ = tokio::time::timeout(LAST_WORDS, gently).await;
         if let Some(lanes) = &self.lanes {
             lanes.close(0u32.into(), b"");

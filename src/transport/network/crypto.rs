@@ -1,4 +1,4 @@
-//! The cryptography that both sides of a TLS connection use.
+//! Holds the cryptography that both sides of a TLS connection use.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,14 +8,14 @@ use sha2::{Digest, Sha256};
 
 use crate::session::ticket::Fingerprint;
 
-/// The provider of algorithms for rustls.
+/// Returns the provider of algorithms for rustls.
 pub(super) fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
     &PROVIDER
 }
 
-/// SHA-256 of a certificate.
+/// Returns the SHA-256 of a certificate.
 pub(super) fn fingerprint(cert: &CertificateDer<'_>) -> Fingerprint {
     Sha256::digest(cert).into()
 }

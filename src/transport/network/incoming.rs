@@ -1,4 +1,5 @@
-//! The receiving end of a network stream.
+//! Implements the receiving end of a network stream: listens, lets the sender's connections in, and passes on
+//! their bytes in order.
 
 mod meet;
 
@@ -31,17 +32,17 @@ use super::{Clock, NetworkFacts, NetworkOptions, close, quic, random, runtime, t
 
 use meet::Words;
 
-/// How often the sender hears what is being done after its last byte.
+/// Interval at which the sender is told what the receiver is doing after the last byte.
 const DOING: Duration = Duration::from_millis(500);
 
-/// The receiving end of a line: it listens until this is dropped.
+/// The receiving end of a network stream. It listens until this is dropped.
 pub struct Incoming {
     line: Arc<Line>,
     stop: Arc<Stop>,
     quit: Arc<Stop>,
-    /// What the sender is to be given, with what is secret in it.
+    /// Address to be given to the sender, with the secret that it contains.
     invitation: NetworkAddress,
-    /// The address that is listened on.
+    /// Address that this side listens on.
     pub local: SocketAddr,
     runtime: Option<Runtime>,
 }
@@ -53,7 +54,7 @@ struct Line {
     patience: Timeouts,
     progress: Arc<Progress>,
     last_id: AtomicU64,
-    /// Only those come as far as a greeting whom a certificate admitted.
+    /// True if only peers with a certificate of the authority get as far as sending a greeting.
     certificates: bool,
     words: Words,
 }
@@ -61,9 +62,9 @@ struct Line {
 struct State {
     session: Receiver,
     arrivals: ReassemblyBuffer,
-    /// Somebody waits for room among the arrivals.
+    /// True if a connection waits for room in the reassembly buffer.
     full: bool,
-    /// The session's connections that are not closed yet.
+    /// Number of the session's connections that are not closed yet.
     open: usize,
 }
 
@@ -71,7 +72,7 @@ impl Incoming {
     /// Listens at `address`.
     ///
     /// # Errors
-    /// [`Code::Usage`], [`Code::LineLost`] where the address can't be listened at.
+    /// [`Code::Usage`], [`Code::LineLost`] if it is not possible to listen at the address.
     pub fn listen(
         address: &NetworkAddress,
         options: &NetworkOptions,
@@ -123,7 +124,7 @@ impl Incoming {
         Ok(Incoming { line, stop, quit, invitation, local, runtime: Some(runtime) })
     }
 
-    /// What stands behind `--to` on the sending side, with the ticket: a secret.
+    /// Returns the value for `--to` on the sending side, with the ticket: a secret.
     pub fn invitation(&self) -> String {
         match &self.invitation.secret {
             Some(secret) => format!("{}/#{secret}", self.invitation),
@@ -131,14 +132,14 @@ impl Incoming {
         }
     }
 
-    /// The reader of the stream.
+    /// Returns the reader of the stream.
     pub fn stream_reader(&self) -> NetworkReader {
         let (line, stop, quit) = (self.line.clone(), self.stop.clone(), self.quit.clone());
         NetworkReader { line, stop, quit, current: Bytes::new() }
     }
 
-    /// Tells the sender what became of the stream, and waits until it knows. Whether it does; where no sender ever came,
-    /// there is nobody to be told.
+    /// Tells the sender the result of the stream, and waits until the sender has received it. Returns whether
+    /// it has; if no sender ever came, there is nobody to be told.
     pub fn settle(&self, failed: Option<&Error>) -> bool {
         let shared = &self.line.shared;
         let mut state = shared.lock();
@@ -157,14 +158,14 @@ impl Incoming {
             return false;
         }
         let until = self.line.clock.now() + LAST_WORDS;
-        // A process that ends sooner leaves the sender waiting for an end of the connection.
+        // A process that ends sooner leaves the sender waiting for the end of the connection.
         while state.open > 0 && self.line.clock.now() < until {
             state = shared.wait_for(state, LAST_WORDS);
         }
         settled
     }
 
-    /// Statistics, for the summary.
+    /// Returns statistics for the summary.
     pub fn facts(&self) -> NetworkFacts {
         NetworkFacts { reconnects: self.line.shared.lock().session.reconnects(), resent: 0 }
     }
@@ -196,7 +197,7 @@ impl Drop for Incoming {
     }
 }
 
-/// Reads what has arrived.
+/// Reads the bytes that have arrived, in order.
 pub struct NetworkReader {
     line: Arc<Line>,
     stop: Arc<Stop>,
@@ -222,7 +223,7 @@ impl StreamReader for NetworkReader {
 }
 
 impl NetworkReader {
-    /// Waits for bytes; whether there are any.
+    /// Waits for bytes; returns whether there are any.
     fn fetch(&mut self) -> Result<bool> {
         let shared = &self.line.shared;
         let mut state = shared.lock();
@@ -248,15 +249,15 @@ impl NetworkReader {
 }
 
 impl Line {
-    /// Frees whoever waits once a stop is asked for.
+    /// Wakes all waiting threads once a stop is requested.
     async fn watch(self: Arc<Line>, stop: Arc<Stop>) {
         requested(stop).await;
-        // Under the lock: a reader that has just looked is waiting by now.
+        // Taking the lock once ensures that a reader that has just checked its condition is waiting by now.
         drop(self.shared.lock());
         self.shared.wake_threads();
     }
 
-    /// RateLimitedLog silence, and tells the sender what is being done.
+    /// Logs when the sender has fallen silent, and tells the sender what the receiver is doing.
     async fn keep_time(self: Arc<Line>) {
         let mut told = Duration::ZERO;
         loop {
@@ -305,7 +306,7 @@ impl Line {
         Err(io::Error::other("the sender closed it"))
     }
 
-    /// Takes bytes over once there is room for them.
+    /// Puts bytes into the reassembly buffer as soon as there is room for them.
     async fn place(
         &self,
         id: ConnectionId,
@@ -334,11 +335,12 @@ impl Line {
                     return Ok(());
                 }
                 if inline && !state.arrivals.is_next(offset) {
-                    // What comes first on the only way there is, leaves no gap behind it that something could still fill.
+                    // If this connection is the only way for bytes, it brings them in order: a gap before
+                    // these could never be filled.
                     return Err(io::Error::other("too many bytes came before those that they follow"));
                 }
                 state.full = true;
-                // It is this side that does not listen.
+                // The silence is this side's fault, since it does not read.
                 state.session.heard(now);
             }
             tokio::select! {
@@ -381,7 +383,7 @@ impl Line {
         }
     }
 
-    /// The stream's bytes from several streams side by side.
+    /// Receives the stream's bytes from several QUIC streams side by side.
     async fn lanes(&self, id: ConnectionId, lanes: Option<&quinn::Connection>) -> io::Result<()> {
         let Some(lanes) = lanes else { return std::future::pending().await };
         let (a, b, c, d) =
@@ -400,7 +402,7 @@ impl Line {
                 self.place(id, &mut changes, false, offset, bytes).await?;
             }
         }
-        // The control stream tells what that means.
+        // The control stream tells why the lane ended.
         std::future::pending().await
     }
 }

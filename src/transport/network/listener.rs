@@ -18,7 +18,7 @@ pub(super) enum Listener {
 }
 
 impl Listener {
-    /// Listens at `address`; where that is, is known then.
+    /// Listens at `address`; returns also the local address that was chosen.
     ///
     /// # Errors
     /// [`Code::LineLost`].
@@ -46,7 +46,7 @@ impl Listener {
     }
 }
 
-/// What others may know this machine by.
+/// Returns a name by which other machines may know this one.
 pub(super) fn host_name(local: SocketAddr) -> String {
     if !local.ip().is_unspecified() {
         return local.ip().to_string();

@@ -1,9 +1,11 @@
-//! Streams over the network: TLS over TCP, and QUIC. Both carry the same session ([`crate::session`]).
+//! Carries streams over the network, with TLS over TCP or with QUIC. Both carry the same session
+//! ([`crate::session`]).
 //!
-//! The rest of the program is threads that write into a [`Sink`](super::stream_writer::Sink) and read from an
-//! [`StreamReader`](super::StreamReader); behind these a small asynchronous runtime keeps the line. Between them lie a bounded window of bytes that
-//! are not known to be safe (`send_window`) and a bounded queue of bytes that nobody has read yet (`reassembly`). A line that is cut
-//! is mended behind the back of both; what they see of it is that they wait.
+//! The rest of the program is threads that write into a [`Sink`](super::stream_writer::Sink) and read from a
+//! [`StreamReader`](super::StreamReader); behind these a small asynchronous runtime maintains the
+//! connections. Between them lie a bounded window of bytes that the other side has not acknowledged as safe
+//! (`send_window`) and a bounded queue of bytes that nobody has read yet (`reassembly`). When a connection is
+//! lost, it is replaced without the threads noticing; they merely wait.
 
 mod close;
 mod connection;
@@ -37,20 +39,20 @@ use crate::session::Timeouts;
 pub struct NetworkOptions {
     /// Timeouts.
     pub patience: Timeouts,
-    /// Certificates of one's own, for both sides to be verified by.
+    /// Certificates of the user, by which both sides verify each other.
     pub certificates: Option<Certificates>,
 }
 
 /// Statistics of a connection, for the summary.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NetworkFacts {
-    /// Connections after the first.
+    /// Number of connections after the first.
     pub reconnects: u64,
-    /// Bytes that were given to more than one connection.
+    /// Number of bytes that were sent again on another connection.
     pub resent: u64,
 }
 
-/// Time since the line was made, as the session counts it.
+/// The session's clock: time since this end was created.
 #[derive(Clone, Copy, Debug)]
 struct Clock(Instant);
 
@@ -63,7 +65,7 @@ impl Clock {
         self.0.elapsed()
     }
 
-    /// The runtime's instant for a moment of the session's.
+    /// Converts a time of the session to an instant of the runtime.
     fn at(self, moment: Duration) -> tokio::time::Instant {
         (self.0 + moment).into()
     }

@@ -1,4 +1,4 @@
-//! Wakes those who wait for a change of shared state, in threads and in tasks.
+//! Wakes threads and tasks that wait for a change of shared state.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::base::Stop;
 
-/// State with everybody who waits for a change of it.
+/// Shared state, together with everything that waits for a change of it.
 #[derive(Debug)]
 pub(super) struct Shared<T> {
     state: Mutex<T>,
@@ -25,12 +25,12 @@ impl<T> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of the state until it changes.
+    /// Releases the state until it changes.
     pub(super) fn wait<'a>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         self.threads.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As [`Shared::wait`], for no longer than `time`.
+    /// Does the same as [`Shared::wait`], for no longer than `time`.
     pub(super) fn wait_for<'a>(
         &self,
         guard: MutexGuard<'a, T>,
@@ -39,29 +39,30 @@ impl<T> Shared<T> {
         self.threads.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// The state has changed for tasks.
+    /// Wakes all tasks that wait for a change.
     pub(super) fn wake_tasks(&self) {
         self.tasks.send_replace(());
     }
 
-    /// The state has changed for threads.
+    /// Wakes all threads that wait for a change.
     pub(super) fn wake_threads(&self) {
         self.threads.notify_all();
     }
 
-    /// The state has changed for everybody.
+    /// Wakes all tasks and threads that wait for a change.
     pub(super) fn wake(&self) {
         self.wake_tasks();
         self.wake_threads();
     }
 
-    /// What a task waits on. It sees every change from now on: it is made before the state is looked at.
+    /// Returns a notifier for a task to wait on. It sees every change from now on, so it must be created
+    /// before the state is looked at.
     pub(super) fn changes(&self) -> Notifier {
         Notifier(self.tasks.subscribe())
     }
 }
 
-/// A task's view of the changes.
+/// A task's means of waiting for changes.
 pub(super) struct Notifier(watch::Receiver<()>);
 
 impl Notifier {
@@ -76,7 +77,7 @@ impl Notifier {
 
 /// Returns once the stop is requested.
 pub(super) async fn requested(stop: Arc<Stop>) {
-    // Its descriptor is a pipe's end that is never read.
+    // The descriptor is the reading end of a pipe that nobody reads from.
     let watched = dup(stop.wake_fd()).map_err(std::io::Error::from).and_then(Receiver::from_owned_fd);
     match watched {
         Ok(fd) => {
@@ -84,7 +85,7 @@ pub(super) async fn requested(stop: Arc<Stop>) {
                 if fd.readable().await.is_err() {
                     break;
                 }
-                // Hung up but not yet said: the one follows the other at once.
+                // The pipe is closed, but the flag is not set yet: it will be at once.
                 tokio::task::yield_now().await;
             }
         }

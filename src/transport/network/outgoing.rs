@@ -1,4 +1,5 @@
-//! The sending end of a network stream.
+//! Implements the sending end of a network stream: keeps the bytes that may have to be sent again, and
+//! reconnects when a connection is lost.
 
 mod dial;
 mod talk;
@@ -25,7 +26,7 @@ use super::{Clock, NetworkFacts, NetworkOptions, close, quic, random, runtime, t
 
 use dial::{Dialer, Why, words};
 
-/// The sending end of a line: it stands, or is being mended, until this is dropped.
+/// The sending end of a network stream. Its connection stays up, or is being restored, until this is dropped.
 pub struct Outgoing {
     line: Arc<Line>,
     quit: Arc<Stop>,
@@ -46,13 +47,13 @@ struct Line {
 struct State {
     session: Sender,
     window: Window,
-    /// Why there is no use in trying.
+    /// Reason why trying again is useless, if there is one.
     hopeless: Option<String>,
-    /// The error of the last connection.
+    /// Error of the last connection.
     problem: String,
-    /// The stream will not be finished.
+    /// True once it is known that the stream will not be finished.
     quit: bool,
-    /// Nothing happens on the line any more.
+    /// True once nothing happens on the network any more.
     over: bool,
 }
 
@@ -60,8 +61,8 @@ impl Outgoing {
     /// Connects to a receiver that waits at `address`.
     ///
     /// # Errors
-    /// [`Code::Usage`], [`Code::LineLost`] where nobody can be reached, [`Code::LineRefused`] where it is not who it
-    /// should be or wants nothing of this sender.
+    /// [`Code::Usage`], [`Code::LineLost`] if nobody can be reached, [`Code::LineRefused`] if the receiver is
+    /// not who it should be or rejects this sender.
     pub fn connect(
         address: &NetworkAddress,
         options: &NetworkOptions,
@@ -123,13 +124,13 @@ impl Outgoing {
         Ok(())
     }
 
-    /// The sink of the stream.
+    /// Returns the sink of the stream.
     pub fn sink(&self) -> Box<dyn Sink> {
         Box::new(NetworkWriter { line: self.line.clone(), quit: self.quit.clone() })
     }
 
-    /// Tells the receiver why there will be no end of the stream, if it can be told soon. After a stream that was finished
-    /// this does nothing.
+    /// Tells the receiver why the stream will not be finished, if that can be done soon. After a stream that
+    /// was finished this does nothing.
     pub fn abandon(&self, why: &Error) {
         let mut state = self.line.shared.lock();
         state.session.abort(close::failure(why));
@@ -140,7 +141,7 @@ impl Outgoing {
         }
     }
 
-    /// Statistics, for the summary.
+    /// Returns statistics for the summary.
     pub fn facts(&self) -> NetworkFacts {
         let state = self.line.shared.lock();
         NetworkFacts { reconnects: state.session.reconnects(), resent: state.session.resent() }
@@ -187,7 +188,7 @@ fn no_ticket() -> Error {
         .hint("use the line that xbrecv --from prints, or --tls-cert, --tls-key and --tls-ca on both sides")
 }
 
-/// Writes into the window.
+/// Writes the stream into the send window.
 struct NetworkWriter {
     line: Arc<Line>,
     quit: Arc<Stop>,
@@ -205,7 +206,7 @@ impl Sink for NetworkWriter {
             }
         };
         drop(state);
-        // There is only one who writes: the room stays.
+        // There is only one writer, so the room can't have become less.
         let piece = gather(parts, room);
         let written = piece.len();
         let mut state = shared.lock();
@@ -242,7 +243,7 @@ impl Sink for NetworkWriter {
 }
 
 impl Line {
-    /// Fails once there is no use in waiting.
+    /// Fails once waiting is useless.
     fn check(&self, state: &State) -> Result<()> {
         if let Some(cause) = &state.hopeless {
             return Err(close::stranger(&self.address, cause, self.pinned));
@@ -259,7 +260,7 @@ impl Line {
         Ok(())
     }
 
-    /// Frees whoever waits once a stop is asked for.
+    /// Wakes all waiting threads once a stop is requested.
     async fn watch(self: Arc<Line>, stop: Arc<Stop>, quit: Arc<Stop>) {
         tokio::select! {
             () = requested(stop) => {}
@@ -268,7 +269,7 @@ impl Line {
         self.shared.wake_threads();
     }
 
-    /// Connects, talks, and connects again.
+    /// Connects, runs the session on the connection, and connects again when it is lost.
     async fn drive(self: Arc<Line>) {
         while let Some(at) = { self.shared.lock().session.connect_at() } {
             tokio::select! {
@@ -289,10 +290,11 @@ impl Line {
         self.shared.wake();
     }
 
-    /// The name to ask for on the next connection.
+    /// Returns the server name (SNI) to ask for on the next connection; it proves to the receiver who asks.
     fn proof(&self) -> String {
         let mut nonce = Nonce::default();
-        // Without it this connection is a stranger's until it has greeted.
+        // If this fails, the receiver treats the connection as unauthenticated until the greeting; nothing
+        // worse happens.
         let _ = random(&mut nonce);
         self.shared.lock().session.proof(nonce)
     }
@@ -305,10 +307,10 @@ impl Line {
         }
     }
 
-    /// A connection could not be made, or is gone.
+    /// Handles a connection that could not be made, or was lost.
     fn lost(&self, problem: &io::Error) {
         let mut bytes = [0; 8];
-        // Without it, everybody tries again at the same moment: a pity, no more.
+        // If this fails, all senders try again at the same moment, which does no further harm.
         let _ = random(&mut bytes);
         let mut state = self.shared.lock();
         state.problem = words(problem);

@@ -1,5 +1,5 @@
-//! QUIC. A connection has one stream for control messages, opened by the sender, and several beside it for the stream's
-//! bytes.
+//! Implements QUIC connections. Each has one stream for control messages, opened by the sender, and several
+//! additional streams (lanes) for the stream's bytes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,21 +16,22 @@ use crate::base::{Code, Error, Result};
 use super::connection::Connection;
 use super::tls;
 
-/// Streams for the stream's bytes.
+/// Number of lanes: QUIC streams for the stream's bytes.
 pub(super) const LANES: usize = 4;
-/// What a stranger may send unread: a greeting.
+/// Number of bytes that an unauthenticated peer may send unread: enough for a greeting.
 const STRANGER_WINDOW: u32 = 16 << 10;
-/// What the session's sender may send unread.
+/// Number of bytes that the session's sender may send unread.
 const WINDOW: u32 = 40 << 20;
-/// Packets of those who have not answered from their address yet, or whose answer waits to be looked at.
+/// Limit in bytes on packets kept from peers that have not yet answered from their address, or whose answer
+/// has not yet been processed.
 const STRANGERS_BYTES_MAX: u64 = 4 << 20;
 const STRANGERS_MAX: usize = 512;
-/// How often a machine that does not answer is asked whether anybody listens.
+/// Interval at which a machine that does not answer is asked whether anybody listens.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
-/// Buffers of the socket. The system may give less.
+/// Size of the socket's buffers. The system may give less.
 const SOCKET_BUFFER: usize = 4 << 20;
 
-/// Transport parameters of a connection.
+/// Returns the transport parameters of a connection.
 fn transport(keepalive: Duration) -> Result<Arc<TransportConfig>> {
     let mut config = TransportConfig::default();
     let idle = (keepalive * 3)
@@ -45,12 +46,12 @@ fn transport(keepalive: Duration) -> Result<Arc<TransportConfig>> {
         .receive_window(VarInt::from_u32(STRANGER_WINDOW))
         .send_window(u64::from(WINDOW))
         .datagram_receive_buffer_size(None)
-        // Losses that have nothing to do with the line being full must not make it slow.
+        // BBR does not slow down because of losses that are not caused by congestion.
         .congestion_controller_factory(Arc::new(BbrConfig::default()));
     Ok(Arc::new(config))
 }
 
-/// Settings of a connecting end.
+/// Returns the settings of a connecting end.
 pub(super) fn client(config: ClientConfig, keepalive: Duration) -> Result<quinn::ClientConfig> {
     let crypto = QuicClientConfig::try_from(config)
         .map_err(|e| Error::new(Code::Internal, "can't use TLS for QUIC").cause(e))?;
@@ -59,7 +60,7 @@ pub(super) fn client(config: ClientConfig, keepalive: Duration) -> Result<quinn:
     Ok(config)
 }
 
-/// A listening end.
+/// Opens a listening end.
 pub(super) fn listen(address: SocketAddr, config: ServerConfig, keepalive: Duration) -> Result<Endpoint> {
     let crypto = QuicServerConfig::try_from(config)
         .map_err(|e| Error::new(Code::Internal, "can't use TLS for QUIC").cause(e))?;
@@ -78,7 +79,7 @@ fn endpoint(address: SocketAddr, config: Option<quinn::ServerConfig>) -> io::Res
     for set in
         [rustix::net::sockopt::set_socket_recv_buffer_size, rustix::net::sockopt::set_socket_send_buffer_size]
     {
-        // Only a matter of speed.
+        // The size matters only for speed.
         if let Err(e) = set(&socket, SOCKET_BUFFER) {
             tracing::debug!("the socket's buffers keep their size: {e}");
         }
@@ -86,7 +87,7 @@ fn endpoint(address: SocketAddr, config: Option<quinn::ServerConfig>) -> io::Res
     Endpoint::new(EndpointConfig::default(), config, socket, Arc::new(TokioRuntime))
 }
 
-/// Connects.
+/// Connects to the receiver.
 pub(super) async fn dial(
     host: &str,
     port: u16,
@@ -107,7 +108,7 @@ pub(super) async fn dial(
     };
     let data = lanes.handshake_data().ok_or_else(|| io::Error::other("there was no handshake"))?;
     tls::check_protocol(handshake(data)?.protocol.as_deref())?;
-    // What the other side sends is control messages.
+    // The other side sends control messages only.
     lanes.set_receive_window(VarInt::from_u32(1 << 20));
     let (write, read) = lanes.open_bi().await?;
     let peer = address.to_string();
@@ -120,8 +121,9 @@ pub(super) async fn dial(
     })
 }
 
-/// Returns once the other machine says that nobody listens there (ICMP: port unreachable). QUIC's own socket does not hear
-/// of it, because it is bound to no other side; what is sent here no QUIC endpoint answers.
+/// Returns once the other machine says that nobody listens there (ICMP: port unreachable). QUIC's own socket
+/// does not learn of this, because it is not connected to an address. No QUIC endpoint answers the packets
+/// that are sent here.
 async fn nobody_listens(any: SocketAddr, address: SocketAddr) -> io::Error {
     let ask = async {
         let socket = tokio::net::UdpSocket::bind(any).await?;
@@ -136,26 +138,27 @@ async fn nobody_listens(any: SocketAddr, address: SocketAddr) -> io::Error {
     };
     match ask.await {
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => e,
-        // That tells nothing of the other machine.
+        // Any other error tells nothing about the other machine.
         _ => std::future::pending().await,
     }
 }
 
-/// The next who wants to connect, from an address that is its own.
+/// Returns the next peer that wants to connect, from an address that was verified to be its own.
 pub(super) async fn accept(endpoint: &Endpoint) -> Option<quinn::Incoming> {
     loop {
         let incoming = endpoint.accept().await?;
         if incoming.remote_address_validated() {
             return Some(incoming);
         }
-        // It must answer from there first; nothing is kept of it meanwhile.
+        // The peer must answer from its address first; nothing is stored about it meanwhile.
         if let Err(e) = incoming.retry() {
             tracing::debug!("a connection was not asked again: {e}");
         }
     }
 }
 
-/// Makes a connection of it. `shown` is told the name that is asked for, as soon as a handshake has begun.
+/// Completes the handshake. `shown` is called with the name that the peer asks for, as soon as the handshake
+/// has begun.
 pub(super) async fn greet(
     incoming: quinn::Incoming,
     shown: impl FnOnce(Option<&str>),
@@ -174,7 +177,7 @@ fn handshake(data: Box<dyn std::any::Any>) -> io::Result<HandshakeData> {
     data.downcast().map(|data| *data).map_err(|_| io::Error::other("the handshake is not known"))
 }
 
-/// From here on the other side is the session's sender.
+/// Raises the limits of a connection whose other side is known to be the session's sender.
 pub(super) fn trust(lanes: &quinn::Connection) {
     lanes.set_receive_window(VarInt::from_u32(WINDOW));
     lanes.set_max_concurrent_uni_streams(VarInt::from_u32(LANES as u32));

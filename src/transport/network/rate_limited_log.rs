@@ -1,12 +1,13 @@
-//! Rate-limited log lines, for what others can make happen as often as they like: one a second at most, with a count.
+//! Limits the rate of log lines about events that others can cause as often as they like: at most one line
+//! per second, with a count of those left out.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Between two lines.
+/// Minimum time between two lines.
 const APART: Duration = Duration::from_secs(1);
 
-/// One kind of line.
+/// The limit for one kind of log line.
 #[derive(Debug, Default)]
 pub(super) struct RateLimitedLog(Mutex<State>);
 
@@ -17,7 +18,8 @@ struct State {
 }
 
 impl RateLimitedLog {
-    /// It happened: what to put behind a line about it; `None` where no line is to be written now.
+    /// Records an event. Returns the text to append to its log line, or `None` if no line is to be written
+    /// now.
     pub(super) fn note(&self, now: Duration) -> Option<String> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.is_some_and(|last| now < last + APART) {
@@ -31,7 +33,8 @@ impl RateLimitedLog {
         })
     }
 
-    /// How many were not told of, once no line has been written for a while.
+    /// Returns the number of events that no line was written about, once no line has been written for a
+    /// while.
     pub(super) fn rest(&self, now: Duration) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.untold == 0 || state.last.is_some_and(|last| now < last + APART) {

@@ -1,4 +1,5 @@
-//! The reassembly buffer: bytes of the stream that have come, in any order, and that nobody has read yet.
+//! Implements the reassembly buffer: it holds bytes of the stream that have arrived, in any order, and that
+//! nobody has read yet.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,29 +7,31 @@ use bytes::Bytes;
 
 use crate::session::frame::DATA_MAX;
 
-/// Bytes in order that may wait to be read.
+/// Maximum number of bytes in order that may wait to be read.
 const QUEUE_BYTES_MAX: usize = 8 << 20;
-/// Bytes that may wait for those before them.
+/// Maximum number of bytes that may wait for those before them.
 const AHEAD_BYTES_MAX: usize = 32 << 20;
-/// What a piece is charged beside its bytes: what keeping it takes, so that many small ones take no more than few large ones.
+/// Number of bytes charged for each piece in addition to its length: the cost of storing it, so that many
+/// small pieces take no more memory than a few large ones.
 const PIECE_COST: usize = 256;
 
-/// Bytes that have come.
+/// The bytes that have arrived and were not read yet.
 #[derive(Debug, Default)]
 pub(super) struct ReassemblyBuffer {
     queue: VecDeque<Bytes>,
     queued: usize,
     ahead: BTreeMap<u64, Bytes>,
     ahead_bytes: usize,
-    /// Where the queue ends.
+    /// Offset at which the queue ends.
     end: u64,
     read: u64,
-    /// Nobody will read any more.
+    /// True once nobody will read any more.
     discard: bool,
 }
 
 impl ReassemblyBuffer {
-    /// Whether there is room for bytes at `offset`. The first missing ones always find some once the queue is read.
+    /// Returns whether there is room for bytes at `offset`. For the first missing bytes there always is, once
+    /// the queue has been read.
     pub(super) fn has_room(&self, offset: u64, len: usize) -> bool {
         match offset == self.end {
             _ if self.discard => true,
@@ -37,17 +40,17 @@ impl ReassemblyBuffer {
         }
     }
 
-    /// Whether these are the first missing bytes.
+    /// Returns whether `offset` is that of the first missing byte.
     pub(super) fn is_next(&self, offset: u64) -> bool {
         offset == self.end
     }
 
-    /// Takes bytes that were checked to be new; whether there is more to read now.
+    /// Adds bytes that were checked to be new; returns whether there is more to read now.
     pub(super) fn put(&mut self, offset: u64, bytes: Bytes) -> bool {
         if self.discard {
             return false;
         }
-        // A small piece would keep the whole buffer that it was read into.
+        // A small piece would keep the whole buffer alive that it was read into.
         let bytes = if bytes.len() < DATA_MAX { Bytes::copy_from_slice(&bytes) } else { bytes };
         if offset != self.end {
             self.ahead_bytes += cost(bytes.len());
@@ -68,7 +71,7 @@ impl ReassemblyBuffer {
         self.queue.push_back(bytes);
     }
 
-    /// The next bytes to read.
+    /// Takes the next bytes to read.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let bytes = self.queue.pop_front()?;
         self.queued -= cost(bytes.len());
@@ -76,12 +79,12 @@ impl ReassemblyBuffer {
         Some(bytes)
     }
 
-    /// Number of bytes that were read.
+    /// Returns the number of bytes that were read.
     pub(super) fn read(&self) -> u64 {
         self.read
     }
 
-    /// Forgets everything, and takes nothing from now on.
+    /// Discards everything, and accepts nothing from now on.
     pub(super) fn discard(&mut self) {
         *self =
             ReassemblyBuffer { discard: true, read: self.read, end: self.end, ..ReassemblyBuffer::default() };

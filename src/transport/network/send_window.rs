@@ -1,16 +1,17 @@
-//! The send window: bytes of the stream that are not known to be safe on the other side.
+//! Implements the send window: it keeps the bytes of the stream that the other side has not acknowledged as
+//! safe, in case they must be sent again.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// So many bytes are kept at most.
+/// Maximum number of bytes that are kept.
 pub(super) const WINDOW_BYTES_MAX: usize = 32 << 20;
-/// Bytes are kept in pieces of at most this.
+/// Maximum size of a piece in which bytes are kept.
 const PIECE: usize = 256 << 10;
 
-/// The window: the stream from some byte on.
+/// The send window: the bytes of the stream from a certain offset on.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     pieces: VecDeque<(u64, Bytes)>,
@@ -19,7 +20,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// How many more bytes may be put in.
+    /// Returns the number of bytes that may still be added.
     pub(super) fn room(&self) -> usize {
         WINDOW_BYTES_MAX.saturating_sub(self.bytes)
     }
@@ -32,12 +33,12 @@ impl Window {
         self.pieces.push_back((start, piece));
     }
 
-    /// How many bytes from `start` on lie in one piece.
+    /// Returns the number of bytes from `start` on that lie in one piece.
     pub(super) fn contiguous(&self, start: u64) -> usize {
         self.piece(start).map_or(0, |(at, piece)| piece.len() - (start - at) as usize)
     }
 
-    /// The bytes from `start` on, which lie in one piece.
+    /// Returns the `len` bytes from `start` on, which must lie in one piece.
     pub(super) fn get(&self, start: u64, len: usize) -> Bytes {
         match self.piece(start) {
             Some((at, piece)) => piece.slice((start - at) as usize..).split_to(len),
@@ -50,7 +51,7 @@ impl Window {
         self.pieces.get(n).filter(|(at, piece)| start < at + piece.len() as u64)
     }
 
-    /// Forgets what lies below `upto`.
+    /// Removes pieces that lie below `upto`.
     pub(super) fn release(&mut self, upto: u64) {
         while let Some((at, piece)) = self.pieces.front()
             && at + piece.len() as u64 <= upto
@@ -61,7 +62,7 @@ impl Window {
     }
 }
 
-/// The first bytes of `parts` in one piece, at most `room` of them.
+/// Copies the first bytes of `parts` into one piece, at most `room` of them.
 pub(super) fn gather(parts: &[IoSlice<'_>], room: usize) -> Bytes {
     let len = parts.iter().map(|p| p.len()).sum::<usize>().min(room).min(PIECE);
     let mut piece = BytesMut::with_capacity(len);

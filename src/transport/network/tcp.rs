@@ -1,4 +1,4 @@
-//! TLS over TCP.
+//! Implements connections with TLS over TCP.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,10 +14,10 @@ use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 use super::connection::Connection;
 use super::tls;
 
-/// Before accepting is tried again where the system has no descriptors left.
+/// Pause before accepting is tried again when the system has no descriptors left.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
 
-/// Connects.
+/// Connects to the receiver.
 pub(super) async fn dial(
     host: &str,
     port: u16,
@@ -33,7 +33,7 @@ pub(super) async fn dial(
     Ok(Connection { read: Box::new(read), write: Box::new(write), lanes: None, endpoint: None, peer })
 }
 
-/// The next who connects; nothing was said yet.
+/// Accepts the next connection; no data has been exchanged on it yet.
 pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
@@ -46,7 +46,8 @@ pub(super) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
-/// Makes a connection of it. `shown` is told the name that is asked for, as soon as a handshake has begun.
+/// Completes the handshake. `shown` is called with the name that the peer asks for, as soon as the handshake
+/// has begun.
 pub(super) async fn greet(
     socket: TcpStream,
     config: Arc<ServerConfig>,

@@ -1,4 +1,5 @@
-//! TLS 1.3, and who the other side must be: pinned by a ticket, or known by certificates of one's own.
+//! Configures TLS 1.3, and who the other side must be: pinned by a ticket, or verified by the user's
+//! certificates.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,26 +18,27 @@ use crate::session::ticket::Fingerprint;
 use super::crypto::{fingerprint, provider};
 use super::verifiers::{NamedReceiver, NamedSender, Pinned};
 
-/// The protocol name (ALPN).
+/// Protocol name (ALPN).
 const PROTOCOL: &[u8] = b"xbpipe/1";
-/// The name in a certificate that is made for one session. Nothing depends on it.
+/// Name in a certificate that is made for one session. Nothing depends on it.
 const NAME: &str = "xbpipe";
 
-/// Certificates of one's own (PEM files).
+/// Certificates of the user (PEM files).
 #[derive(Clone, Debug)]
 pub struct Certificates {
-    /// This side's certificate, with those between it and the authority.
+    /// Path of this side's certificate, with those between it and the authority.
     pub cert: PathBuf,
-    /// Its key.
+    /// Path of its key.
     pub key: PathBuf,
-    /// The authority that the other side's certificate must come from.
+    /// Path of the certificate of the authority that must have issued the other side's certificate.
     pub ca: PathBuf,
-    /// The name that the other side's certificate must hold (DNS name or IP address). Without one a sender asks for the host
-    /// that it connects to, and a receiver takes any sender of the authority.
+    /// Name that the other side's certificate must hold (DNS name or IP address). Without one, a sender
+    /// requires the host that it connects to, and a receiver accepts any sender of the authority.
     pub peer_name: Option<String>,
 }
 
-/// A listening end with a certificate of its own making, and how that is recognised.
+/// Returns the settings of a listening end with a self-made certificate, and the fingerprint by which that is
+/// recognised.
 pub(super) fn server_for_ticket() -> Result<(ServerConfig, Fingerprint)> {
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()])
         .map_err(|e| Error::new(Code::Internal, "can't make a certificate").cause(e))?;
@@ -50,7 +52,7 @@ pub(super) fn server_for_ticket() -> Result<(ServerConfig, Fingerprint)> {
     Ok((finish_server(config), fingerprint))
 }
 
-/// A listening end that shows, and asks for, certificates of the authority.
+/// Returns the settings of a listening end that shows, and requires, certificates of the authority.
 pub(super) fn server_with(certificates: &Certificates) -> Result<ServerConfig> {
     let (chain, key, roots) = certificates.load()?;
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider().clone())
@@ -67,14 +69,14 @@ pub(super) fn server_with(certificates: &Certificates) -> Result<ServerConfig> {
     Ok(finish_server(config))
 }
 
-/// A connecting end that takes just one certificate.
+/// Returns the settings of a connecting end that accepts exactly one certificate.
 pub(super) fn client_for(fingerprint: Fingerprint) -> Result<ClientConfig> {
     let pinned = Arc::new(Pinned { fingerprint });
     let config = client_builder()?.dangerous().with_custom_certificate_verifier(pinned).with_no_client_auth();
     Ok(finish_client(config))
 }
 
-/// A connecting end that shows, and asks for, certificates of the authority.
+/// Returns the settings of a connecting end that shows, and requires, certificates of the authority.
 pub(super) fn client_with(certificates: &Certificates, host: &str) -> Result<ClientConfig> {
     let (chain, key, roots) = certificates.load()?;
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider().clone())
@@ -90,7 +92,7 @@ pub(super) fn client_with(certificates: &Certificates, host: &str) -> Result<Cli
     Ok(finish_client(config))
 }
 
-/// Fails where the other side speaks something else, or does not say what.
+/// Fails if the other side speaks another protocol, or does not say which.
 pub(super) fn check_protocol(agreed: Option<&[u8]>) -> io::Result<()> {
     match agreed {
         Some(PROTOCOL) => Ok(()),
@@ -116,7 +118,8 @@ fn no_tls(e: rustls::Error) -> Error {
     Error::new(Code::Internal, "TLS 1.3 is not there").cause(e)
 }
 
-/// No early data and no resumption: every connection shows anew who is there, and nothing recorded is of use.
+/// Allows no early data and no resumption: every connection verifies the peer anew, and recorded traffic is
+/// of no use.
 fn finish_server(mut config: ServerConfig) -> ServerConfig {
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     config.send_tls13_tickets = 0;

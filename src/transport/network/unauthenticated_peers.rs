@@ -1,4 +1,5 @@
-//! Unauthenticated peers: connections that have not shown who they are, several hundred at a time, for a short time each.
+//! Keeps the unauthenticated peers: connections that have not yet shown who they are, several hundred at a
+//! time, for a short time each.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,19 +12,20 @@ use super::random;
 use crate::session::Standing;
 use crate::session::receiver::ConnectionId;
 
-/// So many at a time: a thousand new ones a second leave each a third of a second at least, a round trip on a long way.
+/// Maximum number of unauthenticated connections. With a thousand new ones a second, each still has at least
+/// a third of a second: a round trip over a long distance.
 const STRANGERS_MAX: u64 = 384;
-/// They take at most one in so many of the files that this process may open.
+/// Divisor: they may use at most a third of the files that this process may open.
 const SHARE_OF_FILES: u64 = 3;
 
-/// The network that an address belongs to, which one party usually holds: one address of IPv4, a /64 of IPv6.
+/// The network that an address belongs to, which one party usually holds: one IPv4 address, or an IPv6 /64.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Network(u128);
 
 impl Network {
     fn of(address: SocketAddr) -> Network {
         match address.ip().to_canonical() {
-            // No IPv6 network has just these bits, with the upper half empty.
+            // No IPv6 network has these bits, with the upper half empty.
             IpAddr::V4(v4) => Network(u128::from(v4.to_bits())),
             IpAddr::V6(v6) => Network(v6.to_bits() >> 64 << 64),
         }
@@ -38,9 +40,10 @@ struct UnauthenticatedPeer {
     task: AbortHandle,
 }
 
-/// The unauthenticated connections. One too many takes the place of another: never of one that has proved that it holds the
-/// ticket while there are others; of the network that holds most places; of one that has said nothing; at random.
-/// So neither many connections nor patient ones keep the right one out.
+/// The unauthenticated connections. When there is one too many, another is dropped to make room: never one
+/// that has proved that it holds the ticket while there are others; then one of the network that has the most
+/// connections; among these one that has sent nothing; else one at random. So neither many connections nor
+/// long-lasting ones can keep the legitimate sender out.
 #[derive(Debug)]
 pub(super) struct UnauthenticatedPeers {
     all: Mutex<Vec<UnauthenticatedPeer>>,
@@ -56,7 +59,7 @@ impl Default for UnauthenticatedPeers {
 }
 
 impl UnauthenticatedPeers {
-    /// Somebody comes; whether somebody else had to go.
+    /// Adds a connection; returns whether another one was dropped for it.
     pub(super) fn come(
         &self,
         id: ConnectionId,
@@ -70,19 +73,19 @@ impl UnauthenticatedPeers {
             all.swap_remove(out).task.abort();
         }
         let (network, standing) = (Network::of(from), Standing::Silent);
-        // Under the lock: what it shows at once finds it here.
+        // The lock is still held: anything that the new connection shows at once finds it in the list.
         all.push(UnauthenticatedPeer { id, network, standing, task: start() });
         full
     }
 
-    /// Somebody has shown something.
+    /// Records that a connection has shown something about itself.
     pub(super) fn shows(&self, id: ConnectionId, standing: Standing) {
         if let Some(stranger) = self.lock().iter_mut().find(|stranger| stranger.id == id) {
             stranger.standing = stranger.standing.max(standing);
         }
     }
 
-    /// Somebody is no stranger any more.
+    /// Removes a connection that has authenticated.
     pub(super) fn go(&self, id: ConnectionId) {
         self.lock().retain(|stranger| stranger.id != id);
     }
@@ -92,18 +95,18 @@ impl UnauthenticatedPeers {
     }
 }
 
-/// A number that nobody can foresee.
+/// Returns a number that nobody can predict.
 fn draw() -> u64 {
     let mut bytes = [0; 8];
-    // Without it the first of those who may be chosen goes: not so fair, no more.
+    // If this fails, the first of the candidates is dropped: less fair, but harmless.
     let _ = random(&mut bytes);
     u64::from_le_bytes(bytes)
 }
 
-/// Picks the connection that has to go.
+/// Chooses the connection to drop.
 fn victim(all: &[UnauthenticatedPeer], random: u64) -> Option<usize> {
     let worst = all.iter().map(|s| s.standing).min()?;
-    // Who has said something differs from who has not only within one network; who has proved something, everywhere.
+    // Having sent something counts only within one network; having proved something counts in all.
     let limit = worst.max(Standing::Spoke);
     let open = || all.iter().enumerate().filter(move |(_, s)| s.standing <= limit);
     let mut places: HashMap<Network, usize> = HashMap::new();
@@ -128,7 +131,7 @@ mod tests {
     const FLOODS: usize = 30;
     const HONEST: ConnectionId = 0;
 
-    /// A task that does nothing, for ever.
+    /// A task that never ends and does nothing.
     fn task(runtime: &tokio::runtime::Runtime) -> AbortHandle {
         runtime.spawn(std::future::pending::<()>()).abort_handle()
     }
@@ -137,7 +140,8 @@ mod tests {
         (Ipv4Addr::from(address), 1).into()
     }
 
-    /// In how many of [`FLOODS`] floods the honest one still stands after `ms`, having shown `standing` as soon as it came.
+    /// Returns in how many of [`FLOODS`] floods the legitimate connection remains after `ms` milliseconds,
+    /// having shown `standing` as soon as it came.
     fn survives(networks: u32, flood: Standing, same: bool, standing: Standing, ms: usize) -> usize {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let survived = |_: &usize| {
@@ -160,17 +164,17 @@ mod tests {
     #[test]
     fn the_honest_one_stands_in_a_flood() {
         use Standing::{Invited, Sender, Silent, Spoke};
-        // From a network of its own: whatever the others do.
+        // From a network of its own, the legitimate connection remains whatever the others do.
         assert_eq!(survives(1, Silent, false, Silent, 1000), FLOODS);
         assert_eq!(survives(100, Spoke, false, Silent, 1000), FLOODS);
-        // From a network of the flood's: once it has said more than they.
+        // From a network that the flood uses too, it remains once it has shown more than they have.
         assert_eq!(survives(1, Silent, true, Spoke, 1000), FLOODS);
         assert_eq!(survives(1, Spoke, true, Invited, 1000), FLOODS);
-        // From as many networks as there are places: the same.
+        // The same holds if the flood comes from as many networks as there are places.
         assert_eq!(survives(u32::MAX, Silent, false, Spoke, 1000), FLOODS);
         assert_eq!(survives(u32::MAX, Spoke, false, Invited, 1000), FLOODS);
         assert_eq!(survives(u32::MAX, Invited, false, Sender, 1000), FLOODS);
-        // Where nothing tells them apart, chance does: e^-(300/384) of them.
+        // If nothing distinguishes them, chance decides: e^-(300/384) of the cases remain.
         let luck = survives(u32::MAX, Spoke, false, Spoke, 300);
         assert!((4..26).contains(&luck), "{luck} of {FLOODS}");
     }

@@ -1,4 +1,5 @@
-//! Verifies the other side's certificate, as rustls asks for it: of one certificate, or of an authority and by a name.
+//! Verifies the other side's certificate for rustls: against one pinned certificate, or against an authority
+//! and a name.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::session::ticket::Fingerprint;
 
 use super::crypto::{fingerprint, provider};
 
-/// Takes the one certificate whose SHA-256 the ticket holds: neither its name nor its dates matter then.
+/// Accepts the one certificate whose SHA-256 the ticket holds; its name and dates do not matter then.
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub(super) fingerprint: Fingerprint,
@@ -58,8 +59,8 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// A receiver of the authority whose certificate holds this name. The name that is asked for in the handshake is another
-/// one: it proves who asks.
+/// Accepts a receiver whose certificate comes from the authority and holds this name. The name that is asked
+/// for in the handshake is a different one: it proves who asks.
 #[derive(Debug)]
 pub(super) struct NamedReceiver {
     pub(super) inner: Arc<WebPkiServerVerifier>,
@@ -101,7 +102,7 @@ impl ServerCertVerifier for NamedReceiver {
     }
 }
 
-/// A sender of the authority whose certificate holds this name.
+/// Accepts a sender whose certificate comes from the authority and holds this name.
 #[derive(Debug)]
 pub(super) struct NamedSender {
     pub(super) inner: Arc<dyn ClientCertVerifier>,

@@ -1,4 +1,4 @@
-//! Connections that come in: from the first packet to the session's, or away.
+//! Handles incoming connections, from the first packet until they belong to the session or are rejected.
 
 use std::future::Future;
 use std::io;
@@ -16,20 +16,20 @@ use crate::transport::network::listener::Listener;
 use crate::transport::network::rate_limited_log::RateLimitedLog;
 use crate::transport::network::{quic, tcp};
 
-/// Room for a stranger's greeting.
+/// Number of bytes that a read has room for while the greeting of an unauthenticated peer is awaited.
 const GREETING: usize = 512;
 
-/// What is said of connections, seldom.
+/// Log lines about connections, limited in rate.
 #[derive(Default)]
 pub(super) struct Words {
-    /// Of those that had to make room.
+    /// About connections that were dropped to make room for others.
     crowded: RateLimitedLog,
-    /// Of those that are not the session's.
+    /// About connections that do not belong to the session.
     refused: RateLimitedLog,
-    /// Of the sender, which comes and goes.
+    /// About the sender, which may reconnect any number of times.
     sender: RateLimitedLog,
     cut: RateLimitedLog,
-    /// Of those that did not get as far as a greeting.
+    /// About connections that did not get as far as a greeting.
     unauthenticated: RateLimitedLog,
 }
 
@@ -66,13 +66,13 @@ impl Line {
         }
     }
 
-    /// A stranger has begun a handshake and asks for this name.
+    /// Notes that an unauthenticated peer has begun a handshake and asks for this name.
     fn shown(&self, id: ConnectionId, name: Option<&str>) {
         let standing = name.map_or(Standing::Spoke, |name| self.shared.lock().session.standing(name));
         self.unauthenticated.shows(id, standing);
     }
 
-    /// All that happens on one connection.
+    /// Serves one connection from the handshake to its end.
     async fn serve(
         self: Arc<Line>,
         id: ConnectionId,
@@ -82,7 +82,7 @@ impl Line {
         let met = async {
             let mut connection = greeting.await?;
             if self.certificates {
-                // Without one of the authority the handshake would have failed.
+                // Without a certificate of the authority the handshake would have failed.
                 self.unauthenticated.shows(id, Standing::Invited);
             }
             let hello = match next_frame(&mut connection.read, &mut frames, GREETING).await? {
@@ -142,7 +142,7 @@ impl Line {
         self.part(id, connection, problem).await;
     }
 
-    /// A connection has nothing more to give.
+    /// Ends a connection that has no more data to give.
     async fn part(&self, id: ConnectionId, connection: Connection, problem: io::Result<()>) {
         if self.leave(id, &connection.peer, problem) {
             connection.close().await;
@@ -151,7 +151,8 @@ impl Line {
         self.shared.wake();
     }
 
-    /// The session goes on without a connection; or it is over, and last words are to be said.
+    /// Removes a connection from the session. Returns whether the session is over, so that last messages are
+    /// to be sent.
     fn leave(&self, id: ConnectionId, peer: &str, problem: io::Result<()>) -> bool {
         let now = self.clock.now();
         let mut state = self.shared.lock();
@@ -170,7 +171,7 @@ impl Line {
         over
     }
 
-    /// Says how often something happened that no line was written about.
+    /// Logs how often something happened that no line was written about.
     pub(super) fn tell_the_rest(&self) {
         let now = self.clock.now();
         if let Some(n) = self.words.crowded.rest(now) {

@@ -1,4 +1,4 @@
-//! Connects to the receiver, and tells what it means where no connection can be made.
+//! Connects to the receiver, and classifies the errors if no connection can be made.
 
 use std::io;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use rustls::pki_types::ServerName;
 use crate::transport::network::connection::Connection;
 use crate::transport::network::{quic, tcp};
 
-/// Where the receiver is, and who it must be.
+/// The address of the receiver, and the settings by which its identity is verified.
 pub(super) enum Dialer {
     Tcp { host: String, port: u16, config: Arc<rustls::ClientConfig> },
     Quic { host: String, port: u16, config: quinn::ClientConfig },
 }
 
 impl Dialer {
-    /// Connects, and asks for this name.
+    /// Connects, and asks for this server name (SNI).
     pub(super) async fn dial(&self, name: &str) -> io::Result<Connection> {
         match self {
             Dialer::Tcp { host, port, config } => {
@@ -27,7 +27,7 @@ impl Dialer {
     }
 }
 
-/// What lies at the ground of an error, in one line.
+/// Returns an error with all its causes, in one line.
 pub(super) fn words(e: &io::Error) -> String {
     let mut text = e.to_string();
     let mut source = std::error::Error::source(e);
@@ -41,14 +41,14 @@ pub(super) fn words(e: &io::Error) -> String {
     text
 }
 
-/// What a connection that could not be made, or is gone, tells of the receiver.
+/// The conclusion about the receiver from a connection that could not be made, or was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Why {
-    /// Who answers is not who it should be, or does not take this side for who it should be.
+    /// The peer that answers is not who it should be, or takes this side for someone else.
     UnauthenticatedPeer,
     /// The machine answers that nobody listens there.
     Nobody,
-    /// Nothing: the line may be at fault.
+    /// No conclusion: the network may be at fault.
     Line,
 }
 
@@ -77,7 +77,7 @@ fn is_stranger(e: &io::Error) -> bool {
     false
 }
 
-/// QUIC carries TLS alerts as errors 0x100 to 0x1ff (RFC 9001, 4.8).
+/// Returns whether the error is a TLS alert: QUIC carries these as errors 0x100 to 0x1ff (RFC 9001, 4.8).
 fn crypto_error(e: &quinn::ConnectionError) -> bool {
     let code = match e {
         quinn::ConnectionError::TransportError(e) => u64::from(e.code),

@@ -15,11 +15,11 @@ use crate::transport::network::quic;
 
 use super::{Line, State};
 
-/// Room for the receiver's messages, which are short.
+/// Number of bytes that one read has room for; the receiver's messages are short.
 const READ: usize = 4 << 10;
 
 impl Line {
-    /// All that happens on one connection.
+    /// Runs the session on one connection until that ends.
     pub(super) async fn talk(&self, mut connection: Connection) {
         tracing::debug!("connected to {}", connection.peer);
         self.shared.lock().session.connected(self.clock.now());
@@ -33,7 +33,8 @@ impl Line {
         if self.shared.lock().session.outcome().is_some() {
             connection.close().await;
         } else {
-            // First: whoever is told must not meet what is left of it.
+            // The connection must be gone before `lost` wakes those who wait: they must not find remains of
+            // it.
             drop(connection);
             self.lost(&problem.err().unwrap_or_else(|| io::Error::other("it was closed")));
         }
@@ -61,7 +62,7 @@ impl Line {
         Err(io::Error::other("the receiver closed it"))
     }
 
-    /// Says what is to be said; where there are no lanes, the stream's bytes too.
+    /// Sends all pending control messages, and the stream's bytes too if there are no lanes.
     async fn speak(&self, write: &mut Writing, inline: bool) -> io::Result<()> {
         let mut changes = self.shared.changes();
         loop {
@@ -103,7 +104,7 @@ impl Line {
         }
     }
 
-    /// The stream's bytes over several streams side by side.
+    /// Sends the stream's bytes over several QUIC streams side by side.
     async fn lanes(&self, lanes: Option<&quinn::Connection>) -> io::Result<()> {
         let Some(lanes) = lanes else { return std::future::pending().await };
         const { assert!(quic::LANES == 4) };
@@ -159,7 +160,7 @@ impl State {
     }
 }
 
-/// The receiver's progress where this side has nothing more to do.
+/// Shows the receiver's progress once this side has nothing more to do.
 fn show(progress: &Progress, doing: &Doing) {
     if doing.phase == Phase::Preparing.as_str() {
         progress.enter(Phase::Preparing);
