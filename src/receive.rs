@@ -6,17 +6,22 @@
 //! is as it was.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod arrival;
+mod arriving_deltas;
+mod base_folder;
+pub mod chain;
 mod consistency;
 mod decode;
 mod layers;
 pub mod prepare_command;
+mod receiver;
 mod stream_metadata;
 mod streaming_prepare;
 mod tablespaces;
 mod workers;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,15 +33,15 @@ use crate::codec::age::Keys;
 use crate::family;
 use crate::innodb::encryption::NoKeyring;
 use crate::prepare::{self, Datadir, Prepare, Resources, checks};
-use crate::restore::{
-    ExternalFiles, FileWriter, Mapping, PathMap, Received, Staging, Target, WriteTask, durability,
-    external_files,
-};
-use crate::stream::metadata::{BinlogPosition, ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
-use crate::stream::{Demux, Event, Limits, MemberName};
+use crate::restore::{ExternalFiles, Mapping, Received, Staging, Target, durability};
+use crate::stream::MemberName;
+use crate::stream::chain::Lineage;
+use crate::stream::metadata::BinlogPosition;
 use crate::transport::StreamReader;
 
+use arrival::Arrived;
 use layers::{Counted, Opened};
+use receiver::Place;
 use stream_metadata::StreamMetadata;
 use streaming_prepare::StreamingPrepare;
 
@@ -72,6 +77,12 @@ pub struct ReceiveSummary {
     pub layers: Vec<Layer>,
     /// Number of members.
     pub members: usize,
+    /// Number of streams.
+    pub streams: usize,
+    /// Number of pages of increments.
+    pub pages: u64,
+    /// What the last stream says of its place in a chain.
+    pub lineage: Option<Lineage>,
     /// Time from the first byte to the last rename.
     pub time: Duration,
     /// Part of that time after the last byte had come.
@@ -110,6 +121,19 @@ pub fn run(
     progress: &Arc<Progress>,
     stop: &Stop,
 ) -> Result<ReceiveSummary> {
+    with_stream(options, stream_reader, progress, stop, |memory, opened| {
+        take_in(options, memory, opened, progress, stop)
+    })
+}
+
+/// Removes the layers of a stream, and does `work` with what is inside, within the limits on memory.
+fn with_stream<R>(
+    options: &ReceiveOptions,
+    stream_reader: &mut dyn StreamReader,
+    progress: &Arc<Progress>,
+    stop: &Stop,
+    work: impl FnOnce(&Memory<'_>, Opened<'_>) -> Result<R>,
+) -> Result<R> {
     let shares = Shares::of(options.use_memory);
     let budget = Budget::new(shares.kept() + layers::WINDOWS_MAX);
     std::thread::scope(|scope| {
@@ -122,8 +146,7 @@ pub fn run(
         let windows = budget.used();
         budget.lower(shares.kept() + windows);
         let beside = workers::memory(threads) + layers::memory(opened.layers.len(), threads) + windows;
-        let memory = Memory { budget: &budget, redo: shares.redo(beside) };
-        take_in(options, &memory, opened, progress, stop)
+        work(&Memory { budget: &budget, redo: shares.redo(beside) }, opened)
     })
 }
 
@@ -156,194 +179,59 @@ impl Memory<'_> {
 fn take_in(
     options: &ReceiveOptions,
     memory: &Memory<'_>,
-    mut opened: Opened<'_>,
+    opened: Opened<'_>,
     progress: &Arc<Progress>,
     stop: &Stop,
 ) -> Result<ReceiveSummary> {
     let started = Instant::now();
     progress.enter(Phase::Copying);
     let staging = options.target.as_ref().map(Target::stage).transpose()?;
-    let mut receiver =
-        Receiver::start(options, memory, staging.as_ref(), &mut *opened.stream_reader, progress)?;
-    receiver.demux.feed(&opened.head);
-    let receiver = workers::run(receiver, options.parallel, stop)?;
-    let Receiver { landing, mut book, outside, external, demux, early, .. } = receiver;
-    drop((demux, opened.stream_reader));
-
-    progress.enter(Phase::Finishing);
-    let arrived = Instant::now();
-    let (received, places) = landing.finish()?;
-    let has_manifest = book.verify(&received, options.allow_no_manifest)?;
-    let mut summary = ReceiveSummary {
-        bytes: received.values().map(|(size, _)| size).sum(),
-        wire_bytes: Progress::get(&progress.bytes_wire),
-        layers: opened.layers,
-        members: received.len(),
-        server_version: book.server_version()?,
-        binlog: book.binlog()?,
-        gtid_executed: book.gtid_executed()?,
-        has_manifest,
-        prepared: options.prepare.as_str(),
-        ..ReceiveSummary::default()
+    let place = staging.as_ref().map(|staging| Place {
+        data: staging.data(),
+        target: staging.target(),
+        owner: staging.owner(),
+        alone: true,
+    });
+    let mut fits = |lineage: &_| match options.target {
+        Some(_) => Err(chain::needs_base(lineage)),
+        None => Ok(()),
     };
-    for (member, name) in places.iter().flat_map(|places| places.set_aside()) {
-        summary.notes.push(format!("{member} was set aside as {name}: it would configure your server"));
-    }
+    let arrived = arrival::receive(options, memory, opened, place, &mut fits, progress, stop)?;
+    let at = Instant::now();
+    let mut summary = ReceiveSummary::of(options, &arrived)?;
+    summary.wire_bytes = Progress::get(&progress.bytes_wire);
     if let Some(staging) = staging {
+        let Arrived { book, outside, external, early, .. } = arrived;
+        if book.is_increment() {
+            return Err(chain::needs_base(&book.lineage()?));
+        }
         let staged = Staged { staging, outside, external, early };
-        staged.finish(options, &book, &received, &memory.means(options, progress, stop), &mut summary)?;
+        staged.finish(options, &book, &memory.means(options, progress, stop), &mut summary)?;
     }
     summary.time = started.elapsed();
-    summary.after_arrival = arrived.elapsed();
+    summary.after_arrival = at.elapsed();
     progress.enter(Phase::Done);
     Ok(summary)
 }
 
-/// The state of receiving a stream into files.
-struct Receiver<'a> {
-    options: &'a ReceiveOptions,
-    progress: &'a Progress,
-    demux: Demux,
-    landing: FileWriter,
-    book: StreamMetadata,
-    outside: ExternalFiles,
-    /// Files that lay outside the source's datadir: their paths there, and where they are staged.
-    external: Vec<(PathBuf, PathBuf)>,
-    target: Option<PathBuf>,
-    root: Option<PathBuf>,
-    /// Streaming prepare: the part of preparing that is done while the stream arrives.
-    early: Option<StreamingPrepare>,
-    stream_reader: &'a mut dyn StreamReader,
-    ended: bool,
-}
-
-impl<'a> Receiver<'a> {
-    fn start(
-        options: &'a ReceiveOptions,
-        memory: &Memory<'_>,
-        staging: Option<&Staging>,
-        stream_reader: &'a mut dyn StreamReader,
-        progress: &'a Arc<Progress>,
-    ) -> Result<Receiver<'a>> {
-        let owner = staging.and_then(Staging::owner);
-        let places = staging.map(|s| PathMap::new(s.data()));
-        let early = match (&options.prepare, staging) {
-            (Prepare::Native, Some(staging)) => {
-                Some(StreamingPrepare::start(options, memory.redo, memory.budget, staging.data(), progress)?)
-            }
-            _ => None,
-        };
-        Ok(Receiver {
-            options,
-            progress,
-            demux: Demux::new(Limits::default()).charging(memory.budget),
-            landing: FileWriter::new(places, progress.clone())?,
-            book: if staging.is_some() {
-                StreamMetadata::new(memory.budget)
-            } else {
-                StreamMetadata::verifying(memory.budget)
-            },
-            outside: ExternalFiles::new(owner),
-            external: Vec::new(),
-            target: staging.map(|s| s.target().to_owned()),
-            root: staging.map(|s| s.data().to_owned()),
-            early,
-            stream_reader,
-            ended: false,
+impl ReceiveSummary {
+    /// Returns what a stream says of itself.
+    fn of(options: &ReceiveOptions, arrived: &Arrived) -> Result<ReceiveSummary> {
+        let book = &arrived.book;
+        Ok(ReceiveSummary {
+            bytes: arrived.received.values().map(|(size, _)| size).sum(),
+            layers: arrived.layers.clone(),
+            members: arrived.received.len(),
+            streams: 1,
+            lineage: Some(book.lineage()?),
+            server_version: book.server_version()?,
+            binlog: book.binlog()?,
+            gtid_executed: book.gtid_executed()?,
+            has_manifest: arrived.has_manifest,
+            prepared: options.prepare.as_str(),
+            notes: arrived.notes.clone(),
+            ..ReceiveSummary::default()
         })
-    }
-
-    /// Reads up to the next chunk, which any thread may then write; `None` at the end of the stream.
-    fn next(&mut self) -> Result<Option<WriteTask>> {
-        while !self.ended {
-            if let Some(event) = self.demux.poll()? {
-                if let Some(work) = self.event(event)? {
-                    return Ok(Some(work));
-                }
-                continue;
-            }
-            match self.stream_reader.read(self.demux.space())? {
-                0 => {
-                    self.demux.finish()?;
-                    self.book.at_end(self.options.allow_no_manifest)?;
-                    self.ended = true;
-                }
-                n => self.demux.filled(n),
-            }
-        }
-        Ok(None)
-    }
-
-    fn event(&mut self, event: Event) -> Result<Option<WriteTask>> {
-        match event {
-            Event::Chunk(chunk) => {
-                self.book.chunk(&chunk)?;
-                if let Some(version) = self.book.early_version()
-                    && let Prepare::Server(mysqld) = &self.options.prepare
-                    && self.options.target.is_some()
-                {
-                    mysqld.check_fits(version)?;
-                }
-                let serial = chunk.member == LOGFILE;
-                if serial {
-                    Progress::set(&self.progress.redo_bytes, chunk.end());
-                }
-                let (member, from, to) = (chunk.member.clone(), chunk.offset, chunk.end());
-                if let Some(early) = &mut self.early {
-                    early.chunk(&chunk)?;
-                }
-                let mut work = self.landing.chunk(chunk, serial)?;
-                if let Some(early) = &self.early {
-                    early.attach(&mut work, &member, from, to);
-                }
-                Ok(Some(work))
-            }
-            Event::End { member, size } => {
-                self.landing.end(&member, size)?;
-                self.book.end(&member)?;
-                if let Some(early) = &mut self.early {
-                    early.end(&member, size);
-                }
-                if member == TABLESPACES {
-                    self.place_external()?;
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    /// Places the files that lay outside the source's datadir, as the mappings say, or refuses them before
-    /// any data is written.
-    fn place_external(&mut self) -> Result<()> {
-        let (Some(target), Some(root)) = (&self.target, &self.root) else { return Ok(()) };
-        let mut taken: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
-        for external in self.book.tablespaces()?.external {
-            let path = Path::new(&external.file_name);
-            let member = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
-            let place = match external_files::destination(
-                path,
-                &member,
-                is_general(&external),
-                &self.options.mappings,
-                target,
-            )? {
-                external_files::Destination::Inside(name) => root.join(name.as_str()),
-                external_files::Destination::ExternalFiles(dir, rest) => self.outside.stage(&dir, &rest)?,
-            };
-            if let Some(other) = taken.insert(place.clone(), path.to_owned()) {
-                return Err(external_files::same_place(&other, path));
-            }
-            if self.landing.has_begun(&member) && place != root.join(member.as_str()) {
-                let message = format!("the stream lists {} only after its data", path.display());
-                return Err(Error::new(Code::Unmapped, message)
-                    .hint(format!("map it to the place it has in the stream: the target's {member}")));
-            }
-            self.external.push((path.to_owned(), place.clone()));
-            if let Some(places) = self.landing.places() {
-                places.place(member, place);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -361,7 +249,6 @@ impl Staged {
         self,
         options: &ReceiveOptions,
         book: &StreamMetadata,
-        received: &Received,
         means: &Resources<'_>,
         summary: &mut ReceiveSummary,
     ) -> Result<()> {
@@ -383,31 +270,24 @@ impl Staged {
             end_lsn: book.end_lsn()?,
             server_version: summary.server_version.as_deref(),
         };
-        if received.contains_key(LOGFILE) {
-            // A private server runs as the owner, who must have access to the files before they are in their
-            // places.
-            let by_server = matches!(options.prepare, Prepare::Server(_));
-            let let_owner_in = |enters: bool| {
-                outside
-                    .let_owner_in(enters && by_server)
-                    .and_then(|()| staging.let_owner_in(enters && by_server))
-            };
-            if by_server {
-                outside.give()?;
-                staging.give()?;
-            }
-            let_owner_in(true)?;
-            let prepared =
-                prepare::prepare(&options.prepare, &datadir, early.map(StreamingPrepare::into_live), means)?;
-            let_owner_in(false)?;
-            summary.steps = prepared.steps;
-            summary.lsn = prepared.lsn;
-            summary.notes.extend(prepared.notes);
-            checks::check_required(&datadir)?;
-        } else {
-            return Err(Error::new(Code::CorruptRedo, format!("the stream has no redo (member {LOGFILE})"))
-                .hint("a backup of InnoDB tables without its redo can't be made consistent"));
+        // A private server runs as the owner, who must have access to the files before they are in their
+        // places.
+        let by_server = matches!(options.prepare, Prepare::Server(_));
+        let let_owner_in = |enters: bool| {
+            outside.let_owner_in(enters && by_server).and_then(|()| staging.let_owner_in(enters && by_server))
+        };
+        if by_server {
+            outside.give()?;
+            staging.give()?;
         }
+        let_owner_in(true)?;
+        let prepared =
+            prepare::prepare(&options.prepare, &datadir, early.map(StreamingPrepare::into_live), means)?;
+        let_owner_in(false)?;
+        summary.steps.extend(prepared.steps);
+        summary.lsn = prepared.lsn;
+        summary.notes.extend(prepared.notes);
+        checks::check_required(&datadir)?;
         summary.log_bin = prepare::options::binlog(&datadir)?;
         summary.prepare_time = begun.elapsed();
 
@@ -427,13 +307,6 @@ impl Staged {
         summary.target = Some(target);
         Ok(())
     }
-}
-
-/// Returns whether it is a general tablespace: neither a table's own (`db/t`), nor undo, nor the system's.
-fn is_general(external: &ExternalTablespace) -> bool {
-    const SYSTEM: &str = "innodb_system";
-    let name = external.tablespace_name.as_str();
-    external.tablespace_type == TablespaceType::Tables && !name.contains('/') && name != SYSTEM
 }
 
 /// Returns sizes and digests for comparison with the manifest, which needs every one of them.

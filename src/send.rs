@@ -4,8 +4,11 @@
 //! the other engines' files under their short lock, the consistent cut, the rest of the redo, positions, manifest.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod base;
 mod closing_members;
 mod datafiles;
+mod deltas;
+mod extra_files;
 mod failure;
 mod held_resources;
 mod member_writer;
@@ -29,7 +32,7 @@ use crate::source::backup_position::BackupPosition;
 use crate::source::inventory::Inventory;
 use crate::source::locks::{HeldLock, LockTimes};
 use crate::source::low_priority_reads::LowPriorityReads;
-use crate::source::page_filter::EveryPage;
+use crate::source::page_filter::{EveryPage, PageFilter, SinceLsn};
 use crate::source::pages::Reading;
 use crate::source::replication::{self, ReplicaChannel};
 use crate::source::server_facts::{ServerFacts, ServerVariables};
@@ -37,10 +40,12 @@ use crate::source::session::{ConnectOptions, Session};
 use crate::source::spool::Spool;
 use crate::source::tailer::Tailer;
 use crate::source::zero_pages::EmptyPages;
+use crate::stream::chain::{Increment, Lineage};
 use crate::throttle::Throttle;
 use crate::transport::stream_writer::Sink;
 use crate::transport::{LayerOptions, StreamWriter};
 
+use deltas::DeltaWork;
 use failure::Failure;
 use held_resources::{HeldResources, Timeouts};
 use member_writer::MemberWriter;
@@ -67,6 +72,10 @@ pub struct SendOptions {
     pub parallel: usize,
     /// Limit on reading datafiles.
     pub throttle: Throttle,
+    /// The backup that this one is an increment of; `None` for a full backup.
+    pub since: Option<Lineage>,
+    /// Folder that gets copies of the metadata that the next increment and users' scripts read.
+    pub extra_lsndir: Option<PathBuf>,
     /// Timeout for each lock.
     pub lock_timeout: Duration,
     /// Whether to register as a redo consumer.
@@ -145,6 +154,8 @@ pub struct SendSummary {
     pub backup_lock: Option<LockTimes>,
     /// The read lock on non-InnoDB tables, where there are any.
     pub table_lock: Option<LockTimes>,
+    /// Of an increment: the LSN from which on pages were sent, how many those were, and how many pages there are.
+    pub changed: Option<(Lsn, u64, u64)>,
     /// Pages read again because they were torn.
     pub torn_retries: u64,
     /// How reading was held back; empty where it was not.
@@ -199,6 +210,10 @@ pub fn run(
     let tailer = Tailer::start(server.redo_log()?, spool.clone(), copied)?;
     tracing::info!("redo is copied from checkpoint LSN {} on", tailer.checkpoint);
     let checkpoint = tailer.checkpoint;
+    let redo_uuid = tailer.redo_uuid;
+    if let Some(base) = &options.since {
+        base::check(base, &facts, redo_uuid, tailer.copied().max(checkpoint))?;
+    }
     let mut live = HeldResources::new(session, replica, consumer, tailer, learning);
     let inventory = server.inventory(live.session()?)?;
     tracing::info!("{} datafiles, {} bytes", inventory.datafiles.len(), inventory.bytes());
@@ -226,6 +241,7 @@ pub fn run(
         plain_layout: PageLayout::plain(facts.page_size()? as usize)
             .ok_or_else(|| Error::new(Code::Unsupported, "innodb_page_size is no page size"))?,
         suspects: EmptyPages::new(checkpoint),
+        redo_uuid,
         started_text,
     };
     let head = live.tailer.head.clone();
@@ -265,6 +281,7 @@ struct Backup<'a> {
     stop: &'a Stop,
     plain_layout: PageLayout,
     suspects: EmptyPages,
+    redo_uuid: Option<u32>,
     started_text: String,
 }
 
@@ -273,7 +290,8 @@ impl Backup<'_> {
     fn send(&self, live: &mut HeldResources, lock: HeldLock) -> Result<SendSummary> {
         self.beside(live, || self.send_head())?;
         self.progress.enter(Phase::Copying);
-        let throttle = self.send_datafiles(live)?;
+        let mut summary = SendSummary::default();
+        self.send_pages(live, &mut summary)?;
         self.beside(live, || self.send_plain())?;
 
         tracing::info!("datafiles sent");
@@ -317,26 +335,46 @@ impl Backup<'_> {
             notes,
             backup_lock,
             table_lock,
-            throttle,
-            ..SendSummary::default()
+            ..summary
         })
     }
 
-    /// The datafiles, by several threads, while this one talks to the server. Says how they were held back.
-    fn send_datafiles(&self, live: &mut HeldResources) -> Result<String> {
-        let work = datafiles::Work::new(
-            &self.inventory.datafiles,
-            Reading {
-                format: self.family.pages(),
-                plain: self.plain_layout,
-                owner: self.facts.owner,
-                gives_way: (self.options.throttle == Throttle::Auto)
-                    .then(|| Arc::new(LowPriorityReads::new(self.facts.reads_past_cache()))),
-                suspects: &self.suspects,
-                filter: &EveryPage,
-                keyring: self.keyring,
-            },
-        );
+    /// The settings of all reading threads.
+    fn reading<'a>(&'a self, filter: &'a dyn PageFilter) -> Reading<'a> {
+        Reading {
+            format: self.family.pages(),
+            plain: self.plain_layout,
+            owner: self.facts.owner,
+            gives_way: (self.options.throttle == Throttle::Auto)
+                .then(|| Arc::new(LowPriorityReads::new(self.facts.reads_past_cache()))),
+            suspects: &self.suspects,
+            filter,
+            keyring: self.keyring,
+        }
+    }
+
+    /// What the increment builds on; `None` for a full backup.
+    fn increment(&self) -> Option<Increment> {
+        self.options.since.as_ref().map(|base| Increment { from_lsn: base.to_lsn, base: base.identity })
+    }
+
+    /// The datafiles, or the pages of them that changed.
+    fn send_pages(&self, live: &mut HeldResources, summary: &mut SendSummary) -> Result<()> {
+        let files = &self.inventory.datafiles;
+        let Some(increment) = self.increment() else {
+            let work = datafiles::Work::new(files, self.reading(&EveryPage));
+            summary.throttle = self.read(live, || work.run(self.member_writer, self.pacer, self.progress))?;
+            return Ok(());
+        };
+        let filter = SinceLsn(increment.from_lsn);
+        let work = DeltaWork::new(files, self.reading(&filter), None);
+        summary.throttle = self.read(live, || work.run(self.member_writer, self.pacer, self.progress))?;
+        summary.changed = Some((increment.from_lsn, work.sent.into_inner(), work.pages.into_inner()));
+        Ok(())
+    }
+
+    /// Has several threads read, while this one talks to the server. Says how they were held back.
+    fn read(&self, live: &mut HeldResources, work: impl Fn() -> Result<()> + Sync) -> Result<String> {
         let over = AtomicBool::new(false);
         let began = Instant::now();
         let governed = thread::scope(|scope| {
@@ -349,7 +387,7 @@ impl Backup<'_> {
                     .map_err(|e| self.failure.set(Error::io(Code::Internal, "can't start a thread", e)))
                     .ok()
             });
-            let read = || self.failure.watch(|| work.run(self.member_writer, self.pacer, self.progress));
+            let read = || self.failure.watch(&work);
             let readers: Vec<_> = (0..self.options.parallel)
                 .filter_map(|n| {
                     match thread::Builder::new().name(format!("read-{n}")).spawn_scoped(scope, read) {

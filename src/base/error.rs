@@ -82,6 +82,8 @@ codes! {
     NoManifest = "no-manifest",
     /// The manifest does not match what was received.
     ManifestMismatch = "manifest-mismatch",
+    /// An increment does not fit the backup that it is to be laid over.
+    WrongBase = "wrong-base",
     /// The target folder can't be used.
     Target = "target",
     /// A file of the target can't be written.

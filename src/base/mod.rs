@@ -16,6 +16,7 @@ pub mod show;
 pub mod stop;
 pub mod sync;
 pub mod threads;
+pub mod ticket_lock;
 pub mod version;
 
 pub use budget::{Budget, Charge, OverBudget};

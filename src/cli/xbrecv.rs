@@ -1,19 +1,21 @@
 //! The command line of `xbrecv`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::base::progress::Progress;
-use crate::base::{Result, Stop};
+use crate::base::{Code, Error, Result, Stop};
 use crate::codec::Layer;
 use crate::prepare::{Mysqld, Prepare, launch};
+use crate::receive::chain::{self, Link};
 use crate::receive::{self, ReceiveOptions, ReceiveSummary};
 use crate::restore::{Mapping, Target};
 use crate::transport::network::NetworkFacts;
-use crate::transport::{Address, Invitation};
+use crate::transport::stdin::Stdin;
+use crate::transport::{Address, Invitation, StreamReader};
 
 use super::arguments::{self, XBRECV as PROGRAM, default_memory, native_memory, threads};
 use super::network::{self, NetworkArgs};
@@ -21,6 +23,8 @@ use super::progress::{Display, Mode};
 use super::schemes::{self, Opening};
 use super::{keys, next, report, signals, xbrecv_prepare};
 
+/// Stands for the stream that comes from where `--from` says.
+const STANDARD_INPUT: &str = "-";
 /// Least memory of the private server: its own default buffer pool.
 const MEMORY_MIN: u64 = 128 << 20;
 
@@ -32,6 +36,9 @@ Examples:
   xbrecv --identity key.txt /restore < full.xb           the same, where it was encrypted
   xbrecv --from quic://0.0.0.0:4810 /var/lib/mysql       over the network: prints what to run on the source
   xbrecv --verify-only < full.xb                         is it whole?
+  xbrecv /restore full.xb mon.xb tue.xb                  a full backup and its increments
+  xbrecv --base /backup/full /restore < inc.xb           an increment over a folder, which stays as it is
+  xbrecv --verify-only full.xb mon.xb tue.xb             does the chain fit together, and is it whole?
   xbrecv prepare /backup                                 a folder received with --prepare=none, in its place
 
 Compression (zstd, lz4) and encryption (age) are found in the stream itself; no option names them.
@@ -52,11 +59,18 @@ struct Args {
     /// Where the datadir is to be: an absent or empty folder
     #[arg(value_name = "DIR", required_unless_present = "verify_only")]
     dir: Option<PathBuf>,
+    /// Files with the streams of a chain, a full backup and its increments in their order; - is where --from says
+    #[arg(value_name = "STREAM")]
+    streams: Vec<PathBuf>,
+    /// Folder with the backup that the increment is laid over; it stays as it is, and DIR shares its data where the file system
+    /// can
+    #[arg(long, value_name = "FOLDER")]
+    base: Option<PathBuf>,
     /// Where the stream comes from: -, standard input, or where to listen for it: tcp://ADDRESS:PORT or quic://ADDRESS:PORT
     #[arg(long, value_name = "PLACE", default_value = "-")]
     from: Address,
-    /// Read the whole stream, write nothing, and say whether it is whole
-    #[arg(long, conflicts_with_all = ["dir", "prepare", "map"])]
+    /// Read the whole stream, or chain of streams, write nothing, and say whether it is whole
+    #[arg(long, conflicts_with_all = ["prepare", "map"])]
     verify_only: bool,
     /// Take a stream without manifest (of mbstream, xbstream or XtraBackup), though nothing proves that it is whole
     #[arg(long)]
@@ -148,29 +162,68 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let (mode, from) = (args.progress, args.from.clone());
+    let (mode, from, base) = (args.progress, args.from.clone(), args.base.clone());
     let network = args.network.options()?;
+    // Without a target there are streams only.
+    let verified = args.dir.clone().filter(|_| args.verify_only);
+    let mut streams: Vec<_> = verified.into_iter().chain(args.streams.iter().cloned()).collect();
+    if streams.is_empty() {
+        streams.push(STANDARD_INPUT.into());
+    }
+    let asks = streams.iter().filter(|name| name.as_os_str() == STANDARD_INPUT).count();
+    if asks > 1 {
+        return Err(Error::new(Code::Usage, "only one of the streams can be -"));
+    }
     let options = options(args)?;
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
     let progress = Arc::new(Progress::new());
     let opening = Opening { address: &from, network: &network, progress: &progress, stop: &stop };
-    let mut origin = schemes::origin(&opening)?;
-    let mut stream_reader = origin.stream_reader()?;
-    if let Some(Invitation { local, to }) = origin.invitation() {
+    let mut origin = (asks > 0).then(|| schemes::origin(&opening)).transpose()?;
+    let mut origins_stream = origin.as_mut().map(|origin| origin.stream_reader()).transpose()?;
+    if let Some(Invitation { local, to }) = origin.as_ref().and_then(|origin| origin.invitation()) {
         eprintln!("{PROGRAM}: listening on {local}; run on the source:");
         eprintln!("{PROGRAM}:   xbsend --to '{to}'");
     }
     let display = Display::start(PROGRAM, mode, progress.clone());
-    let received = receive::run(&options, &mut *stream_reader, &progress, &stop);
-    let told = origin.settle(received.as_ref().err());
+    let received = match (&base, &streams[..]) {
+        (None, [_]) => {
+            let mut stream = open(&streams[0], &mut origins_stream, &stop)?;
+            receive::run(&options, &mut *stream, &progress, &stop)
+        }
+        _ => {
+            let origins_stream = Arc::new(Mutex::new(origins_stream));
+            let link = |path: &PathBuf| {
+                let (path, stop, origins_stream) = (path.clone(), stop.clone(), origins_stream.clone());
+                let name = path.display().to_string();
+                let open = move || {
+                    open(&path, &mut origins_stream.lock().unwrap_or_else(PoisonError::into_inner), &stop)
+                };
+                Link { name, open: Box::new(open) }
+            };
+            chain::run(&options, base.as_deref(), streams.iter().map(link).collect(), &progress, &stop)
+        }
+    };
+    let told = origin.as_ref().is_none_or(|origin| origin.settle(received.as_ref().err()));
     let mut summary = received?;
     if !told {
         summary.notes.push("the sender could not be told that all is well".to_owned());
     }
     display.finish();
-    eprint!("{}", render(&summary, &options.prepare, origin.facts()));
+    eprint!("{}", render(&summary, &options.prepare, origin.and_then(|origin| origin.facts())));
     Ok(())
+}
+
+/// Opens one of the streams.
+fn open(
+    path: &Path,
+    origins_stream: &mut Option<Box<dyn StreamReader>>,
+    stop: &Arc<Stop>,
+) -> Result<Box<dyn StreamReader>> {
+    match origins_stream.take_if(|_| path.as_os_str() == STANDARD_INPUT) {
+        Some(stream) => Ok(stream),
+        None => Ok(Box::new(Stdin::open_file(path, stop.clone())?)),
+    }
 }
 
 /// What it means. Everything that can be wrong with it is found before the first byte of the stream is read.
@@ -182,7 +235,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
         (false, _) => Prepare::Server(Mysqld::find(args.mysqld.as_deref())?),
     };
     Ok(ReceiveOptions {
-        target: args.dir.as_deref().map(Target::check).transpose()?,
+        target: args.dir.as_deref().filter(|_| !args.verify_only).map(Target::check).transpose()?,
         mappings: args.map,
         allow_no_manifest: args.allow_no_manifest,
         keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
@@ -197,6 +250,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
 
 fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<NetworkFacts>) -> String {
     let headline = match (&s.target, s.has_manifest) {
+        (None, true) if s.streams > 1 => format!("the chain of {} streams is whole", s.streams),
         (None, true) => "the stream is whole".to_owned(),
         (None, false) => {
             "the stream is well-formed; without a manifest nothing proves that it is whole".to_owned()
@@ -215,6 +269,7 @@ fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<NetworkFacts>) -> 
                 report::share(s.wire_bytes, s.bytes)
             ),
         ),
+        ("chain", chain_words(s)),
         ("layers", s.layers.iter().map(Layer::to_string).collect::<Vec<_>>().join(", then ")),
         ("time", format!("{}, {}", report::duration(s.time), report::rate(s.bytes, s.time))),
         ("steps", steps(s)),
@@ -232,6 +287,16 @@ fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<NetworkFacts>) -> 
     ];
     let lines: Vec<_> = lines.into_iter().chain(next_lines(s, prepare)).collect();
     report::summary(PROGRAM, &headline, &lines)
+}
+
+/// What a stream, or the last of several, says of its place in a chain.
+fn chain_words(s: &ReceiveSummary) -> String {
+    let from = s.lineage.as_ref().and_then(|lineage| lineage.increment.as_ref());
+    match (s.streams, from) {
+        (0 | 1, None) => String::new(),
+        (0 | 1, Some(from)) => format!("an increment, from LSN {} on", from.from_lsn),
+        (streams, _) => format!("{streams} streams, {} pages of increments", s.pages),
+    }
 }
 
 /// The steps that were left when all had come.
@@ -278,7 +343,8 @@ mod tests {
     fn the_command_line_is_sound() {
         Args::command().debug_assert();
         assert!(Args::try_parse_from(["xbrecv"]).is_err());
-        assert!(Args::try_parse_from(["xbrecv", "--verify-only", "/x"]).is_err());
+        let args = Args::try_parse_from(["xbrecv", "--verify-only", "/full", "/inc"]).unwrap();
+        assert_eq!((args.dir, args.streams), (Some("/full".into()), vec!["/inc".into()]));
         Args::try_parse_from(["xbrecv", "--verify-only"]).unwrap();
         let args = Args::try_parse_from(["xbrecv", "--map", "/a=b", "--map", "/c=/d", "/x"]).unwrap();
         assert_eq!(args.map.len(), 2);

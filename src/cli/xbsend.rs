@@ -38,6 +38,7 @@ Examples:
   xbsend --user backup --password > full.xb              a backup file (asks for the password)
   xbsend --compress --encrypt-to age1… > full.xb         a small one that only the owner of the key can read
   xbsend --dense | mbstream -x -C /restore               read with MariaDB's or Percona's extractor
+  xbsend --since /backup/full > inc.xb                   only what changed since that backup
   xbsend --to 'quic://replica:4810/#…'                   over the network: the line that xbrecv --from prints
 
 Options also come from the [client] and [xbsend] groups of my.cnf.
@@ -99,6 +100,13 @@ struct Args {
     /// The server's datadir, where this machine sees it under another path than the server says
     #[arg(long, value_name = "DIR", help_heading = "Server")]
     datadir: Option<PathBuf>,
+
+    /// Send only what changed since BASE: the folder of a backup, its xbpipe_manifest or xtrabackup_checkpoints, or an LSN
+    #[arg(long, value_name = "BASE", help_heading = "Increment")]
+    since: Option<String>,
+    /// Write copies of xtrabackup_checkpoints, xtrabackup_info and xbpipe_manifest there, for the next increment
+    #[arg(long, value_name = "DIR", help_heading = "Increment")]
+    extra_lsndir: Option<PathBuf>,
 
     /// Threads that read datafiles [default: number of cores, at most 4]
     #[arg(long, value_name = "N", help_heading = "Backup")]
@@ -298,6 +306,8 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         connect,
         parallel,
         throttle,
+        since: args.since.as_deref().map(send::base::read).transpose()?,
+        extra_lsndir: args.extra_lsndir.clone().or_else(|| path(&files, "extra-lsndir")),
         lock_timeout: Duration::from_secs(lock_timeout),
         redo_consumer: !(args.no_redo_consumer || files.contains_key("no-redo-consumer")),
         dense: args.dense || files.contains_key("dense"),
@@ -429,6 +439,12 @@ fn render(s: &SendSummary, line: Option<NetworkFacts>) -> String {
                 report::bytes(s.wire_bytes),
                 report::share(s.wire_bytes, s.bytes)
             ),
+        ),
+        (
+            "changed",
+            s.changed.map_or(String::new(), |(from, sent, all)| {
+                format!("{sent} of {all} pages, from LSN {from} on")
+            }),
         ),
         ("layers", s.layers.join(", then ")),
         ("time", format!("{}, {}", report::duration(s.time), report::rate(s.bytes, s.time))),

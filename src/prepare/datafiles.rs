@@ -52,13 +52,26 @@ impl Promise {
 
 /// Files of tablespaces by the id in their page 0.
 pub(super) fn tablespaces(datadir: &Datadir<'_>) -> Result<BTreeMap<SpaceId, Vec<PathBuf>>> {
+    find(datadir.root, datadir.external, datadir.redo.pages())
+}
+
+/// Finds the files of tablespaces in the folder `root`, and among `external` (their paths on the source, and where they are now),
+/// by the id in their page 0. Files of the system tablespace have names of their own and are not among them.
+///
+/// # Errors
+/// [`Code::TargetIo`].
+pub fn find(
+    root: &Path,
+    external: &[(PathBuf, PathBuf)],
+    format: &dyn PageFormat,
+) -> Result<BTreeMap<SpaceId, Vec<PathBuf>>> {
     let mut found: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
     let mut paths = Vec::new();
-    walk(datadir.root, &mut paths).map_err(|e| io_error(datadir.root, e))?;
-    let outside = datadir.external.iter().map(|(_, now)| now).filter(|now| !now.starts_with(datadir.root));
+    walk(root, &mut paths).map_err(|e| io_error(root, e))?;
+    let outside = external.iter().map(|(_, now)| now).filter(|now| !now.starts_with(root));
     paths.extend(outside.cloned());
     for path in paths {
-        if let Some(space) = space_of(&path, datadir.redo.pages()).map_err(|e| io_error(&path, e))? {
+        if let Some(space) = space_of(&path, format).map_err(|e| io_error(&path, e))? {
             found.entry(space).or_default().push(path);
         }
     }

@@ -8,6 +8,8 @@ use crate::base::version::ServerVersion;
 use crate::base::{Code, Error, Lsn, Result};
 use crate::innodb::redo::RedoHead;
 use crate::restore::Received;
+use crate::stream::chain::{INCREMENT, Lineage};
+use crate::stream::delta::{DELTA, META};
 use crate::stream::manifest::{MANIFEST, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, CHECKPOINTS, Checkpoints, INFO, Info, LOGFILE,
@@ -18,6 +20,7 @@ const BINLOG_HEADER: u64 = 512;
 
 /// The statements that a stream, or a folder, makes about itself.
 pub(super) struct Statements<'a> {
+    pub(super) lineage: Option<&'a Lineage>,
     pub(super) manifest: Option<&'a Manifest>,
     pub(super) cnf: Option<&'a BackupCnf>,
     pub(super) checkpoints: Option<&'a Checkpoints>,
@@ -57,29 +60,35 @@ impl Statements<'_> {
         self.check_redo(manifest)
     }
 
-    /// Checks that it is a full backup, of all tables.
+    /// Checks that all say the same of what kind it is: full, or an increment from one LSN on.
     fn check_kind(&self) -> Result<()> {
-        let no_full = |what: String| {
-            Error::new(Code::Unsupported, format!("the backup is not a full one: {what}"))
-                .hint("only full backups of all tables can be received; prepare this one with the tool that made it")
+        if self.info.is_some_and(|info| info.partial) {
+            return Err(Error::new(Code::Unsupported, format!("{INFO} says that the backup is partial"))
+                .hint("prepare this one with the tool that made it"));
+        }
+        let Some(c) = self.checkpoints else { return Ok(()) };
+        let from = (c.backup_type == BackupType::Incremental).then_some(c.from_lsn);
+        let shown = |from: Option<Lsn>| {
+            from.map_or("a full backup".to_owned(), |lsn| format!("an increment from LSN {lsn} on"))
         };
-        if let Some(c) = self.checkpoints {
-            if c.backup_type != BackupType::FullBackuped {
-                return Err(no_full(format!("{CHECKPOINTS} has backup_type {}", c.backup_type.as_str())));
-            }
-            if c.from_lsn != Lsn(0) {
-                return Err(no_full(format!("{CHECKPOINTS} has from_lsn {}", c.from_lsn)));
-            }
+        if from.is_none() && c.from_lsn != Lsn(0) {
+            return Err(differ(
+                (CHECKPOINTS, "backup_type", c.backup_type.as_str().to_owned()),
+                (CHECKPOINTS, "from_lsn", c.from_lsn.to_string()),
+            ));
         }
-        let Some(info) = self.info else { return Ok(()) };
-        if info.incremental || info.innodb_from_lsn != Lsn(0) {
-            return Err(no_full(format!(
-                "{INFO} says that it is incremental, from LSN {}",
-                info.innodb_from_lsn
-            )));
+        // A folder that increments were merged into keeps the statement of the last one in its info.
+        if let Some(info) = self.info.filter(|_| self.manifest.is_some()) {
+            let theirs = info.incremental.then_some(info.innodb_from_lsn);
+            same((CHECKPOINTS, "kind", shown(from)), (INFO, "kind", shown(theirs)))?;
         }
-        if info.partial {
-            return Err(no_full(format!("{INFO} says that it is partial")));
+        if let Some(manifest) = self.manifest {
+            let theirs = manifest.increment.as_ref().map(|i| i.from_lsn);
+            same((CHECKPOINTS, "kind", shown(from)), (MANIFEST, "kind", shown(theirs)))?;
+            let increment = |lineage: Option<&Lineage>| lineage.and_then(|l| l.increment.clone());
+            if increment(self.lineage) != manifest.increment {
+                return Err(mismatch(format!("{MANIFEST} and {INCREMENT} name different bases")));
+            }
         }
         Ok(())
     }
@@ -191,8 +200,8 @@ const OF_OTHER_TOOLS: &[(&str, &str)] = &[
     (".lz4", "is compressed by itself"),
     (".qp", "is compressed by itself"),
     (".xbcrypt", "is encrypted by itself"),
-    (".delta", "is a part of an incremental backup"),
-    (".meta", "is a part of an incremental backup"),
+    (DELTA, "is a part of an incremental backup"),
+    (META, "is a part of an incremental backup"),
     (".new", "is to take another file's place"),
     (".ren", "says that a tablespace is to be renamed"),
     (".del", "says that a tablespace is to be removed"),
@@ -200,8 +209,10 @@ const OF_OTHER_TOOLS: &[(&str, &str)] = &[
 ];
 
 /// Refuses a stream of another tool that has members which can't be handled here.
-pub(super) fn check_tools(received: &Received) -> Result<()> {
-    let meaning = |name: &str| OF_OTHER_TOOLS.iter().find(|(suffix, _)| name.ends_with(suffix));
+pub(super) fn check_tools(received: &Received, increment: bool) -> Result<()> {
+    let known = |suffix: &str| increment && [DELTA, META].contains(&suffix);
+    let meaning =
+        |name: &str| OF_OTHER_TOOLS.iter().find(|(suffix, _)| name.ends_with(suffix) && !known(suffix));
     let found = received.keys().find_map(|name| Some((name, meaning(name.as_str())?.1)));
     found.map_or(Ok(()), |(name, what)| {
         Err(Error::new(Code::Unsupported, format!("member '{name}' {what}")).hint(

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::base_folder::{SERVER_MARK, external, member};
 use super::consistency::Statements;
 use crate::base::budget::Shares;
 use crate::base::nofollow;
@@ -21,14 +22,11 @@ use crate::family;
 use crate::innodb::encryption::NoKeyring;
 use crate::prepare::native::{self, RedoLocation, Writes};
 use crate::prepare::{self, Datadir, Resources, checks};
-use crate::restore::{Mapping, Owner, durability, external_files};
+use crate::restore::{Mapping, Owner, durability};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, CHECKPOINTS, Checkpoints, INFO, Info,
-    METADATA_MAX, TABLESPACES, Tablespaces,
+    METADATA_MAX,
 };
-
-/// Name of a file that a server makes at its first start.
-const SERVER_MARK: &str = "auto.cnf";
 
 /// Options of `xbrecv prepare`.
 #[derive(Debug)]
@@ -73,12 +71,16 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     let root = options.dir.canonicalize().map_err(|e| failed(&options.dir, e))?;
     let handle = lock(&root)?;
     let _held = nofollow::hold(&root, &handle).map_err(|e| failed(&root, e))?;
-    let cnf = member(&root, BACKUP_CNF)?.map(|c| BackupCnf::parse(&c)).transpose()?.unwrap_or_default();
+    let cnf = member(&root, BACKUP_CNF, METADATA_MAX)?
+        .map(|c| BackupCnf::parse(&c))
+        .transpose()?
+        .unwrap_or_default();
     let external = external(&root, &options.mappings)?;
-    let info = member(&root, INFO)?.map(|c| Info::parse(&c)).transpose()?;
+    let info = member(&root, INFO, METADATA_MAX)?.map(|c| Info::parse(&c)).transpose()?;
     let version = info.as_ref().map(|info| info.server_version.clone());
-    let binlog = member(&root, BINLOG_INFO)?.map(|c| BinlogInfo::parse(&c)).transpose()?;
-    let checkpoints = member(&root, CHECKPOINTS)?.map(|c| Checkpoints::parse(&c)).transpose()?;
+    let binlog = member(&root, BINLOG_INFO, METADATA_MAX)?.map(|c| BinlogInfo::parse(&c)).transpose()?;
+    let checkpoints =
+        member(&root, CHECKPOINTS, METADATA_MAX)?.map(|c| Checkpoints::parse(&c)).transpose()?;
     let run = prepare::run_folder(&root);
     let gtid_executed = binlog.as_ref().and_then(|info| info.gtid_executed.clone());
     let datadir = Datadir {
@@ -108,6 +110,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
         }
         Some(place) => {
             Statements {
+                lineage: None,
                 manifest: None,
                 cnf: Some(&cnf),
                 checkpoints: checkpoints.as_ref(),
@@ -190,39 +193,6 @@ fn lock(root: &Path) -> Result<File> {
         }
         Err(e) => Err(failed(root, e.into())),
     }
-}
-
-/// Returns the content of a metadata member, if the folder has it.
-fn member(root: &Path, name: &str) -> Result<Option<Vec<u8>>> {
-    let path = root.join(name);
-    match nofollow::read(&path, METADATA_MAX as u64) {
-        Ok(content) => Ok(Some(content)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(failed(&path, e)),
-    }
-}
-
-/// Returns the files that lay outside the source's datadir, with their present paths: where they were mapped
-/// to, or where extracting put them.
-fn external(root: &Path, mappings: &[Mapping]) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let listed = member(root, TABLESPACES)?.map(|c| Tablespaces::parse(&c)).transpose()?.unwrap_or_default();
-    let mut found = Vec::new();
-    for external in listed.external {
-        let there = PathBuf::from(&external.file_name);
-        let member = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
-        let extracted = root.join(member.as_str());
-        let now = match external_files::destination(&there, &member, false, mappings, root) {
-            Ok(external_files::Destination::Inside(name)) => root.join(name.as_str()),
-            Ok(external_files::Destination::ExternalFiles(dir, rest)) => {
-                external_files::real(&dir).join(rest)
-            }
-            Err(e) if e.code == Code::Unmapped && !nofollow::is_file(&extracted) => return Err(e),
-            Err(e) if e.code != Code::Unmapped => return Err(e),
-            Err(_) => extracted,
-        };
-        found.push((there, now));
-    }
-    Ok(found)
 }
 
 /// Makes everything durable that was written to the folder and to files elsewhere.

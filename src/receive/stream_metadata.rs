@@ -10,18 +10,21 @@ use crate::prepare::datafiles::Promise;
 use crate::prepare::logfile::RedoStream;
 use crate::prepare::options::system_members;
 use crate::restore::Received;
+use crate::stream::chain::{INCREMENT, Increment, Lineage};
+use crate::stream::delta::DELTA;
 use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};
 use crate::stream::metadata::{
-    BACKUP_CNF, BINLOG_INFO, BackupCnf, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints, INFO, Info,
-    LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
+    BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints,
+    INFO, Info, LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
 };
 use crate::stream::{Chunk, MANIFEST_SHARE, MemberName, Piece};
 
+use super::arriving_deltas::ArrivingDeltas;
 use super::consistency::{self, Statements};
 use super::tablespaces::{Against, ArrivingTablespaces, Spaces};
 
 /// Names of the members that are kept.
-const KEPT: &[&str] = &[BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
+const KEPT: &[&str] = &[INCREMENT, BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
 
 /// Maximum number of bytes of a hole in redo that are examined.
 const HOLE_MAX: u64 = 4096;
@@ -33,6 +36,9 @@ pub(super) struct StreamMetadata {
     /// Number of bytes that were charged for the manifest elsewhere and are not used up.
     reserved: u64,
     manifest: Option<Manifest>,
+    /// What the manifest says of the backup's place in a chain.
+    lineage: Option<Lineage>,
+    deltas: ArrivingDeltas,
     early_version: Option<ServerVersion>,
     first_data: bool,
     redo_head: Option<RedoHead>,
@@ -56,6 +62,8 @@ impl StreamMetadata {
             kept: budget.charged("what the stream says of itself"),
             reserved: 0,
             manifest: None,
+            lineage: None,
+            deltas: ArrivingDeltas::default(),
             early_version: None,
             first_data: false,
             redo_head: None,
@@ -80,6 +88,9 @@ impl StreamMetadata {
             push_redo(redo, chunk)?;
         }
         self.spaces.chunk(chunk);
+        if self.deltas.chunk(chunk)? {
+            self.kept.grow(ArrivingDeltas::EACH)?;
+        }
         if KEPT.contains(&chunk.member.as_str()) {
             // The content is used at once, so a wrong crc must be found now.
             chunk.verify()?;
@@ -94,7 +105,9 @@ impl StreamMetadata {
         self.reserved += MANIFEST_SHARE;
         if *member == MANIFEST {
             let text = self.texts.remove(MANIFEST).unwrap_or_default();
-            self.manifest = Some(Manifest::parse(&text)?);
+            let manifest = Manifest::parse(&text)?;
+            self.lineage = Some(Lineage::of_manifest(&manifest, &text));
+            self.manifest = Some(manifest);
         }
         Ok(())
     }
@@ -117,7 +130,7 @@ impl StreamMetadata {
             manifest.verify(&super::with_digests(received)?)?;
             consistency::check_binlog_member(manifest, received)?;
         } else {
-            consistency::check_tools(received)?;
+            consistency::check_tools(received, self.is_increment())?;
         }
         if !received.contains_key(LOGFILE) {
             return Err(Error::new(Code::CorruptRedo, format!("the stream has no redo (member {LOGFILE})"))
@@ -137,6 +150,7 @@ impl StreamMetadata {
         let checkpoints = self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?;
         let info = self.text(INFO).map(Info::parse).transpose()?;
         Statements {
+            lineage: self.text(INCREMENT).map(parse_lineage).transpose()?.as_ref(),
             manifest: self.manifest.as_ref(),
             cnf: cnf.as_ref(),
             checkpoints: checkpoints.as_ref(),
@@ -150,10 +164,11 @@ impl StreamMetadata {
     /// Checks the tablespaces.
     fn check_spaces(&self, received: &Received) -> Result<Spaces> {
         let cnf = self.cnf()?;
+        let suffix = if self.is_increment() { DELTA } else { "" };
         let mut external = Vec::new();
         for tablespace in self.tablespaces()?.external {
             let member = tablespace.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
-            if !received.contains_key(&member) {
+            if !received.contains_key(&*format!("{member}{suffix}")) {
                 return Err(Error::new(
                     Code::ManifestMismatch,
                     format!("{TABLESPACES} lists member '{member}', which did not come"),
@@ -167,6 +182,9 @@ impl StreamMetadata {
         };
         let checkpoint = self.redo_head.as_ref().and_then(|h| h.checkpoints.into_iter().flatten().min());
         let system = system_members(&cnf, &external)?;
+        if self.is_increment() {
+            return self.deltas.check(received, &system, page_size);
+        }
         self.spaces.check(&Against { received, system: &system, page_size, checkpoint })
     }
 
@@ -190,6 +208,36 @@ impl StreamMetadata {
         let made = events.iter().filter(|e| matches!(e.what, FileChange::Create { .. })).map(|e| &e.space);
         let undo = spaces.ids.iter().chain(made).filter_map(|space| space.undo_number()).collect();
         checks::check_spaces(true, &undo)
+    }
+
+    /// Returns whether it is an increment.
+    pub(super) fn is_increment(&self) -> bool {
+        match &self.manifest {
+            Some(manifest) => manifest.increment.is_some(),
+            None => self
+                .text(CHECKPOINTS)
+                .and_then(|text| Checkpoints::parse(text).ok())
+                .is_some_and(|c| c.backup_type == BackupType::Incremental),
+        }
+    }
+
+    /// Returns what the stream says of its place in a chain, as far as it is known by now.
+    pub(super) fn lineage(&self) -> Result<Lineage> {
+        if let Some(lineage) = &self.lineage {
+            return Ok(lineage.clone());
+        }
+        if let Some(text) = self.text(CHECKPOINTS) {
+            let checkpoints = Checkpoints::parse(text)?;
+            return Ok(Lineage {
+                server_uuid: None,
+                to_lsn: checkpoints.to_lsn,
+                end_lsn: checkpoints.last_lsn,
+                increment: (checkpoints.backup_type == BackupType::Incremental)
+                    .then_some(Increment { from_lsn: checkpoints.from_lsn, base: None }),
+                ..Lineage::default()
+            });
+        }
+        self.text(INCREMENT).map_or_else(|| Ok(Lineage::default()), parse_lineage)
     }
 
     /// Returns the version of the source's server, once: as soon as something in the stream tells it.
@@ -306,6 +354,14 @@ impl StreamMetadata {
         self.redo_head = Some(head);
         Ok(())
     }
+}
+
+fn parse_lineage(text: &[u8]) -> Result<Lineage> {
+    serde_json::from_slice(text).map_err(|e| {
+        // The message may quote the input.
+        let shown: String = e.to_string().chars().take(200).collect();
+        Error::new(Code::StreamCorrupt, format!("member {INCREMENT}: {}", shown.escape_debug()))
+    })
 }
 
 fn push_redo(redo: &mut RedoStream, chunk: &Chunk) -> Result<()> {

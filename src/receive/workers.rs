@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::base::{Code, Error, PageBuffer, Result, Stop};
 use crate::restore::WriteTask;
 
-use super::Receiver;
+use super::receiver::Receiver;
 
 /// Maximum number of bytes of chunks that all threads hold together, and that each holds. A chunk that is
 /// larger than a thread's share is written before the next is read. XtraBackup's chunks have 10 MiB.

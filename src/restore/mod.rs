@@ -3,15 +3,18 @@
 //! * [`staging`]: the hidden folder, locked while its run lives, and how it takes the target's place.
 //! * [`path_map`]: which file a member becomes. [`file_writer`]: chunks become files, in parallel.
 //! * [`external_files`]: files that lay outside the source's datadir, and how a killed run is taken back.
+//! * [`overlay`]: lays an increment over the datafiles of the backup before it.
 //! * [`durability`]: durable before it is announced.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod clone_file;
 pub mod durability;
 pub mod external_files;
 mod external_journal;
 pub mod file_cache;
 pub mod file_writer;
 pub mod flusher;
+pub mod overlay;
 pub mod owner;
 pub mod path_map;
 pub mod publish_in_place;

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use crate::base::confined::lexical;
 use crate::base::gtid::GtidSet;
-use crate::base::{Code, Error, Result, show};
+use crate::base::{Code, Error, Lsn, Result, show};
 use crate::innodb::encryption::{Cipher, Sealed, Unit};
 use crate::source::backup_position::BackupPosition;
 use crate::source::binlog::{GtidScanner, is_binlog, uncounted_bytes};
 use crate::source::files;
 use crate::source::replication::ReplicaChannel;
+use crate::stream::chain::{INCREMENT, Lineage};
 use crate::stream::manifest::{self, MANIFEST, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Channel,
@@ -22,6 +23,7 @@ use crate::stream::metadata::{
     Tablespaces,
 };
 
+use super::extra_files;
 use super::held_resources::HeldResources;
 use super::member_writer::member_name;
 use super::{Backup, SendSummary, now_text};
@@ -89,6 +91,19 @@ impl Read for Watched {
 impl Backup<'_> {
     /// The members that the receiver needs before any other.
     pub(super) fn send_head(&self) -> Result<()> {
+        if let Some(increment) = self.increment() {
+            let lineage = Lineage {
+                identity: None,
+                server_uuid: Some(self.facts.server_uuid.clone()),
+                redo_uuid: self.redo_uuid,
+                page_size: Some(self.facts.page_size()?),
+                to_lsn: Lsn(0),
+                end_lsn: Lsn(0),
+                increment: Some(increment),
+            };
+            let json = serde_json::to_vec(&lineage).expect("no map keys and no failing types");
+            self.member_writer.send_bytes(INCREMENT, &json)?;
+        }
         self.member_writer.send_bytes(BACKUP_CNF, self.backup_cnf().render().as_bytes())?;
         let mut external = Vec::new();
         for file in &self.inventory.external {
@@ -200,23 +215,34 @@ impl Backup<'_> {
         // The last look at the server: a session that was lost released the locks some time before.
         let lsns = self.server.redo_lsns(live.session()?)?;
         live.let_go();
-        let lsn = |known: Option<crate::base::Lsn>| known.map_or(summary.end_lsn, |n| n.min(summary.end_lsn));
+        let increment = self.increment();
         let checkpoints = Checkpoints {
-            backup_type: BackupType::FullBackuped,
-            from_lsn: crate::base::Lsn(0),
-            to_lsn: lsn(lsns.checkpoint),
+            backup_type: increment.as_ref().map_or(BackupType::FullBackuped, |_| BackupType::Incremental),
+            from_lsn: increment.map_or(Lsn(0), |i| i.from_lsn),
+            // Not the newest checkpoint: then the next increment has all that this backup's redo changes.
+            to_lsn: summary.checkpoint_lsn,
             last_lsn: summary.end_lsn,
-            flushed_lsn: lsn(lsns.flushed),
+            flushed_lsn: lsns.flushed.map_or(summary.end_lsn, |n| n.min(summary.end_lsn)),
         };
         self.send_positions(&summary)?;
         self.send_slave_info(&summary)?;
         self.member_writer.send_bytes(CHECKPOINTS, checkpoints.render().as_bytes())?;
         let ended = now_text();
-        self.member_writer.send_bytes(INFO, self.info(&summary, &ended).render().as_bytes())?;
-        self.send_manifest(&mut summary, ended)?;
+        let info = self.info(&summary, &ended).render();
+        self.member_writer.send_bytes(INFO, info.as_bytes())?;
+        let manifest = self.send_manifest(&mut summary, ended)?;
         summary.redo_bytes = summary.end_lsn.since(summary.checkpoint_lsn);
         summary.torn_retries = crate::base::progress::Progress::get(&self.progress.torn_retries);
         self.member_writer.stream_writer.finish()?;
+        // Last, when the backup is whole: what stands there is what the next increment builds on.
+        if let Some(dir) = &self.options.extra_lsndir {
+            let files = [
+                (CHECKPOINTS, checkpoints.render().into_bytes()),
+                (INFO, info.into_bytes()),
+                (MANIFEST, manifest),
+            ];
+            extra_files::write(dir, &files)?;
+        }
         Ok(summary)
     }
 
@@ -265,10 +291,10 @@ impl Backup<'_> {
                 .as_ref()
                 .map(|(file, at)| Info::binlog_pos(file, *at, gtid.as_deref()))
                 .unwrap_or_default(),
-            innodb_from_lsn: crate::base::Lsn(0),
-            innodb_to_lsn: summary.end_lsn,
+            innodb_from_lsn: self.increment().map_or(Lsn(0), |i| i.from_lsn),
+            innodb_to_lsn: summary.checkpoint_lsn,
             partial: false,
-            incremental: false,
+            incremental: self.options.since.is_some(),
             format: "xbstream".into(),
             compressed: false,
             encrypted: false,
@@ -276,7 +302,7 @@ impl Backup<'_> {
         }
     }
 
-    fn send_manifest(&self, summary: &mut SendSummary, ended: String) -> Result<()> {
+    fn send_manifest(&self, summary: &mut SendSummary, ended: String) -> Result<Vec<u8>> {
         let members = self.member_writer.take_members();
         summary.members = members.len() + 1;
         summary.bytes = members.iter().map(|m| m.size).sum();
@@ -293,9 +319,14 @@ impl Backup<'_> {
             end_lsn: summary.end_lsn,
             binlog: position(summary),
             gtid_executed: gtid_set(summary),
+            redo_uuid: self.redo_uuid,
+            increment: self.increment(),
+            stands_for: None,
             members,
         };
-        self.member_writer.send_bytes(MANIFEST, &manifest.encode())
+        let manifest = manifest.encode();
+        self.member_writer.send_bytes(MANIFEST, &manifest)?;
+        Ok(manifest)
     }
 }
 

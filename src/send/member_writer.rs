@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageBuffer, Result};
+use crate::source::extents::Block;
 use crate::source::files;
-use crate::source::pages::Block;
 use crate::source::spool::Spool;
 use crate::stream::digest::{BLOCK, BlockDigest};
 use crate::stream::manifest::ManifestMember;
@@ -150,7 +150,8 @@ impl<'a> MemberWriter<'a> {
         self.write_now(&mut [IoSlice::new(&head), IoSlice::new(piece)])
     }
 
-    fn write_now(&self, parts: &mut [IoSlice<'_>]) -> Result<()> {
+    /// Writes these bytes before the next turn.
+    pub(super) fn write_now(&self, parts: &mut [IoSlice<'_>]) -> Result<()> {
         let lanes = || self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = lanes().pop();
         let mut lane = idle.map_or_else(|| self.stream_writer.lane(), Ok)?;
@@ -159,7 +160,8 @@ impl<'a> MemberWriter<'a> {
         done
     }
 
-    fn end(&self, member: &MemberName, size: u64, digest: BlockDigest) -> Result<()> {
+    /// Ends a member that was sent in pieces.
+    pub(super) fn end(&self, member: &MemberName, size: u64, digest: BlockDigest) -> Result<()> {
         self.write_now(&mut [IoSlice::new(&frame::end_frame(member))])?;
         self.note(member, size, digest)
     }

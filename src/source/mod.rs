@@ -6,6 +6,7 @@ pub mod backup_position;
 pub mod binlog;
 mod catch_panic;
 pub mod corrupt;
+pub mod extents;
 pub mod file_names;
 pub mod files;
 pub mod inventory;

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use crate::base::Lsn;
 use crate::innodb::page::{Expected, FilHeader};
 
 /// Selects pages. It is asked of every page that is sound and has content, by several threads at a time.
@@ -20,5 +21,16 @@ pub struct EveryPage;
 impl PageFilter for EveryPage {
     fn selects(&self, _place: Expected, _header: FilHeader<'_>) -> bool {
         true
+    }
+}
+
+/// Selects the pages whose LSN is not below this one: an increment. A page whose LSN equals it is selected too: while redo
+/// logging is disabled the log stands still, and all pages that change get just that LSN.
+#[derive(Debug)]
+pub struct SinceLsn(pub Lsn);
+
+impl PageFilter for SinceLsn {
+    fn selects(&self, _place: Expected, header: FilHeader<'_>) -> bool {
+        header.lsn() >= self.0
     }
 }

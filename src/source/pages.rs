@@ -11,12 +11,12 @@ use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
 use crate::innodb::encryption::{Cipher, Keyring, Sealed, Unit};
 use crate::innodb::page::{
-    self, Expected, FilHeader, Page0Error, PageDefect, PageFormat, PageLayout, Scratch, Verdict,
+    self, Expected, FilHeader, Page0Error, PageDefect, PageFormat, PageLayout, Scratch, SpaceFlags, Verdict,
 };
-use crate::stream::Extent;
 use crate::stream::digest::BLOCK;
 
 use super::corrupt::{CORRUPT_HINT, too_short};
+use super::extents::{Block, ExtentBuilder};
 use super::files;
 use super::inventory::Datafile;
 use super::low_priority_reads::LowPriorityReads;
@@ -28,8 +28,6 @@ use super::zero_pages::{EmptyPage, EmptyPages};
 /// three seconds in all, far longer than a server takes to write one page.
 const READS_MAX: u32 = 40;
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// Holes of page compression are made in units of file system blocks.
-const HOLE_UNIT: usize = 4096;
 /// Page number of the transaction system header in the system tablespace (`TRX_SYS_PAGE_NO`).
 const TRX_SYS_PAGE: u64 = 5;
 
@@ -61,6 +59,7 @@ pub struct OpenDatafile {
     format: &'static dyn PageFormat,
     layout: PageLayout,
     space: SpaceId,
+    flags: Option<SpaceFlags>,
     first_page: u64,
     /// Bytes that are copied: whole pages, as many as there were when the file was opened.
     pub bytes: u64,
@@ -75,30 +74,15 @@ pub struct OpenDatafile {
     cipher: Option<Arc<dyn Cipher>>,
 }
 
-/// The content of a block of up to 1 MiB.
-#[derive(Debug, Default)]
-pub struct Block {
-    /// Bytes of the file that the block stands for.
-    pub len: usize,
-    /// Holes and data, alternating; empty where there are no holes.
-    pub map: Vec<Extent>,
-}
-
-impl Block {
-    /// The parts of `buffer` that are data.
-    pub fn data<'a>(&self, buffer: &'a [u8]) -> Vec<&'a [u8]> {
-        if self.map.is_empty() {
-            return vec![&buffer[..self.len]];
-        }
-        let mut at = 0;
-        let mut parts = Vec::with_capacity(self.map.len());
-        for extent in &self.map {
-            at += extent.skip as usize;
-            parts.push(&buffer[at..at + extent.len as usize]);
-            at += extent.len as usize;
-        }
-        parts
-    }
+/// A page that an increment has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChangedPage {
+    /// Its number in the datafile.
+    pub number: u32,
+    /// Offset in the buffer of the block, in bytes.
+    pub at: usize,
+    /// True if all its bytes are zero.
+    pub is_zero: bool,
 }
 
 /// State of one reading thread between blocks.
@@ -154,6 +138,7 @@ impl OpenDatafile {
             format: reading.format,
             layout: reading.plain,
             space: datafile.space,
+            flags: None,
             first_page,
             bytes,
             foreign: Vec::new(),
@@ -191,6 +176,7 @@ impl OpenDatafile {
                 Ok(page0) if page0.space == datafile.space || datafile.space.is_undo() => {
                     self.layout = page0.layout;
                     self.space = page0.space;
+                    self.flags = Some(page0.flags);
                     self.pages = page0.size;
                     let info = page0.encryption.as_deref();
                     self.cipher = info.and_then(|info| keyring.cipher(Sealed::Tablespace(self.space, info)));
@@ -231,27 +217,129 @@ impl OpenDatafile {
     /// # Errors
     /// [`Code::CorruptPage`] names file and page; [`Code::SourceIo`].
     pub fn read_block(&self, index: u64, buffer: &mut [u8], reader: &mut PageReader<'_>) -> Result<Block> {
+        let size = self.layout.physical();
+        let filter = reader.filter;
+        let mut shape = ExtentBuilder::default();
+        let len = self.each_page(index, buffer, reader, |page, in_file, is_zero| {
+            match !is_zero && self.is_selected(page, in_file, filter) {
+                true => shape.page(page),
+                false => shape.hole(size),
+            }
+        })?;
+        Ok(Block { len, map: shape.into_map() })
+    }
+
+    /// Reads block `index` as [`OpenDatafile::read_block`] does, and lists those of its pages that an increment has: the ones
+    /// that the filter selects, and those that are all zero. A page without content has no LSN that would tell whether the base
+    /// has content there; it has, if a file was imported under the same tablespace id.
+    ///
+    /// # Errors
+    /// As [`OpenDatafile::read_block`].
+    pub fn read_changed(
+        &self,
+        index: u64,
+        buffer: &mut [u8],
+        reader: &mut PageReader<'_>,
+    ) -> Result<Vec<ChangedPage>> {
+        let size = self.layout.physical();
+        let filter = reader.filter;
+        let first = index * BLOCK as u64 / size as u64;
+        let mut changed = Vec::new();
+        self.each_page(index, buffer, reader, |page, in_file, is_zero| {
+            // The header page has the length of the tablespace, and in the system tablespace an LSN that is not logged.
+            if is_zero || in_file == 0 || self.is_selected(page, in_file, filter) {
+                changed.push(ChangedPage {
+                    number: in_file as u32,
+                    at: (in_file - first) as usize * size,
+                    is_zero,
+                });
+            }
+        })?;
+        Ok(changed)
+    }
+
+    /// Reads the pages with these numbers in this file into `buffer`, one behind the other, and lists those that an increment has,
+    /// as [`OpenDatafile::read_changed`] does.
+    ///
+    /// # Errors
+    /// As [`OpenDatafile::read_block`].
+    pub fn read_listed(
+        &self,
+        numbers: &[u32],
+        buffer: &mut [u8],
+        reader: &mut PageReader<'_>,
+    ) -> Result<Vec<ChangedPage>> {
+        let size = self.layout.physical();
+        let mut changed = Vec::new();
+        let mut at = 0;
+        for run in numbers.chunk_by(|one, next| one.checked_add(1) == Some(*next)) {
+            let bytes = &mut buffer[at..][..run.len() * size];
+            self.read_at(bytes, u64::from(run[0]) * size as u64)?;
+            for (page, &number) in bytes.chunks_exact_mut(size).zip(run) {
+                let is_zero = self.settle_page(page, u64::from(number), reader)?;
+                if is_zero || number == 0 || self.is_selected(page, u64::from(number), reader.filter) {
+                    changed.push(ChangedPage { number, at, is_zero });
+                }
+                at += size;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Reads one page, by its number in this file, into `page`, and verifies it.
+    ///
+    /// # Errors
+    /// As [`OpenDatafile::read_block`].
+    pub fn read_page(&self, in_file: u64, page: &mut [u8], reader: &mut PageReader<'_>) -> Result<()> {
+        self.read_at(page, in_file * page.len() as u64)?;
+        self.settle(page, in_file, reader).map(drop)
+    }
+
+    /// Reads and verifies a block, and gives each of its pages with its number in this file, and whether it is all zero. Returns
+    /// the block's length in bytes.
+    fn each_page(
+        &self,
+        index: u64,
+        buffer: &mut [u8],
+        reader: &mut PageReader<'_>,
+        mut visit: impl FnMut(&[u8], u64, bool),
+    ) -> Result<usize> {
         let offset = index * BLOCK as u64;
         let len = (self.bytes - offset).min(BLOCK as u64) as usize;
         let buffer = &mut buffer[..len];
         self.read_at(buffer, offset)?;
         let size = self.layout.physical();
-        let mut shape = ExtentBuilder::default();
         for (i, page) in buffer.chunks_exact_mut(size).enumerate() {
             let in_file = offset / size as u64 + i as u64;
-            match self.settle(page, in_file, reader)? {
-                Verdict::AllZero => {
-                    // The server may just have made an undo tablespace new; then redo fills its page 0.
-                    if in_file == 0 && self.first_page == 0 || self.is_in_use(in_file, reader)? {
-                        reader.suspects.add(self.suspect(in_file));
-                    }
-                    shape.hole(size);
-                }
-                _ if self.is_selected(page, in_file, reader.filter) => shape.page(page),
-                _ => shape.hole(size),
-            }
+            let is_zero = self.settle_page(page, in_file, reader)?;
+            visit(page, in_file, is_zero);
         }
-        Ok(Block { len, map: shape.into_map() })
+        Ok(len)
+    }
+
+    /// Verifies one page. Returns whether it is all zero, and notes it as suspect if it should not be.
+    fn settle_page(&self, page: &mut [u8], in_file: u64, reader: &mut PageReader<'_>) -> Result<bool> {
+        let is_zero = self.settle(page, in_file, reader)? == Verdict::AllZero;
+        // The server may just have made an undo tablespace new; then redo fills its page 0.
+        if is_zero && (in_file == 0 && self.first_page == 0 || self.is_in_use(in_file, reader)?) {
+            reader.suspects.add(self.suspect(in_file));
+        }
+        Ok(is_zero)
+    }
+
+    /// The layout of its pages.
+    pub fn layout(&self) -> PageLayout {
+        self.layout
+    }
+
+    /// Id of its tablespace, as its own page 0 says.
+    pub fn space(&self) -> SpaceId {
+        self.space
+    }
+
+    /// Flags of its tablespace; `None` where no page 0 says so.
+    pub fn flags(&self) -> Option<SpaceFlags> {
+        self.flags
     }
 
     fn is_selected(&self, page: &[u8], in_file: u64, filter: &dyn PageFilter) -> bool {
@@ -379,81 +467,13 @@ fn pause(read: u32) {
     std::thread::sleep(PAUSE_MAX.min(Duration::from_millis(1 << read.min(10))));
 }
 
-/// Gathers the holes and data of a block.
-#[derive(Default)]
-struct ExtentBuilder {
-    map: Vec<Extent>,
-    holes: bool,
-}
-
-impl ExtentBuilder {
-    fn hole(&mut self, len: usize) {
-        self.holes = true;
-        match self.map.last_mut() {
-            Some(last) if last.len == 0 => last.skip += len as u32,
-            _ => self.map.push(Extent { skip: len as u32, len: 0 }),
-        }
-    }
-
-    fn data(&mut self, len: usize) {
-        match self.map.last_mut() {
-            Some(last) => last.len += len as u32,
-            None => self.map.push(Extent { skip: 0, len: len as u32 }),
-        }
-    }
-
-    /// A page with content; the punched tail of a transparently compressed one is a hole here too, and so is what was
-    /// never used of a page.
-    fn page(&mut self, page: &[u8]) {
-        let stored = page::compressed::stored_len(page).map_or(page.len(), |n| n.next_multiple_of(HOLE_UNIT));
-        let stored = stored.min(page.len());
-        if stored < page.len() && page::is_all_zero(&page[stored..]) {
-            self.data(stored);
-            self.hole(page.len() - stored);
-        } else if let Some(unused) = page::unused(page) {
-            self.data(unused.start);
-            self.hole(unused.len());
-            self.data(page.len() - unused.end);
-        } else {
-            self.data(page.len());
-        }
-    }
-
-    fn into_map(self) -> Vec<Extent> {
-        if self.holes { self.map } else { Vec::new() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::Lsn;
     use crate::innodb::encryption::NoKeyring;
     use crate::innodb::page::{SpaceFlags, build_page0, checksum};
-
-    #[test]
-    fn holes_and_data_alternate() {
-        let mut shape = ExtentBuilder::default();
-        shape.data(16);
-        shape.data(16);
-        shape.hole(16);
-        shape.hole(16);
-        shape.data(16);
-        shape.hole(16);
-        let block = Block { len: 96, map: shape.into_map() };
-        let expected = [(0, 32), (32, 16), (16, 0)].map(|(skip, len)| Extent { skip, len });
-        assert_eq!(block.map, expected);
-        let buffer: Vec<u8> = (0..96).collect();
-        assert_eq!(block.data(&buffer), [&buffer[..32], &buffer[64..80], &buffer[96..]]);
-    }
-
-    #[test]
-    fn a_block_without_holes_has_no_map() {
-        let mut shape = ExtentBuilder::default();
-        shape.data(16);
-        shape.data(16);
-        assert!(shape.into_map().is_empty());
-    }
+    use crate::stream::Extent;
 
     /// Selects pages from an LSN on.
     #[derive(Debug)]

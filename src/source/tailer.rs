@@ -32,6 +32,10 @@ pub trait RedoLog: Send {
     /// The header that the copy of the log begins with.
     fn head(&self) -> Vec<u8>;
 
+    /// Returns the number that tells this log from every other: a server keeps it as long as it goes on with its log. `None` for a
+    /// family whose logs have none.
+    fn uuid(&self) -> Option<u32>;
+
     /// The LSN below which everything was passed on.
     fn position(&self) -> Lsn;
 
@@ -62,6 +66,8 @@ pub struct Tailer {
     pub checkpoint: Lsn,
     /// The header that the copy of the log begins with.
     pub head: Vec<u8>,
+    /// The number that tells the log from every other.
+    pub redo_uuid: Option<u32>,
 }
 
 struct Shared {
@@ -109,7 +115,7 @@ impl Tailer {
     /// # Errors
     /// If no thread can be had.
     pub fn start(log: Box<dyn RedoLog>, spool: Arc<Spool>, copied: Arc<AtomicU64>) -> Result<Tailer> {
-        let (checkpoint, head) = (log.checkpoint(), log.head());
+        let (checkpoint, head, redo_uuid) = (log.checkpoint(), log.head(), log.uuid());
         copied.store(log.position().0, Ordering::Release);
         let shared = Arc::new(Shared { control: Mutex::default(), changed: Condvar::new(), copied });
         let follower = Follower { log, spool, shared: shared.clone() };
@@ -117,7 +123,7 @@ impl Tailer {
             .name("redo-tailer".into())
             .spawn(move || follower.run())
             .map_err(|e| Error::io(Code::Internal, "can't start the redo tailer", e))?;
-        Ok(Tailer { shared, thread: Some(thread), checkpoint, head })
+        Ok(Tailer { shared, thread: Some(thread), checkpoint, head, redo_uuid })
     }
 
     /// Everything below this LSN is copied.

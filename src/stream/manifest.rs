@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::chain::Increment;
 use super::digest::Digest;
 use super::metadata::{BinlogPosition, one_line};
 use super::name::MemberName;
@@ -54,6 +55,15 @@ pub struct Manifest {
     /// `gtid_executed` that belongs to `end_lsn`, if the source has GTIDs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gtid_executed: Option<String>,
+    /// Number that all files of the source's redo log share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redo_uuid: Option<u32>,
+    /// What the backup builds on; `None` for a full one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub increment: Option<Increment>,
+    /// Identity of the increment whose state a merged backup has: increments that build on that one fit this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_for: Option<Digest>,
     /// All other members.
     pub members: Vec<ManifestMember>,
 }
@@ -134,6 +144,9 @@ impl Manifest {
         if !(self.page_size.is_power_of_two() && PAGE_SIZES.contains(&self.page_size)) {
             return Err(ManifestError::Invalid("page_size is none that InnoDB has"));
         }
+        if self.increment.as_ref().is_some_and(|i| i.from_lsn > self.end_lsn) {
+            return Err(ManifestError::Invalid("end_lsn lies before the increment's from_lsn"));
+        }
         if self.checkpoint_lsn > self.end_lsn {
             return Err(ManifestError::Invalid("end_lsn lies before checkpoint_lsn"));
         }
@@ -158,16 +171,17 @@ struct Head {
     format: u32,
 }
 
-mod lsn {
+/// Reads and writes LSNs as plain numbers.
+pub(super) mod lsn {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use crate::base::Lsn;
 
-    pub(super) fn serialize<S: Serializer>(lsn: &Lsn, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(lsn: &Lsn, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(lsn.0)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lsn, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Lsn, D::Error> {
         u64::deserialize(deserializer).map(Lsn)
     }
 }
@@ -271,6 +285,9 @@ mod tests {
             end_lsn: Lsn(u64::MAX),
             binlog: Some(BinlogPosition { file: "binlog.000002".into(), position: 157 }),
             gtid_executed: Some("203deb28-07c2-11e7-b338-005056a03e27:1-5".into()),
+            redo_uuid: Some(9),
+            increment: None,
+            stands_for: None,
             members: vec![member("ibdata1", b"abc"), member("db/t.ibd", b"de")],
         }
     }
@@ -290,7 +307,7 @@ mod tests {
     fn what_is_written_is_read() {
         let all = manifest();
         assert_eq!(Manifest::parse(&all.encode()), Ok(all.clone()));
-        let least = Manifest { binlog: None, gtid_executed: None, members: vec![], ..all };
+        let least = Manifest { binlog: None, gtid_executed: None, redo_uuid: None, members: vec![], ..all };
         let json = String::from_utf8(least.encode()).unwrap();
         assert!(!json.contains("binlog") && !json.contains("gtid"), "{json}");
         assert_eq!(Manifest::parse(json.as_bytes()), Ok(least));

@@ -8,10 +8,13 @@
 //!   that break the format. It reads payload straight into the buffer that the chunk then owns.
 //! * Verifying: [`digest`] gives every member a digest that can be computed block by block, in any order; the
 //!   [`manifest`], last in the stream, lists the digests.
+//! * [`delta`] is the layout of changed pages in an incremental backup; [`chain`] tells whether it fits its base.
 //! * [`metadata`] holds the members that XtraBackup users' scripts read.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod chain;
 pub mod chunk;
+pub mod delta;
 pub mod demux;
 pub mod digest;
 pub mod error;

@@ -8,7 +8,6 @@ pub mod stdin;
 pub mod stdout;
 pub mod stream_reader;
 pub mod stream_writer;
-mod ticket_lock;
 
 pub use address::Address;
 pub use ends::{Destination, Invitation, Origin};

@@ -1,8 +1,9 @@
-//! Reads the stream from standard input: a pipe, a socket or a file.
+//! Reads a stream from standard input (a pipe, a socket or a file), or from a file that the user names.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -17,9 +18,11 @@ use super::stream_reader::StreamReader;
 /// Size of the pipe. A default pipe holds 64 KiB and moves half as many bytes per second as one of this size.
 const PIPE_BYTES: usize = 1 << 20;
 
-/// Standard input as the source of a stream. A stop request ends a wait for bytes.
+/// Standard input, or a file, as the source of a stream. A stop request ends a wait for bytes.
 pub struct Stdin {
     file: File,
+    /// What to call it in messages.
+    name: String,
     /// False for a regular file, which is always ready; on anything else, bytes are waited for together with
     /// the stop request.
     waits: bool,
@@ -38,12 +41,26 @@ impl Stdin {
             return Err(Error::new(Code::Usage, "standard input is a terminal: there is no stream to read")
                 .hint("pipe it (xbsend | xbrecv DIR) or redirect it (xbrecv DIR < full.xb)"));
         }
-        let fd = stdin.as_fd().try_clone_to_owned().map_err(failed)?;
-        Self::of(fd, stop)
+        let name = "standard input".to_owned();
+        let fd = stdin.as_fd().try_clone_to_owned().map_err(|e| failed(&name, e))?;
+        Self::of(fd, name, stop)
     }
 
-    fn of(fd: OwnedFd, stop: Arc<Stop>) -> Result<Stdin> {
-        let kind = FileType::from_raw_mode(fstat(&fd).map_err(|e| failed(e.into()))?.st_mode);
+    /// Opens the file, or the named pipe, `path`.
+    ///
+    /// # Errors
+    /// [`Code::StreamIo`].
+    pub fn open_file(path: &Path, stop: Arc<Stop>) -> Result<Stdin> {
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(|e| failed(&name, e))?;
+        if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+            return Err(Error::new(Code::Usage, format!("{name} is a folder, not a stream")));
+        }
+        Self::of(file.into(), name, stop)
+    }
+
+    fn of(fd: OwnedFd, name: String, stop: Arc<Stop>) -> Result<Stdin> {
+        let kind = FileType::from_raw_mode(fstat(&fd).map_err(|e| failed(&name, e.into()))?.st_mode);
         if kind == FileType::Fifo {
             // The size matters only for speed; an unprivileged user may be over the system's limit for pipes.
             if let Err(e) = fcntl_setpipe_size(&fd, PIPE_BYTES) {
@@ -51,7 +68,7 @@ impl Stdin {
             }
         }
         let quit = Arc::new(Stop::new()?);
-        Ok(Stdin { file: File::from(fd), waits: kind != FileType::RegularFile, stop, quit })
+        Ok(Stdin { file: File::from(fd), name, waits: kind != FileType::RegularFile, stop, quit })
     }
 
     /// Waits until there is something to read, or a stop was requested.
@@ -66,7 +83,7 @@ impl Stdin {
                 // A signal interrupts the wait before anyone has turned it into a stop request: a read now
                 // could block forever.
                 Err(rustix::io::Errno::INTR) => {}
-                Err(e) => return Err(failed(e.into())),
+                Err(e) => return Err(failed(&self.name, e.into())),
                 Ok(_) if fds.iter().any(|fd| !fd.revents().is_empty()) => return Ok(()),
                 Ok(_) => {}
             }
@@ -97,7 +114,7 @@ impl StreamReader for Stdin {
             match self.file.read(into) {
                 Ok(n) => return Ok(n),
                 Err(e) if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-                Err(e) => return Err(failed(e)),
+                Err(e) => return Err(failed(&self.name, e)),
             }
         }
     }
@@ -107,8 +124,8 @@ impl StreamReader for Stdin {
     }
 }
 
-fn failed(e: io::Error) -> Error {
-    Error::io(Code::StreamIo, "can't read the stream from standard input", e)
+fn failed(name: &str, e: io::Error) -> Error {
+    Error::io(Code::StreamIo, format!("can't read the stream from {name}"), e)
 }
 
 #[cfg(test)]
@@ -119,7 +136,7 @@ mod tests {
     fn pipe() -> (Stdin, File, Arc<Stop>) {
         let (read, write) = rustix::pipe::pipe().unwrap();
         let stop = Arc::new(Stop::new().unwrap());
-        (Stdin::of(read, stop.clone()).unwrap(), File::from(write), stop)
+        (Stdin::of(read, "a test".into(), stop.clone()).unwrap(), File::from(write), stop)
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::ticket_lock::TicketLock;
+use crate::base::ticket_lock::TicketLock;
 use crate::base::{Code, Error, Result, Stop};
 use crate::codec::age::{Body, Carry, Sealer, StreamEncryption, TAG};
 use crate::codec::{Compression, FrameCompressor};

@@ -5,6 +5,7 @@
 mod support;
 
 mod bench;
+mod chain;
 mod codec;
 mod copy_binlog;
 mod copy_encrypted;
@@ -21,6 +22,7 @@ mod hostile;
 mod innodb_apply;
 mod innodb_real;
 mod judge;
+mod judge_chain;
 mod layers;
 mod liveness;
 mod mbstream;

@@ -79,7 +79,7 @@ use log::scan;
 use pages::{bounds, cached_lsn};
 use tablespaces::TablespaceFiles;
 
-pub use finish::{Finish, mark_prepared};
+pub use finish::{Finish, mark_prepared, replace_checkpoints};
 pub use journal::Writes;
 pub use log::RedoLocation;
 pub use log::parsed_segment::ParsedSegment;

@@ -32,6 +32,10 @@ pub trait RedoFormat: Debug + Sync {
     /// Where there is none, or that of a server which was started on the copy.
     fn find(&self, root: &Path) -> Result<Option<RedoLocation>>;
 
+    /// Returns whether the redo log of the copy at `root` is the empty one of [`RedoFormat::install_empty_log`], and no server has
+    /// written to it since.
+    fn is_untouched(&self, root: &Path) -> bool;
+
     /// Opens the log, and reads where recovery begins. `keyring` may know its key.
     ///
     /// # Errors

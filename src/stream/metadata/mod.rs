@@ -7,6 +7,7 @@
 mod binlog_info;
 mod checkpoints;
 mod cnf;
+mod delta_meta;
 mod info;
 mod slave_info;
 mod tablespaces;
@@ -14,6 +15,7 @@ mod tablespaces;
 pub use binlog_info::{BINLOG_INFO, BinlogInfo, BinlogPosition, one_line};
 pub use checkpoints::{BackupType, CHECKPOINTS, Checkpoints};
 pub use cnf::{BACKUP_CNF, BackupCnf};
+pub use delta_meta::DeltaMeta;
 pub use info::{INFO, Info};
 pub use slave_info::{Channel, SLAVE_INFO, SlaveInfo};
 pub use tablespaces::{ExternalTablespace, TABLESPACES, TablespaceType, Tablespaces};

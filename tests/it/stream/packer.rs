@@ -63,6 +63,9 @@ pub(crate) fn manifest(members: &[(MemberName, Vec<u8>)]) -> Manifest {
         end_lsn: Lsn(2000),
         binlog: Some(BinlogPosition { file: "binlog.000002".into(), position: 157 }),
         gtid_executed: None,
+        redo_uuid: None,
+        increment: None,
+        stands_for: None,
         members: members.iter().map(listed).collect(),
     }
 }

@@ -238,6 +238,9 @@ impl StreamMaker {
             end_lsn: redo_end(GROUPS),
             binlog: Some(position()),
             gtid_executed: Some(GTIDS.into()),
+            redo_uuid: None,
+            increment: None,
+            stands_for: None,
             members: self.members.clone(),
         }
     }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::location::{APPLIED, OUR_UUID, remove_dir};
+use super::location::{APPLIED, OUR_CREATOR, remove_dir};
 use crate::base::nofollow;
 use crate::base::{Code, Error, Lsn, Result};
 use crate::innodb::page::header::FLUSH_LSN;
@@ -57,9 +57,9 @@ fn write_log(log: &AppliedLog, root: &Path, start: Lsn) -> io::Result<()> {
     log.dynamic.groups().for_each(|group| writer.push_group(&group));
     let (blocks, _) = writer.finish();
     let head = RedoHead {
-        uuid: OUR_UUID,
+        uuid: new_uuid(),
         start_lsn: start,
-        creator: concat!("MySQL xbpipe ", env!("CARGO_PKG_VERSION")).to_owned(),
+        creator: format!("{OUR_CREATOR}{}", env!("CARGO_PKG_VERSION")),
         flags: RedoFlags::default(),
         checkpoints: [Some(lsn::first_payload(start)); 2],
         encryption: None,
@@ -71,6 +71,14 @@ fn write_log(log: &AppliedLog, root: &Path, start: Lsn) -> io::Result<()> {
     // A block of zeros behind the end.
     let len = (HEAD_LEN + (blocks.len() + 1) * BLOCK_LEN) as u64;
     file.set_len(len.next_multiple_of(SIZE_UNIT).max(LOG_LEN))
+}
+
+/// Returns a number for the log that no other has: increments of the server that starts on the copy don't fit backups that were
+/// taken before it was restored.
+fn new_uuid() -> u32 {
+    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    // A server takes 0 for none.
+    random.max(1)
 }
 
 /// The new log takes its place.

@@ -156,6 +156,10 @@ impl RedoLog for RedoFiles {
         head.build().to_vec()
     }
 
+    fn uuid(&self) -> Option<u32> {
+        Some(self.reader.info.head.uuid)
+    }
+
     fn position(&self) -> Lsn {
         self.position
     }

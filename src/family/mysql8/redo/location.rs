@@ -7,15 +7,15 @@ use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, Result};
 use crate::innodb::redo::file::DIRECTORY;
-use crate::innodb::redo::{FileName, HEAD_LEN, RedoHead};
+use crate::innodb::redo::{FileName, HEAD_LEN, RedoHead, lsn};
 use crate::prepare::native::RedoLocation;
 use crate::stream::metadata::LOGFILE;
 
 /// Where the old log waits for its removal while the new one takes its place.
 pub(super) const APPLIED: &str = "#innodb_redo.applied";
 
-/// The id of every redo log that native prepare makes, by which it is known again.
-pub(super) const OUR_UUID: u32 = 0x7862_7031;
+/// What every redo log that native prepare makes says of its creator first, by which it is known again.
+pub(super) const OUR_CREATOR: &str = "MySQL xbpipe ";
 
 /// Looks for the redo of the copy at `root`: where an earlier run left it, too. `None`: it was applied already.
 pub(super) fn find(root: &Path) -> Result<Option<RedoLocation>> {
@@ -51,12 +51,27 @@ pub(super) fn find(root: &Path) -> Result<Option<RedoLocation>> {
 }
 
 /// Whether the redo log in the folder `dir` is one that native prepare made.
-pub(super) fn is_ours(dir: &Path) -> bool {
+fn is_ours(dir: &Path) -> bool {
+    first_head(dir).is_some_and(|head| head.creator.starts_with(OUR_CREATOR))
+}
+
+/// Whether the redo log of the copy at `root` is the empty one that native prepare made, and no server has written to it: a server
+/// moves the checkpoint on when it starts.
+pub(super) fn is_untouched(root: &Path) -> bool {
+    let dir = root.join(DIRECTORY);
+    let files = nofollow::entries(&dir).map_or(0, |entries| entries.len());
+    is_ours(&dir)
+        && files == 1
+        && first_head(&dir).is_some_and(|head| {
+            head.checkpoints.into_iter().all(|c| c == Some(lsn::first_payload(head.start_lsn)))
+        })
+}
+
+fn first_head(dir: &Path) -> Option<RedoHead> {
     let mut head = [0; HEAD_LEN];
     let name = dir.join(FileName { id: 0, spare: false }.to_string());
     let read = nofollow::open(&name).and_then(|file| read_up_to(&file, &mut head, 0));
-    let head = read.ok().and_then(|n| RedoHead::read(&head[..n]).ok());
-    head.is_some_and(|head| head.uuid == OUR_UUID)
+    read.ok().and_then(|n| RedoHead::read(&head[..n]).ok())
 }
 
 pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {

@@ -38,6 +38,10 @@ impl RedoFormat for Format6 {
         location::find(root)
     }
 
+    fn is_untouched(&self, root: &Path) -> bool {
+        location::is_untouched(root)
+    }
+
     fn open(&self, place: &RedoLocation, keyring: &dyn Keyring) -> Result<Box<dyn CopiedLog>> {
         Ok(Box::new(copied_log::Log::open(place, keyring)?))
     }

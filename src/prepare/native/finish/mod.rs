@@ -41,16 +41,26 @@ impl Finish {
 pub fn mark_prepared(root: &Path) -> Result<()> {
     let path = root.join(CHECKPOINTS);
     let failed = |e| Error::io(Code::TargetIo, path.display(), e);
-    let now = match nofollow::stat(&path) {
-        Ok(stat) if stat.st_size <= METADATA_MAX as i64 => stat,
-        _ => return Ok(()),
-    };
+    if !nofollow::stat(&path).is_ok_and(|stat| stat.st_size <= METADATA_MAX as i64) {
+        return Ok(());
+    }
     let content = nofollow::read(&path, METADATA_MAX as u64).map_err(failed)?;
     let mut checkpoints = Checkpoints::parse(&content)?;
     if checkpoints.backup_type == BackupType::FullPrepared {
         return Ok(());
     }
     checkpoints.backup_type = BackupType::FullPrepared;
+    replace_checkpoints(root, &checkpoints)
+}
+
+/// Puts these checkpoints in the place of those in the folder `root`, with their owner and permissions.
+///
+/// # Errors
+/// [`Code::TargetIo`].
+pub fn replace_checkpoints(root: &Path, checkpoints: &Checkpoints) -> Result<()> {
+    let path = root.join(CHECKPOINTS);
+    let failed = |e| Error::io(Code::TargetIo, path.display(), e);
+    let now = nofollow::stat(&path).map_err(failed)?;
     let new = root.join(format!("{CHECKPOINTS}.new"));
     let replaced = (|| {
         // An earlier run may have been killed before it renamed its own; a link goes itself.

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::base::{Code, Error, Result};
+use super::{Code, Error, Result};
 
 /// Interval at which a waiting thread checks whether the ticket lock was closed.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Guards `T`, so that only the thread that has entered can use it.
-pub(super) struct TicketLock<T> {
+pub struct TicketLock<T> {
     state: Mutex<State<T>>,
     /// True once the lock is closed. It lies outside the mutex, which a thread may hold for long, so that
     /// closing waits for nobody.
@@ -27,7 +27,7 @@ struct State<T> {
 
 impl<T> TicketLock<T> {
     /// Creates the lock; ticket 0 has the first turn.
-    pub(super) fn new(guarded: T) -> TicketLock<T> {
+    pub fn new(guarded: T) -> TicketLock<T> {
         let state = Mutex::new(State { guarded, next: 0 });
         TicketLock {
             state,
@@ -42,7 +42,7 @@ impl<T> TicketLock<T> {
     ///
     /// # Errors
     /// [`Code::GivenUp`] once it is closed, and those of `work`.
-    pub(super) fn pass<R>(&self, ticket: Option<u64>, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
+    pub fn pass<R>(&self, ticket: Option<u64>, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         let mut state = match ticket {
             Some(ticket) => self.wait(ticket),
             None => {
@@ -66,7 +66,7 @@ impl<T> TicketLock<T> {
     ///
     /// # Errors
     /// Those of [`TicketLock::pass`].
-    pub(super) fn finish<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
+    pub fn finish<R>(&self, work: impl FnOnce(&mut T) -> Result<R>) -> Result<R> {
         let mut state = self.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Err(closed());
@@ -75,7 +75,7 @@ impl<T> TicketLock<T> {
     }
 
     /// Lets nobody enter any more. It waits for nobody, not even for a thread that has entered.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.turn.notify_all();
     }

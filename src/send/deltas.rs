@@ -1,0 +1,380 @@
+//! Sends an increment: of each datafile the pages that changed, as a `.delta` member with a `.meta` before it.
+//!
+//! Several threads read and verify blocks, or single pages where the server says which ones changed. What they select is
+//! gathered in the order of the files, a cluster at a time, because the list of a cluster's pages goes before the pages
+//! ([`crate::stream::delta`]).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use std::io::IoSlice;
+
+use crate::base::progress::Progress;
+use crate::base::ticket_lock::TicketLock;
+use crate::base::{PageBuffer, Result, SpaceId};
+use crate::source::extents::{Block, ExtentBuilder};
+use crate::source::inventory::Datafile;
+use crate::source::pages::{ChangedPage, OpenDatafile, PageReader, Reading};
+use crate::stream::MemberName;
+use crate::stream::delta::{ClusterHeader, DELTA, META, cluster_pages};
+use crate::stream::digest::{BLOCK, BlockDigest};
+use crate::stream::metadata::DeltaMeta;
+
+use super::member_writer::{MemberWriter, member_name};
+use super::rate_limiter::RateLimiter;
+
+/// Maximum number of bytes of a cluster that are kept in memory: a whole one of pages of up to 16 KiB. Of larger pages, those
+/// beyond it are read again when the cluster is sent.
+const KEPT_MAX: usize = 64 << 20;
+
+/// The pages that the server says have changed, by tablespace, in ascending order.
+pub(super) type ListedPages = BTreeMap<SpaceId, Arc<[u32]>>;
+
+/// The datafiles of an increment, and how far they are shared out to the reading threads.
+pub(super) struct DeltaWork<'a> {
+    cursor: Mutex<Cursor<'a>>,
+    reading: Reading<'a>,
+    /// `None`: all pages are read.
+    listed: Option<&'a ListedPages>,
+    order: TicketLock<Option<Delta>>,
+    /// Pages sent, and pages that the datafiles have.
+    pub(super) sent: AtomicU64,
+    pub(super) pages: AtomicU64,
+}
+
+struct Cursor<'a> {
+    files: std::slice::Iter<'a, Datafile>,
+    current: Option<Arc<Current>>,
+    next_part: u64,
+    next_ticket: u64,
+    /// Pages of the system tablespace in the files shared out so far.
+    system_pages: u64,
+}
+
+/// A datafile that is being read.
+struct Current {
+    member: String,
+    file: OpenDatafile,
+    /// Numbers of the pages that are read; `None`: all.
+    listed: Option<Vec<u32>>,
+}
+
+/// A part of a datafile: a block, or as many listed pages as a block has.
+struct Task {
+    current: Arc<Current>,
+    part: u64,
+    ticket: u64,
+    last: bool,
+}
+
+impl Current {
+    /// Number of listed pages that are read as one part.
+    fn pages_each(&self) -> usize {
+        BLOCK / self.file.layout().physical()
+    }
+
+    fn parts(&self) -> u64 {
+        match &self.listed {
+            None => self.file.blocks(),
+            Some(listed) => listed.len().div_ceil(self.pages_each()) as u64,
+        }
+    }
+
+    /// Reads a part into `buffer`; lists the pages that changed.
+    fn read(&self, part: u64, buffer: &mut [u8], reader: &mut PageReader<'_>) -> Result<Vec<ChangedPage>> {
+        let Some(listed) = &self.listed else { return self.file.read_changed(part, buffer, reader) };
+        let numbers = listed.chunks(self.pages_each()).nth(part as usize).unwrap_or_default();
+        self.file.read_listed(numbers, buffer, reader)
+    }
+}
+
+impl<'a> DeltaWork<'a> {
+    /// Creates the work; no file is opened yet.
+    pub(super) fn new(
+        files: &'a [Datafile],
+        reading: Reading<'a>,
+        listed: Option<&'a ListedPages>,
+    ) -> DeltaWork<'a> {
+        let files = files.iter();
+        let cursor = Cursor { files, current: None, next_part: 0, next_ticket: 0, system_pages: 0 };
+        DeltaWork {
+            cursor: Mutex::new(cursor),
+            reading,
+            listed,
+            order: TicketLock::new(None),
+            sent: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+        }
+    }
+
+    /// Does the share of one thread.
+    pub(super) fn run(
+        &self,
+        member_writer: &MemberWriter<'_>,
+        pacer: &RateLimiter<'_>,
+        progress: &Progress,
+    ) -> Result<()> {
+        pacer.enter();
+        let mut buffer = PageBuffer::new(BLOCK);
+        let mut reader = PageReader::new(&progress.torn_retries, &self.reading);
+        let done = (|| {
+            while let Some(task) = self.next()? {
+                self.send(&task, &mut buffer, &mut reader, member_writer, pacer, progress)?;
+            }
+            Ok(())
+        })();
+        if done.is_err() {
+            // The others must not wait for the turn of this thread.
+            self.order.close();
+        }
+        done
+    }
+
+    fn next(&self) -> Result<Option<Task>> {
+        let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = match &cursor.current {
+            Some(current) => current.clone(),
+            None => {
+                let Some(datafile) = cursor.files.next() else { return Ok(None) };
+                let current = Arc::new(self.open(datafile, &mut cursor)?);
+                cursor.current = Some(current.clone());
+                cursor.next_part = 0;
+                current
+            }
+        };
+        let part = cursor.next_part;
+        let last = part + 1 >= current.parts();
+        cursor.next_part += 1;
+        if last {
+            cursor.current = None;
+        }
+        let ticket = cursor.next_ticket;
+        cursor.next_ticket += 1;
+        Ok(Some(Task { current, part, ticket, last }))
+    }
+
+    fn open(&self, datafile: &Datafile, cursor: &mut Cursor<'_>) -> Result<Current> {
+        let system = datafile.space == SpaceId::SYSTEM;
+        let first_page = if system { cursor.system_pages } else { 0 };
+        let file = OpenDatafile::open(datafile, first_page, &self.reading)?;
+        let pages = file.bytes / file.layout().physical() as u64;
+        if system {
+            cursor.system_pages += pages;
+        }
+        self.pages.fetch_add(pages, Ordering::Relaxed);
+        let listed = self.listed.map(|listed| {
+            let numbers = listed.get(&file.space()).map(|numbers| &numbers[..]).unwrap_or_default();
+            let own = numbers.iter().map(|n| u64::from(*n)).filter_map(|n| n.checked_sub(first_page));
+            // Page 0 travels always; pages behind the end belong to an earlier life of the tablespace.
+            let mut own: Vec<u32> =
+                std::iter::once(0).chain(own).filter(|n| *n < pages).map(|n| n as u32).collect();
+            own.dedup();
+            own
+        });
+        Ok(Current { member: datafile.member.clone(), file, listed })
+    }
+
+    fn send(
+        &self,
+        task: &Task,
+        buffer: &mut [u8],
+        reader: &mut PageReader<'_>,
+        member_writer: &MemberWriter<'_>,
+        pacer: &RateLimiter<'_>,
+        progress: &Progress,
+    ) -> Result<()> {
+        let current = &task.current;
+        let changed = match task.part < current.parts() {
+            true => {
+                pacer.wait()?;
+                current.read(task.part, buffer, reader)?
+            }
+            false => Vec::new(),
+        };
+        let size = current.file.layout().physical();
+        self.sent.fetch_add(changed.iter().filter(|page| !page.is_zero).count() as u64, Ordering::Relaxed);
+        self.order.pass(Some(task.ticket), |delta| {
+            if task.part == 0 {
+                *delta = Some(Delta::begin(current, member_writer)?);
+            }
+            let Some(delta) = delta else { return Ok(()) };
+            for page in &changed {
+                delta.push(*page, &buffer[page.at..page.at + size], reader, member_writer)?;
+            }
+            if task.last { delta.end(reader, member_writer) } else { Ok(()) }
+        })?;
+        let total = current.file.bytes;
+        let done = |part: u64| (total as u128 * u128::from(part) / u128::from(current.parts().max(1))) as u64;
+        Progress::add(&progress.bytes_done, done(task.part + 1) - done(task.part));
+        if task.last {
+            Progress::add(&progress.files_done, 1);
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a page of a cluster.
+#[derive(Clone, Copy)]
+enum Content {
+    /// Zeros.
+    Zero,
+    /// Kept, from this offset on.
+    Kept(usize),
+    /// To be read again.
+    OnDisk,
+}
+
+/// A `.delta` member while it is written.
+struct Delta {
+    current: Arc<Current>,
+    numbers: Vec<u32>,
+    contents: Vec<Content>,
+    kept: Vec<u8>,
+    out: PieceWriter,
+}
+
+impl Delta {
+    /// Sends the `.meta` member, and begins the `.delta`.
+    fn begin(current: &Arc<Current>, member_writer: &MemberWriter<'_>) -> Result<Delta> {
+        let file = &current.file;
+        let meta = DeltaMeta {
+            page_size: file.layout().physical() as u32,
+            is_zip: file.layout().is_zip(),
+            space: file.space(),
+            flags: file.flags().map(|flags| flags.0),
+            file_size: Some(file.bytes),
+        };
+        member_writer.send_bytes(&format!("{}{META}", current.member), meta.render().as_bytes())?;
+        Ok(Delta {
+            current: current.clone(),
+            numbers: Vec::new(),
+            contents: Vec::new(),
+            kept: Vec::new(),
+            out: PieceWriter::new(member_name(&format!("{}{DELTA}", current.member))?),
+        })
+    }
+
+    fn push(
+        &mut self,
+        page: ChangedPage,
+        bytes: &[u8],
+        reader: &mut PageReader<'_>,
+        member_writer: &MemberWriter<'_>,
+    ) -> Result<()> {
+        // A full cluster is sent only when there is more: only then is it known not to be the last.
+        if self.numbers.len() == cluster_pages(bytes.len()) {
+            self.send_cluster(false, reader, member_writer)?;
+        }
+        self.numbers.push(page.number);
+        self.contents.push(match page.is_zero {
+            true => Content::Zero,
+            false if self.kept.len() + bytes.len() > KEPT_MAX => Content::OnDisk,
+            false => {
+                self.kept.extend_from_slice(bytes);
+                Content::Kept(self.kept.len() - bytes.len())
+            }
+        });
+        Ok(())
+    }
+
+    fn send_cluster(
+        &mut self,
+        last: bool,
+        reader: &mut PageReader<'_>,
+        member_writer: &MemberWriter<'_>,
+    ) -> Result<()> {
+        let size = self.current.file.layout().physical();
+        let header = ClusterHeader { pages: std::mem::take(&mut self.numbers), last };
+        self.out.data(&header.encode(size), member_writer)?;
+        let mut again = vec![0; size];
+        for (number, content) in header.pages.iter().zip(std::mem::take(&mut self.contents)) {
+            match content {
+                Content::Zero => self.out.hole(size, member_writer)?,
+                Content::Kept(at) => self.out.data(&self.kept[at..at + size], member_writer)?,
+                Content::OnDisk => {
+                    self.current.file.read_page(u64::from(*number), &mut again, reader)?;
+                    self.out.data(&again, member_writer)?;
+                }
+            }
+        }
+        self.kept.clear();
+        Ok(())
+    }
+
+    fn end(&mut self, reader: &mut PageReader<'_>, member_writer: &MemberWriter<'_>) -> Result<()> {
+        self.send_cluster(true, reader, member_writer)?;
+        self.out.end(member_writer)
+    }
+}
+
+/// Cuts the content of a member into chunks of [`BLOCK`] bytes.
+struct PieceWriter {
+    member: MemberName,
+    /// Bytes of the member that were sent.
+    offset: u64,
+    buffer: PageBuffer,
+    filled: usize,
+    shape: ExtentBuilder,
+    digest: BlockDigest,
+}
+
+impl PieceWriter {
+    fn new(member: MemberName) -> PieceWriter {
+        PieceWriter {
+            member,
+            offset: 0,
+            buffer: PageBuffer::new(BLOCK),
+            filled: 0,
+            shape: ExtentBuilder::default(),
+            digest: BlockDigest::new(),
+        }
+    }
+
+    fn data(&mut self, mut bytes: &[u8], member_writer: &MemberWriter<'_>) -> Result<()> {
+        while !bytes.is_empty() {
+            let (now, rest) = bytes.split_at(bytes.len().min(BLOCK - self.filled));
+            self.buffer[self.filled..][..now.len()].copy_from_slice(now);
+            self.shape.data(now.len());
+            self.filled += now.len();
+            bytes = rest;
+            self.send_full(member_writer)?;
+        }
+        Ok(())
+    }
+
+    fn hole(&mut self, mut len: usize, member_writer: &MemberWriter<'_>) -> Result<()> {
+        while len > 0 {
+            let now = len.min(BLOCK - self.filled);
+            self.buffer[self.filled..][..now].fill(0);
+            self.shape.hole(now);
+            self.filled += now;
+            len -= now;
+            self.send_full(member_writer)?;
+        }
+        Ok(())
+    }
+
+    fn send_full(&mut self, member_writer: &MemberWriter<'_>) -> Result<()> {
+        if self.filled == BLOCK { self.send(member_writer) } else { Ok(()) }
+    }
+
+    fn send(&mut self, member_writer: &MemberWriter<'_>) -> Result<()> {
+        let block = Block { len: self.filled, map: std::mem::take(&mut self.shape).into_map() };
+        self.digest.update(&self.buffer[..self.filled]);
+        let (head, data) = member_writer.chunk(&self.member, self.offset, &block, &self.buffer);
+        let mut parts: Vec<_> =
+            std::iter::once(IoSlice::new(&head)).chain(data.into_iter().map(IoSlice::new)).collect();
+        member_writer.write_now(&mut parts)?;
+        self.offset += self.filled as u64;
+        self.filled = 0;
+        Ok(())
+    }
+
+    fn end(&mut self, member_writer: &MemberWriter<'_>) -> Result<()> {
+        if self.filled > 0 {
+            self.send(member_writer)?;
+        }
+        member_writer.end(&self.member, self.offset, std::mem::take(&mut self.digest))
+    }
+}

@@ -1,0 +1,187 @@
+//! Chains of backups: what an increment holds, and which chains are refused.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::support::folders::files;
+use crate::support::pipe::{Said, into_file, on_file, said, xbrecv, xbsend};
+use crate::support::{Kind, Server};
+
+/// A full backup of a server in a file, then so many increments, each with one more row.
+struct Streams {
+    source: Server,
+    dir: tempfile::TempDir,
+    streams: Vec<PathBuf>,
+}
+
+impl Streams {
+    fn take(increments: usize) -> Streams {
+        let source = Server::start(Kind::Mysql97, &[]);
+        source.execute("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(100))");
+        source.execute("CREATE TABLE d.m (id INT PRIMARY KEY) ENGINE = MyISAM");
+        let mut all = Streams { source, dir: tempfile::tempdir().unwrap(), streams: Vec::new() };
+        all.back_up(None);
+        for _ in 0..increments {
+            let lsndir = all.path("lsn");
+            all.back_up(Some(&lsndir));
+        }
+        all
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn back_up(&mut self, since: Option<&Path>) {
+        let n = self.streams.len();
+        self.source.execute(&format!("INSERT INTO d.t VALUES ({n}, 'row'); INSERT INTO d.m VALUES ({n})"));
+        let stream = self.path(&format!("{n}.xb"));
+        let mut send = xbsend(&self.source);
+        send.arg("--extra-lsndir").arg(self.path("lsn"));
+        if let Some(since) = since {
+            send.arg("--since").arg(since);
+        }
+        into_file(send, &stream).ok();
+        self.streams.push(stream);
+    }
+
+    fn restore(&self, target: &str, streams: &[&Path]) -> Said {
+        let mut receive = xbrecv(&self.path(target));
+        receive.args(streams);
+        let said = said(receive.spawn().unwrap());
+        if said.status != Some(0) {
+            assert!(!self.path(target).exists());
+        }
+        said
+    }
+
+    fn verify(&self, streams: &[&Path]) -> Said {
+        let mut receive = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+        receive.args(["--progress=none", "--verify-only"]).args(streams);
+        said(receive.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Both ways of giving this chain are refused with this code.
+    #[track_caller]
+    fn refused(&self, streams: &[&Path], code: &str, words: &str) {
+        self.verify(streams).failed(code).says(words);
+        self.restore("refused", streams).failed(code).says(words);
+    }
+}
+
+#[test]
+fn a_chain_is_restored_and_wrong_chains_are_refused() {
+    let chain = Streams::take(3);
+    let all: Vec<&Path> = chain.streams.iter().map(PathBuf::as_path).collect();
+    let [full, one, two, three] = all[..] else { panic!() };
+    assert!(one.metadata().unwrap().len() < full.metadata().unwrap().len() / 4);
+    chain.verify(&all).ok().says("the chain of 4 streams is whole");
+    chain.restore("whole", &all).ok();
+    chain.restore("part", &all[..2]).ok();
+
+    chain.verify(&[one]).ok().says("an increment, from LSN");
+    chain.restore("refused", &[one]).failed("wrong-base").says("is an increment");
+    chain.refused(&[one, two], "wrong-base", "is an increment");
+    chain.refused(&[full, full], "wrong-base", "it is a full backup, and not an increment");
+    chain.refused(&[full, two], "wrong-base", "stream 2 of 2");
+    chain.refused(&[full, one, three], "wrong-base", "builds on backup");
+    chain.refused(&[full, two, one], "wrong-base", "stream 2 of 3");
+    chain.refused(&[full, one, one], "wrong-base", "stream 3 of 3");
+
+    // Cut, and flipped.
+    let bytes = std::fs::read(two).unwrap();
+    let cut = chain.path("cut.xb");
+    std::fs::write(&cut, &bytes[..bytes.len() - 100]).unwrap();
+    chain.refused(&[full, one, &cut], "stream-truncated", "stream 3 of 3");
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    std::fs::write(&cut, &flipped).unwrap();
+    for streams in [&[full, one, &cut][..], &[full, one, &cut, three]] {
+        let said = chain.verify(streams);
+        assert_ne!(said.status, Some(0), "{}", said.words);
+        let said = chain.restore("refused", streams);
+        assert_ne!(said.status, Some(0), "{}", said.words);
+    }
+
+    for (target, rows) in [("whole", "4"), ("part", "2")] {
+        let copy = Server::start_on(Kind::Mysql97, &chain.path(target), &["--log-bin=binlog"]);
+        assert_eq!(copy.value("SELECT COUNT(*) FROM d.t"), rows);
+        assert_eq!(copy.value("SELECT COUNT(*) FROM d.m"), rows);
+    }
+    // A server has started on it, and was stopped.
+    let on = |base: &str, stream: &Path| {
+        let mut receive = xbrecv(&chain.path("refused"));
+        receive.arg("--base").arg(chain.path(base));
+        on_file(receive, stream)
+    };
+    on("part", two).failed("wrong-base").says("a server was started on it");
+    std::fs::remove_file(chain.path("part").join("auto.cnf")).unwrap();
+    on("part", two).failed("wrong-base").says("a server has recovered it");
+}
+
+#[test]
+fn a_folder_is_a_base_and_stays_as_it_is() {
+    let mut chain = Streams::take(0);
+    let full = chain.streams[0].clone();
+    for prepare in ["native", "none"] {
+        let base = chain.path(prepare);
+        let mut receive = xbrecv(&base);
+        receive.arg("--prepare").arg(prepare);
+        on_file(receive, &full).ok();
+        chain.back_up(Some(&base));
+        let increment = chain.streams.last().unwrap().clone();
+        let before = files(&base);
+        let target = chain.path(&format!("{prepare}-2"));
+        let mut receive = xbrecv(&target);
+        receive.arg("--base").arg(&base);
+        on_file(receive, &increment).ok();
+        assert_eq!(files(&base), before);
+        let copy = Server::start_on(Kind::Mysql97, &target, &["--log-bin=binlog"]);
+        let rows = chain.streams.len().to_string();
+        assert_eq!(copy.value("SELECT COUNT(*) FROM d.t"), rows);
+        assert_eq!(copy.value("SELECT COUNT(*) FROM d.m"), rows);
+    }
+    // Recovered by a server: transactions were rolled back.
+    let base = chain.path("server");
+    let mut receive = xbrecv(&base);
+    receive.args(["--prepare", "server"]);
+    on_file(receive, &full).ok();
+    let mut receive = xbrecv(&chain.path("refused"));
+    receive.arg("--base").arg(&base);
+    on_file(receive, &chain.streams[1]).failed("wrong-base").says("recovered");
+    assert!(!chain.path("refused").exists());
+}
+
+#[test]
+fn an_increment_of_another_server_or_history_is_refused() {
+    let chain = Streams::take(1);
+    let lsn = chain.path("lsn");
+    let other = Server::start(Kind::Mysql97, &[]);
+    let mut send = xbsend(&other);
+    send.arg("--since").arg(&lsn);
+    into_file(send, &chain.path("x")).failed("wrong-base").says("that is a backup of server");
+    // Where nothing says which server it was, the receiver finds out.
+    let checkpoints = std::fs::read_to_string(lsn.join("xtrabackup_checkpoints")).unwrap();
+    let from = checkpoints.lines().find_map(|l| l.strip_prefix("to_lsn = ")).unwrap();
+    for _ in 0..200 {
+        let now: u64 = other.query("SHOW STATUS LIKE 'Innodb_redo_log_current_lsn'")[0][1].parse().unwrap();
+        if now > from.parse().unwrap() {
+            break;
+        }
+        other.execute("CREATE DATABASE e; DROP DATABASE e");
+    }
+    let theirs = chain.path("theirs.xb");
+    let mut send = xbsend(&other);
+    send.args(["--since", from]);
+    into_file(send, &theirs).ok();
+    chain.refused(&[&chain.streams[0], &theirs], "wrong-base", "it is of server");
+    let mut send = xbsend(&chain.source);
+    send.args(["--since", "99999999999"]);
+    into_file(send, &chain.path("x")).failed("wrong-base").says("this server is at LSN");
+    for bad in ["", "x", "-5", "/no/such/folder"] {
+        let mut send = xbsend(&chain.source);
+        send.arg(format!("--since={bad}"));
+        into_file(send, &chain.path("x")).failed("usage");
+    }
+}

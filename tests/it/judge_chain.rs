@@ -1,0 +1,207 @@
+//! The judge of chains of backups, on random workloads (support/workload).
+//!
+//! A full backup and increments are taken while work goes on, with changes of definitions, restarts and crashes between them.
+//! What the chain comes to must be, page for page, what the source has once it has come to rest (support/pages says which
+//! bytes are left out, and why), whether the streams are given in one go or each increment is laid over the folder before it.
+//!
+//! `scripts/judge --chain COUNT SEED` runs many workloads.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::support::folders::assert_same_files;
+use crate::support::pages::{RESTFUL, Unlogged, assert_same_pages, rest, send_around, settle};
+use crate::support::pipe::{said, xbrecv, xbsend};
+use crate::support::{
+    Kind, Random, Restart, Server, Workload, assert_same, check_tables, checksums, definitions, seed,
+};
+use xbpipe::base::Lsn;
+
+const PAGE_SIZES: [u32; 5] = [4096, 8192, 16384, 32768, 65536];
+/// The first of the suite's seeds, and their number.
+const SUITE_SEED: u64 = 11;
+const SUITE_COUNT: u64 = 3;
+/// Bytes of a stream that come before the work that is done meanwhile, at most.
+const TAKE_MAX: u64 = 1 << 20;
+
+struct Case {
+    random: Random,
+    workload: Workload,
+    source: Server,
+    dir: tempfile::TempDir,
+    /// The streams taken so far.
+    streams: Vec<PathBuf>,
+}
+
+impl Case {
+    fn new(seed: u64) -> Case {
+        let mut workload = Workload::new(seed, PAGE_SIZES[(seed % 5) as usize]);
+        eprintln!("{}", workload.title());
+        let source = Server::start(Kind::Mysql97, &[&RESTFUL[..], &workload.options()].concat());
+        workload.set_up(&source);
+        workload.work(&source, 10, true);
+        let (random, dir) = (Random::new(!seed), tempfile::tempdir().unwrap());
+        Case { random, workload, source, dir, streams: Vec::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What the next increment is to be told that it builds on.
+    fn base(&mut self) -> PathBuf {
+        let lsndir = self.path("lsn");
+        let name = ["", "xbpipe_manifest", "xtrabackup_checkpoints"][self.random.below(3) as usize];
+        if name.is_empty() { lsndir } else { lsndir.join(name) }
+    }
+
+    /// Takes the next backup of the chain during more work.
+    fn back_up(&mut self) {
+        let stream = self.path(&format!("{}.xb", self.streams.len()));
+        let mut send = xbsend(&self.source);
+        if !self.streams.is_empty() {
+            send.arg("--since").arg(self.base());
+        }
+        send.arg("--extra-lsndir").arg(self.path("lsn"));
+        match self.random.below(4) {
+            0 => drop(send.arg("--compress")),
+            1 => drop(send.arg("--compress=lz4")),
+            2 => drop(send.arg("--dense")),
+            _ => {}
+        }
+        let take = self.random.below(TAKE_MAX);
+        let (workload, source) = (&mut self.workload, &self.source);
+        send_around(send, take, &stream, || {
+            workload.work(source, 6, false);
+            rest(source);
+        })
+        .ok();
+        self.streams.push(stream);
+    }
+
+    /// What happens between two backups.
+    fn go_on(&mut self) {
+        self.workload.work(&self.source, 16, true);
+        match self.random.below(6) {
+            0 => {
+                self.source.stop();
+                self.source.restart();
+            }
+            1 => {
+                self.source.kill();
+                self.source.restart();
+            }
+            2 => self.source.execute("DO innodb_redo_log_sharp_checkpoint()"),
+            3 => self.truncate_undo(),
+            _ => {}
+        }
+        self.workload.work(&self.source, 4, false);
+    }
+
+    /// An undo tablespace gets another id.
+    fn truncate_undo(&self) {
+        let state = "SELECT state FROM information_schema.innodb_tablespaces WHERE name = 'judged'";
+        if self.source.query(state).is_empty() {
+            self.source.execute("CREATE UNDO TABLESPACE judged ADD DATAFILE 'judged.ibu'");
+        }
+        self.source.execute("ALTER UNDO TABLESPACE judged SET INACTIVE");
+        for _ in 0..200 {
+            if self.source.value(state) == "empty" {
+                self.source.execute("ALTER UNDO TABLESPACE judged SET ACTIVE");
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("the undo tablespace is not truncated");
+    }
+
+    /// All streams in one go.
+    fn restore(&self, prepare: &str) -> (PathBuf, Lsn) {
+        let target = self.path(prepare);
+        let mut receive = xbrecv(&target);
+        receive.args(["--prepare", prepare]).args(&self.streams);
+        let said = said(receive.spawn().unwrap()).ok();
+        let end = said.value("redo").map(|redo| redo.rsplit(' ').next().unwrap().parse().unwrap());
+        (target, Lsn(end.unwrap_or_default()))
+    }
+
+    /// The full backup, then each increment over the folder before it; sometimes the folder is not prepared.
+    fn step_by_step(&mut self) -> PathBuf {
+        let mut before: Option<PathBuf> = None;
+        for (n, stream) in self.streams.clone().iter().enumerate() {
+            let target = self.path(&format!("step{n}"));
+            let last = n + 1 == self.streams.len();
+            let mut receive = xbrecv(&target);
+            if !last && self.random.one_in(2) {
+                receive.arg("--prepare=none");
+            } else {
+                receive.arg("--prepare=native");
+            }
+            if let Some(before) = &before {
+                receive.arg("--base").arg(before);
+            }
+            receive.stdin(std::fs::File::open(stream).unwrap());
+            said(receive.spawn().unwrap()).ok();
+            if let Some(before) = before.replace(target) {
+                std::fs::remove_dir_all(before).unwrap();
+            }
+        }
+        before.unwrap()
+    }
+
+    fn server(&self, copy: &Path) -> Server {
+        let own = ["--log-bin=binlog", "--innodb-buffer-pool-size=64M"];
+        Server::start_on(Kind::Mysql97, copy, &[&self.workload.options()[..], &own[..]].concat())
+    }
+}
+
+fn verify(streams: &[PathBuf]) {
+    let mut receive = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    receive.args(["--progress=none", "--verify-only"]).args(streams);
+    said(receive.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()).ok();
+}
+
+fn judge(seed: u64) {
+    let begun = Instant::now();
+    let mut case = Case::new(seed);
+    if case.workload.restart == Some(Restart::Killed) {
+        case.source.execute("DO innodb_redo_log_sharp_checkpoint()");
+    }
+    let increments = 1 + case.random.below(4);
+    case.back_up();
+    for _ in 0..increments {
+        case.go_on();
+        case.back_up();
+    }
+    verify(&case.streams);
+    let (copy, end) = case.restore("native");
+    let (left, _) = case.restore("none");
+    settle(&case.source);
+    let source = case.source.datadir();
+    let pages = assert_same_pages(&[source], &[&copy], end, || Unlogged::of(&case.source, &left));
+    let stepped = case.step_by_step();
+    assert_same_files(&stepped, &copy);
+    let ours = case.server(&copy);
+    assert_same(&checksums(&ours), &checksums(&case.source));
+    assert_same(&definitions(&ours), &definitions(&case.source));
+    check_tables(&ours);
+    case.workload.work(&ours, 10, true);
+    check_tables(&ours);
+    eprintln!(
+        "seed {seed}: {increments} increments, {pages} pages are the same, {:.1} s",
+        begun.elapsed().as_secs_f32()
+    );
+}
+
+#[test]
+fn random_chains() {
+    let count = std::env::var("XBPIPE_ROUNDS").ok().map(|n| n.parse().expect("XBPIPE_ROUNDS is a number"));
+    let seed = if count.is_some() { seed() } else { SUITE_SEED };
+    let rounds = (0..count.unwrap_or(SUITE_COUNT)).map(|round| seed.wrapping_add(round));
+    let failed: Vec<_> =
+        rounds.filter(|seed| catch_unwind(AssertUnwindSafe(|| judge(*seed))).is_err()).collect();
+    assert!(failed.is_empty(), "chains with these seeds failed: {failed:?}");
+}
