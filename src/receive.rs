@@ -12,7 +12,9 @@ mod base_folder;
 pub mod chain;
 mod consistency;
 mod decode;
+pub mod info;
 mod layers;
+pub mod merge;
 pub mod prepare_command;
 mod receiver;
 mod stream_metadata;
@@ -101,6 +103,8 @@ pub struct ReceiveSummary {
     pub binlog: Option<BinlogPosition>,
     /// GTID set at the end of the backup.
     pub gtid_executed: Option<String>,
+    /// Times at which the backup began and ended, if a manifest says so.
+    pub times: Option<(String, String)>,
     /// Base name of the binary log whose last part is in the stream.
     pub log_bin: Option<String>,
     /// Paths of files outside the target.
@@ -227,6 +231,7 @@ impl ReceiveSummary {
             server_version: book.server_version()?,
             binlog: book.binlog()?,
             gtid_executed: book.gtid_executed()?,
+            times: book.times(),
             has_manifest: arrived.has_manifest,
             prepared: options.prepare.as_str(),
             notes: arrived.notes.clone(),

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod arguments;
+mod folder_report;
 mod keys;
 mod network;
 mod next;
@@ -13,5 +14,7 @@ mod schemes;
 mod secrets;
 pub mod signals;
 pub mod xbrecv;
+mod xbrecv_info;
+mod xbrecv_merge;
 mod xbrecv_prepare;
 pub mod xbsend;

@@ -21,7 +21,7 @@ use super::arguments::{self, XBRECV as PROGRAM, default_memory, native_memory, t
 use super::network::{self, NetworkArgs};
 use super::progress::{Display, Mode};
 use super::schemes::{self, Opening};
-use super::{keys, next, report, signals, xbrecv_prepare};
+use super::{keys, next, report, signals, xbrecv_info, xbrecv_merge, xbrecv_prepare};
 
 /// Stands for the stream that comes from where `--from` says.
 const STANDARD_INPUT: &str = "-";
@@ -39,6 +39,8 @@ Examples:
   xbrecv /restore full.xb mon.xb tue.xb                  a full backup and its increments
   xbrecv --base /backup/full /restore < inc.xb           an increment over a folder, which stays as it is
   xbrecv --verify-only full.xb mon.xb tue.xb             does the chain fit together, and is it whole?
+  xbrecv merge /backup mon.xb                            a folder is brought forward, in its place
+  xbrecv info full.xb                                    what is it?
   xbrecv prepare /backup                                 a folder received with --prepare=none, in its place
 
 Compression (zstd, lz4) and encryption (age) are found in the stream itself; no option names them.
@@ -114,6 +116,10 @@ struct Args {
 enum Command {
     /// Prepares a folder that holds a backup, in its place; it may be killed and run again
     Prepare(xbrecv_prepare::Args),
+    /// Lays increments over the backup in a folder, in its place; it may be killed and run again
+    Merge(xbrecv_merge::Args),
+    /// Says what a stored stream or a folder is: kind, LSNs, server, what it builds on
+    Info(xbrecv_info::Args),
 }
 
 /// `--prepare`.
@@ -146,6 +152,14 @@ pub fn main() -> ExitCode {
         Some(Command::Prepare(args)) => {
             report::start_log(args.verbose);
             xbrecv_prepare::run(args)
+        }
+        Some(Command::Merge(args)) => {
+            report::start_log(args.verbose);
+            xbrecv_merge::run(args)
+        }
+        Some(Command::Info(args)) => {
+            report::start_log(args.verbose);
+            xbrecv_info::run(args)
         }
         None => {
             report::start_log(args.verbose);

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use crate::base::progress::Progress;
 use crate::base::{Result, Stop};
-use crate::receive::prepare_command::{self, FolderOptions, FolderSummary};
+use crate::codec::age::Keys;
+use crate::receive::merge::Source;
+use crate::receive::prepare_command::{self, FolderOptions};
 use crate::restore::Mapping;
 
 use super::progress::{Display, Mode};
-use super::{arguments, next, report, signals};
+use super::{arguments, folder_report, signals, xbrecv_merge};
 
 /// The arguments of `xbrecv prepare` as typed.
 #[derive(clap::Args, Debug)]
@@ -17,6 +19,14 @@ pub(super) struct Args {
     /// The folder of a backup that was received with --prepare=none, or extracted by xbstream or mbstream
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+    /// Lay the increment in this folder (extracted by xbstream or mbstream, too) over the backup in DIR first. INCDIR stays as it
+    /// is
+    #[arg(long, value_name = "INCDIR")]
+    increment: Option<PathBuf>,
+    /// Mark the folder as one that increments will still be laid over. Transactions are never rolled back here, so increments fit
+    /// in either case; XtraBackup's scripts read the mark
+    #[arg(long)]
+    apply_redo_only: bool,
     /// Where files are that lay outside the source's datadir; a relative NEW lies inside DIR. May be given again
     #[arg(long, value_name = "OLD=NEW", value_parser = Mapping::parse)]
     map: Vec<Mapping>,
@@ -41,30 +51,18 @@ pub(super) fn run(args: Args) -> Result<()> {
         mappings: args.map,
         parallel: arguments::threads(args.parallel)?,
         use_memory: arguments::native_memory(args.use_memory),
+        apply_redo_only: args.apply_redo_only,
     };
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
+    if let Some(increment) = args.increment {
+        let sources = vec![Source::Folder(increment)];
+        return xbrecv_merge::merge(options, Keys::default(), true, sources, args.progress, &stop);
+    }
     let progress = Arc::new(Progress::new());
     let display = Display::start(arguments::XBRECV, args.progress, progress.clone());
     let summary = prepare_command::run(&options, &progress, &stop)?;
     display.finish();
-    eprint!("{}", render(&summary));
+    eprint!("{}", folder_report::render(&summary, &[]));
     Ok(())
-}
-
-fn render(s: &FolderSummary) -> String {
-    let headline = match s.was_prepared {
-        true => format!("{} is prepared already", s.dir.display()),
-        false => format!("{} is prepared", s.dir.display()),
-    };
-    let lines = [
-        ("time", report::duration(s.time)),
-        ("steps", report::steps(&s.steps)),
-        ("source", s.server_version.as_ref().map_or(String::new(), |v| format!("MySQL {v}"))),
-        ("redo", s.lsn.map_or(String::new(), |(from, to)| format!("LSN {from} to {to}"))),
-        ("gtid", s.gtid_executed.clone().unwrap_or_default()),
-        ("notes", s.notes.join("; ")),
-        ("next", next::server(&s.dir, s.log_bin.as_deref(), &[])),
-    ];
-    report::summary(arguments::XBRECV, &headline, &lines)
 }

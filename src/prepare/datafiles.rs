@@ -82,7 +82,9 @@ pub fn find(
 fn walk(dir: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
     for (entry, kind) in nofollow::entries(dir)? {
         let name = entry.to_string_lossy();
-        if kind == FileType::Directory {
+        if kind == FileType::Directory && name.starts_with('.') {
+            // Servers don't look into hidden folders.
+        } else if kind == FileType::Directory {
             walk(&dir.join(&entry), into)?;
         } else if name.ends_with(".ibd")
             || name.ends_with(".ibu")

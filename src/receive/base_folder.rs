@@ -19,6 +19,13 @@ use crate::stream::metadata::{BackupType, CHECKPOINTS, Checkpoints, METADATA_MAX
 /// Name of a file that a server makes at its first start.
 pub(super) const SERVER_MARK: &str = "auto.cnf";
 
+/// Hidden folder of `xbrecv merge`, inside the folder that it changes.
+pub(super) const MERGE_FOLDER: &str = ".xbrecv-merge";
+/// Markers in it, for how far a merge has come: pages are being laid over datafiles, they all are, the old backup is gone.
+pub(super) const LAYING: &str = "laying";
+pub(super) const LAID: &str = "laid";
+pub(super) const CLEARED: &str = "cleared";
+
 /// A folder with a backup. It stays locked while this lives.
 pub(super) struct BaseFolder {
     root: PathBuf,
@@ -51,18 +58,8 @@ impl BaseFolder {
     /// transactions were rolled back. [`Code::Target`] if another run works on it.
     pub(super) fn open(dir: &Path, mappings: &[Mapping], access: Access) -> Result<BaseFolder> {
         let root = dir.canonicalize().map_err(|e| failed(dir, e))?;
-        let handle = nofollow::open_dir(&root).map_err(|e| failed(&root, e))?;
-        let how = match access {
-            Access::Shared => FlockOperation::NonBlockingLockShared,
-            Access::Exclusive => FlockOperation::NonBlockingLockExclusive,
-        };
-        match flock(&handle, how) {
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(Error::new(Code::Target, format!("another run works on {}", root.display())));
-            }
-            done => done.map_err(|e| failed(&root, e.into()))?,
-        }
-        let held = nofollow::hold(&root, &handle).map_err(|e| failed(&root, e))?;
+        let (handle, held) = lock(&root, access)?;
+        refuse_unfinished(&root)?;
         let text = member(&root, MANIFEST, MANIFEST_MAX)?;
         let manifest = text.as_ref().map(|text| Manifest::parse(text)).transpose()?;
         let checkpoints =
@@ -98,6 +95,43 @@ impl BaseFolder {
     /// [`Code::WrongBase`] if two files have the same id.
     pub(super) fn files(&self) -> Result<BaseFiles> {
         base_files(&self.root, &self.external)
+    }
+}
+
+/// Opens and locks the folder `root`, and holds it: paths below it begin at its descriptor.
+///
+/// # Errors
+/// [`Code::Target`] if another run works on it.
+pub(super) fn lock(root: &Path, access: Access) -> Result<(File, nofollow::Held)> {
+    let handle = nofollow::open_dir(root).map_err(|e| failed(root, e))?;
+    let how = match access {
+        Access::Shared => FlockOperation::NonBlockingLockShared,
+        Access::Exclusive => FlockOperation::NonBlockingLockExclusive,
+    };
+    match flock(&handle, how) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Err(Error::new(Code::Target, format!("another run works on {}", root.display())));
+        }
+        Err(e) => return Err(failed(root, e.into())),
+    }
+    let held = nofollow::hold(root, &handle).map_err(|e| failed(root, e))?;
+    Ok((handle, held))
+}
+
+/// Refuses a folder in which a merge has begun to change files and was killed.
+///
+/// # Errors
+/// [`Code::Target`].
+pub(super) fn refuse_unfinished(root: &Path) -> Result<()> {
+    let hidden = root.join(MERGE_FOLDER);
+    match [LAYING, LAID, CLEARED].iter().any(|marker| nofollow::is_file(&hidden.join(marker))) {
+        false => Ok(()),
+        true => Err(Error::new(
+            Code::Target,
+            format!("an increment was being merged into {} when that was killed", root.display()),
+        )
+        .hint(format!("finish it first: xbrecv merge {}", root.display()))),
     }
 }
 

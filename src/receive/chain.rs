@@ -270,7 +270,7 @@ pub(super) fn lay_over(
 }
 
 /// Says in `xtrabackup_checkpoints` that the folder holds a full backup by now.
-fn say_full(root: &Path) -> Result<()> {
+pub(super) fn say_full(root: &Path) -> Result<()> {
     let Some(text) = base_folder::member(root, CHECKPOINTS, METADATA_MAX)? else { return Ok(()) };
     let mut checkpoints = Checkpoints::parse(&text)?;
     checkpoints.backup_type = BackupType::FullBackuped;

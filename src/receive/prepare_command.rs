@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-
-use super::base_folder::{SERVER_MARK, external, member};
+use super::base_folder::{Access, SERVER_MARK, external, lock, member, refuse_unfinished};
 use super::consistency::Statements;
 use crate::base::budget::Shares;
 use crate::base::nofollow;
@@ -39,6 +37,8 @@ pub struct FolderOptions {
     pub parallel: usize,
     /// Memory for redo records, in bytes.
     pub use_memory: u64,
+    /// True if the folder is to be marked as one that increments will still be laid over, as XtraBackup's scripts expect it.
+    pub apply_redo_only: bool,
 }
 
 /// The result of preparing a folder.
@@ -69,8 +69,8 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     progress.enter(Phase::Preparing);
     let begun = Instant::now();
     let root = options.dir.canonicalize().map_err(|e| failed(&options.dir, e))?;
-    let handle = lock(&root)?;
-    let _held = nofollow::hold(&root, &handle).map_err(|e| failed(&root, e))?;
+    let (handle, _held) = lock(&root, Access::Exclusive)?;
+    refuse_unfinished(&root)?;
     let cnf = member(&root, BACKUP_CNF, METADATA_MAX)?
         .map(|c| BackupCnf::parse(&c))
         .transpose()?
@@ -137,6 +137,12 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
             summary.steps.push(("sync", syncing.elapsed()));
         }
     }
+    if options.apply_redo_only
+        && let Some(mut checkpoints) = checkpoints
+    {
+        checkpoints.backup_type = BackupType::LogApplied;
+        native::replace_checkpoints(&root, &checkpoints)?;
+    }
     summary.time = begun.elapsed();
     progress.enter(Phase::Done);
     Ok(summary)
@@ -150,7 +156,7 @@ fn inspect(root: &Path, checkpoints: Option<&Checkpoints>) -> Result<Option<Redo
     let place = family::redo_of_copies().find(root)?;
     match checkpoints.map(|c| c.backup_type) {
         Some(BackupType::FullPrepared) => return Ok(None),
-        Some(BackupType::FullBackuped) | None => {}
+        Some(BackupType::FullBackuped | BackupType::LogApplied) | None => {}
         Some(other) => {
             return Err(Error::new(
                 Code::Prepare,
@@ -180,18 +186,6 @@ fn with_keys(place: &RedoLocation) -> &'static str {
             "give the stream to `xbrecv --prepare=none` and start your own server, which has the keys, on what it makes; \
              or prepare the folder with the tool that made it"
         }
-    }
-}
-
-/// Opens and locks the folder: two runs at once would destroy each other's work.
-fn lock(root: &Path) -> Result<File> {
-    let dir = nofollow::open_dir(root).map_err(|e| failed(root, e))?;
-    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(dir),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(Error::new(Code::Target, format!("{} is being prepared by another run", root.display())))
-        }
-        Err(e) => Err(failed(root, e.into())),
     }
 }
 

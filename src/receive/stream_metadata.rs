@@ -271,6 +271,11 @@ impl StreamMetadata {
         Ok(self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?.map(|c| c.last_lsn))
     }
 
+    /// Returns the times at which the backup began and ended.
+    pub(super) fn times(&self) -> Option<(String, String)> {
+        self.manifest.as_ref().map(|manifest| (manifest.started.clone(), manifest.ended.clone()))
+    }
+
     /// Returns the position in the source's binary log.
     pub(super) fn binlog(&self) -> Result<Option<BinlogPosition>> {
         match &self.manifest {

@@ -27,11 +27,19 @@ pub fn move_to(from: &Path, to: &Path, stop: &Stop) -> io::Result<()> {
     }
     match nofollow::rename_new(from, to) {
         Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
-            clone(from, to, FILE_MODE, stop)?;
+            copy_to(from, to, stop)?;
             nofollow::remove_file(from)
         }
         done => done,
     }
+}
+
+/// Copies `from` to `to`, which must not exist, as [`clone`] does.
+///
+/// # Errors
+/// Those of the files.
+pub fn copy_to(from: &Path, to: &Path, stop: &Stop) -> io::Result<()> {
+    clone(from, to, FILE_MODE, stop)
 }
 
 /// Copies `from` to `to`, which must not exist.

@@ -79,11 +79,18 @@ pub struct Overlaid {
 /// # Errors
 /// [`Code::StreamRefused`] for files that are not what a sender writes, [`Code::TargetIo`].
 pub fn find(dir: &Path) -> Result<Vec<DeltaFile>> {
+    let found = list(dir)?;
+    found.iter().try_for_each(|file| check(dir, file))?;
+    Ok(found)
+}
+
+/// Finds the datafiles of the increment in the folder `dir`, some of whose `.delta` files may be gone.
+///
+/// # Errors
+/// Those of [`find`].
+pub fn list(dir: &Path) -> Result<Vec<DeltaFile>> {
     let mut found = Vec::new();
     walk(dir, Path::new(""), 0, &mut found)?;
-    for file in &found {
-        check(dir, file)?;
-    }
     Ok(found)
 }
 

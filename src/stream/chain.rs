@@ -14,18 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, digest};
 use super::manifest::{Manifest, lsn};
-use crate::base::{self, Code, Lsn};
 
-/// What an increment says of its base, in the manifest and in the member [`INCREMENT`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Increment {
-    /// Pages whose LSN is lower are not in the increment.
-    #[serde(with = "lsn")]
-    pub from_lsn: Lsn,
-    /// Identity of the base; `None` if only an LSN was given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<Digest>,
-}
+pub use super::manifest::Increment;
+use crate::base::{self, Code, Lsn};
 
 /// Name of the member that tells a receiver, before any data, that the stream is an increment. It is JSON, a
 /// [`Lineage`].

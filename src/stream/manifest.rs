@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::chain::Increment;
 use super::digest::Digest;
 use super::metadata::{BinlogPosition, one_line};
 use super::name::MemberName;
@@ -66,6 +65,17 @@ pub struct Manifest {
     pub stands_for: Option<Digest>,
     /// All other members.
     pub members: Vec<ManifestMember>,
+}
+
+/// What an increment says of its base, in the manifest and in a member before all data.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Increment {
+    /// Pages whose LSN is lower are not in the increment.
+    #[serde(with = "lsn")]
+    pub from_lsn: Lsn,
+    /// Identity of the base; `None` if only an LSN was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
 }
 
 /// A member as it must have arrived.

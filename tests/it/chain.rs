@@ -4,23 +4,36 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::folders::files;
-use crate::support::pipe::{Said, into_file, on_file, said, xbrecv, xbsend};
-use crate::support::{Kind, Server};
+use crate::support::folders::{assert_same_files, files};
+use crate::support::pipe::{Said, into_file, on_file, said, xbsend};
+use crate::support::{Kind, Random, Server, seed, tool};
+
+/// `xbrecv`, which prepares natively.
+fn xbrecv(target: &Path) -> Command {
+    let mut command = xbrecv_on(&[], &[target]);
+    command.stdout(Stdio::null());
+    command
+}
 
 /// A full backup of a server in a file, then so many increments, each with one more row.
 struct Streams {
     source: Server,
     dir: tempfile::TempDir,
     streams: Vec<PathBuf>,
+    /// Holes are sent as zeros, for extractors that don't know them.
+    dense: bool,
 }
 
 impl Streams {
     fn take(increments: usize) -> Streams {
+        Streams::take_as(increments, false)
+    }
+
+    fn take_as(increments: usize, dense: bool) -> Streams {
         let source = Server::start(Kind::Mysql97, &[]);
         source.execute("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(100))");
         source.execute("CREATE TABLE d.m (id INT PRIMARY KEY) ENGINE = MyISAM");
-        let mut all = Streams { source, dir: tempfile::tempdir().unwrap(), streams: Vec::new() };
+        let mut all = Streams { source, dir: tempfile::tempdir().unwrap(), streams: Vec::new(), dense };
         all.back_up(None);
         for _ in 0..increments {
             let lsndir = all.path("lsn");
@@ -41,6 +54,9 @@ impl Streams {
         send.arg("--extra-lsndir").arg(self.path("lsn"));
         if let Some(since) = since {
             send.arg("--since").arg(since);
+        }
+        if self.dense {
+            send.arg("--dense");
         }
         into_file(send, &stream).ok();
         self.streams.push(stream);
@@ -145,7 +161,7 @@ fn a_folder_is_a_base_and_stays_as_it_is() {
     // Recovered by a server: transactions were rolled back.
     let base = chain.path("server");
     let mut receive = xbrecv(&base);
-    receive.args(["--prepare", "server"]);
+    receive.args(["--prepare", "server", "--mysqld"]).arg(tool("mysqld"));
     on_file(receive, &full).ok();
     let mut receive = xbrecv(&chain.path("refused"));
     receive.arg("--base").arg(&base);
@@ -184,4 +200,156 @@ fn an_increment_of_another_server_or_history_is_refused() {
         send.arg(format!("--since={bad}"));
         into_file(send, &chain.path("x")).failed("usage");
     }
+}
+
+fn xbrecv_on(words: &[&str], paths: &[&Path]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    command.args(words).arg("--progress=none").args(paths);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(words: &[&str], paths: &[&Path]) -> Said {
+    said(xbrecv_on(words, paths).spawn().unwrap())
+}
+
+/// Both folders hold the same backup; only a merged one remembers what was merged.
+fn assert_same_backup(merged: &Path, restored: &Path) {
+    let _ = std::fs::remove_file(merged.join("xbpipe_merged"));
+    assert_same_files(merged, restored);
+}
+
+#[test]
+fn a_folder_is_merged_in_place_and_by_hand() {
+    let chain = Streams::take_as(2, true);
+    let all: Vec<&Path> = chain.streams.iter().map(PathBuf::as_path).collect();
+    let [full, one, two] = all[..] else { panic!() };
+    chain.restore("whole", &all).ok();
+    let whole = chain.path("whole");
+    for (how, prepare) in [("in one go", "native"), ("one by one", "none")] {
+        let dir = chain.path(how);
+        let mut receive = xbrecv(&dir);
+        receive.arg("--prepare").arg(prepare);
+        on_file(receive, full).ok();
+        run(&["merge"], &[&dir, two]).failed("wrong-base");
+        std::fs::write(dir.join("notes.txt"), "mine").unwrap();
+        match how {
+            "in one go" => drop(run(&["merge"], &[&dir, one, two]).ok().says("2 increments")),
+            _ => {
+                on_file(xbrecv_on(&["merge"], &[&dir, Path::new("-")]), one).ok();
+                run(&["merge"], &[&dir, one, two]).ok().says("1 had been merged before");
+            }
+        }
+        run(&["merge"], &[&dir, one, two]).ok().says("2 had been merged before");
+        run(&["merge"], &[&dir]).ok();
+        run(&["merge"], &[&dir, full]).failed("wrong-base").says("not an increment");
+        assert_eq!(std::fs::read(dir.join("notes.txt")).unwrap(), b"mine");
+        std::fs::remove_file(dir.join("notes.txt")).unwrap();
+        assert_same_backup(&dir, &whole);
+    }
+    // As XtraBackup's scripts do it, with extracted folders.
+    let by_hand = chain.path("by-hand");
+    on_file(xbrecv(&by_hand), full).ok();
+    run(&["prepare", "--apply-redo-only"], &[&by_hand]).ok();
+    let state = || std::fs::read_to_string(by_hand.join("xtrabackup_checkpoints")).unwrap();
+    assert!(state().starts_with("backup_type = log-applied\n"), "{}", state());
+    for (n, stream) in [one, two].into_iter().enumerate() {
+        let extracted = chain.path(&format!("extracted{n}"));
+        std::fs::create_dir(&extracted).unwrap();
+        let mut extract = Command::new(tool("mbstream"));
+        extract.args(["-x", "-C"]).arg(&extracted).stderr(Stdio::piped());
+        on_file(extract, stream).ok();
+        let before = files(&extracted);
+        let increment = format!("--increment={}", extracted.display());
+        let words =
+            if n == 0 { &["prepare", "--apply-redo-only", &increment][..] } else { &["prepare", &increment] };
+        run(words, &[&by_hand]).ok();
+        assert_eq!(files(&extracted), before);
+    }
+    assert!(state().starts_with("backup_type = full-prepared\n"), "{}", state());
+    assert_same_backup(&by_hand, &whole);
+    // A damaged page in an extracted folder.
+    let extracted = chain.path("extracted0");
+    let mut bytes = std::fs::read(extracted.join("ibdata1.delta")).unwrap();
+    let at = bytes.len() - 5000;
+    bytes[at] ^= 1;
+    std::fs::write(extracted.join("ibdata1.delta"), bytes).unwrap();
+    let fresh = chain.path("fresh");
+    on_file(xbrecv(&fresh), full).ok();
+    let before = files(&fresh);
+    let increment = format!("--increment={}", extracted.display());
+    run(&["prepare", &increment], &[&fresh]).failed("manifest-mismatch");
+    assert_eq!(files(&fresh), before);
+}
+
+#[test]
+fn a_merge_is_killed_and_goes_on() {
+    let seed = seed();
+    eprintln!("seed {seed}");
+    let mut random = Random::new(seed);
+    let mut chain = Streams::take(1);
+    chain
+        .source
+        .execute("CREATE TABLE d.big (id INT PRIMARY KEY AUTO_INCREMENT, v VARBINARY(2000)); DROP TABLE d.m");
+    chain.source.execute("CREATE TABLE d.m (id INT PRIMARY KEY) ENGINE = MyISAM; RENAME TABLE d.t TO d.u; CREATE TABLE d.t LIKE d.u");
+    chain.source.execute("INSERT INTO d.big (v) VALUES (RANDOM_BYTES(900))");
+    for _ in 0..12 {
+        chain.source.execute("INSERT INTO d.big (v) SELECT RANDOM_BYTES(900) FROM d.big");
+    }
+    let lsn = chain.path("lsn");
+    chain.back_up(Some(&lsn));
+    let all: Vec<&Path> = chain.streams.iter().map(PathBuf::as_path).collect();
+    chain.restore("whole", &all).ok();
+    let (mut kills, mut round) = (0, 0);
+    while kills < 25 {
+        round += 1;
+        let dir = chain.path(&format!("merged{round}"));
+        on_file(xbrecv(&dir), all[0]).ok();
+        loop {
+            let words: &[&Path] = if random.one_in(3) { &[&dir] } else { &[&dir, all[1], all[2]] };
+            let mut merge = xbrecv_on(&["merge"], words).spawn().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(random.below(400)));
+            let over = merge.try_wait().unwrap().is_some();
+            if !over {
+                merge.kill().unwrap();
+                kills += 1;
+            }
+            let said = said(merge);
+            if over {
+                assert_eq!(said.status, Some(0), "{}", said.words);
+                if words.len() == 3 {
+                    break;
+                }
+            }
+        }
+        assert_same_backup(&dir, &chain.path("whole"));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}
+
+#[test]
+fn a_backup_says_what_it_is() {
+    let mut chain = Streams::take(1);
+    let info = |path: &Path| {
+        let output = xbrecv_on(&["info", "--json"], &[path]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let (full, one) = (info(&chain.streams[0]), info(&chain.streams[1]));
+    assert_eq!((full["kind"].as_str(), one["kind"].as_str()), (Some("full"), Some("incremental")));
+    assert_eq!(one["increment"]["base"], full["identity"]);
+    assert_eq!(one["increment"]["from_lsn"], full["to_lsn"]);
+    let all: Vec<&Path> = chain.streams.iter().map(PathBuf::as_path).collect();
+    chain.restore("whole", &all).ok();
+    let folder = info(&chain.path("whole"));
+    assert_eq!((folder["kind"].as_str(), folder["state"].as_str()), (Some("full"), Some("full-prepared")));
+    assert_eq!(folder["identity"], one["identity"]);
+    assert!(run(&["info"], &[&chain.path("whole")]).ok().words.is_empty());
+    run(&["info"], &[chain.dir.path()]).failed("target");
+    // What it says is a base.
+    let base = chain.path("base.json");
+    std::fs::write(&base, folder.to_string()).unwrap();
+    chain.back_up(Some(&base));
+    let all: Vec<&Path> = chain.streams.iter().map(PathBuf::as_path).collect();
+    chain.restore("longer", &all).ok();
 }

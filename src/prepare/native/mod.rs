@@ -43,7 +43,7 @@
 //!   it, and writes it to the file at any later time or never. What it held is in no log.
 //! * Bytes 26 to 33 of pages with page compression (`COMPRESSION=`) that are stored as they are: a server that reads a
 //!   compressed page back leaves there how it was compressed and its length then, of which redo has nothing. Where redo makes the
-//!   page anew, ours has zeros.
+//!   page anew, ours has zeros; and where the copy was read compressed, ours has them and the server's memory had not.
 //! * The checksum is always `crc32`, whatever the source wrote; every server takes it.
 //!
 //! # How it is proved

@@ -156,6 +156,14 @@ fn was_compressed(page: &[u8]) -> bool {
     matches!(page[26..28], [1..=2, 1..=2]) && page[28..30] == page[24..26]
 }
 
+/// Whether one of the two says how it was compressed once, and the other says nothing of it: the server leaves that in a page that
+/// it reads back, and so does a copy; in the memory of the server that wrote it there are zeros. If it does not get smaller any
+/// more, it is stored as it is.
+fn one_was_compressed(ours: &[u8], theirs: &[u8]) -> bool {
+    let (nothing, rest) = ([0; 8], 26..34);
+    ours[rest.clone()] == nothing && was_compressed(theirs) || theirs[rest] == nothing && was_compressed(ours)
+}
+
 /// Pages that a checkpoint after the end of the backup may have changed: of the dictionary, of undo logs, of the system
 /// tablespace.
 const CHANGED_LATER_MAX: usize = 40;
@@ -168,7 +176,7 @@ struct Differing {
     our_lsn: Lsn,
     /// The source's is newer, in no use, and as an index build leaves it.
     left_by_build: bool,
-    /// What a page was compressed by stands in the source's, and nothing in ours.
+    /// What a page was compressed by stands in one of the two, and nothing in the other.
     was_compressed: bool,
     bytes: Vec<usize>,
     words: String,
@@ -196,7 +204,7 @@ impl Differing {
             page_type,
             our_lsn: ours.lsn(),
             left_by_build,
-            was_compressed: ours.bytes()[26..34] == [0; 8] && was_compressed(theirs.bytes()),
+            was_compressed: one_was_compressed(ours.bytes(), theirs.bytes()),
             bytes,
             words,
         })

@@ -1,0 +1,133 @@
+//! `xbrecv merge`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::base::progress::Progress;
+use crate::base::{Result, Stop};
+use crate::prepare::Prepare;
+use crate::receive::ReceiveOptions;
+use crate::receive::chain::Link;
+use crate::receive::merge::{self, MergeSummary, Source};
+use crate::receive::prepare_command::FolderOptions;
+use crate::restore::Mapping;
+use crate::transport::StreamReader;
+use crate::transport::stdin::Stdin;
+
+use super::progress::{Display, Mode};
+use super::{arguments, folder_report, keys, report, signals};
+
+const EXAMPLES: &str = "\
+Examples:
+  xbrecv merge /backup mon.xb tue.xb       the folder becomes the backup of Tuesday, ready for a server
+  xbrecv merge /backup < wed.xb            the next one
+  xbrecv merge /backup                     finishes a merge that was killed
+
+Until an increment has arrived whole and was found to fit, the folder is as it was. From then on a merge can be killed at any
+moment; the same command, or one without increments, goes on. Increments that were merged before are skipped.";
+
+/// The arguments of `xbrecv merge` as typed.
+#[derive(clap::Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The folder of a backup, no server having started on it
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Files with increments in their order; - is standard input
+    #[arg(value_name = "STREAM")]
+    streams: Vec<PathBuf>,
+    /// File with the secret key that encrypted streams were made for. May be given again
+    #[arg(long, value_name = "FILE")]
+    identity: Vec<PathBuf>,
+    /// File with the passphrase that encrypted streams were made with
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+    /// Take streams without manifest, though nothing proves that they are whole
+    #[arg(long)]
+    allow_no_manifest: bool,
+    /// Where files are that lay outside the source's datadir; a relative NEW lies inside DIR. May be given again
+    #[arg(long, value_name = "OLD=NEW", value_parser = Mapping::parse)]
+    map: Vec<Mapping>,
+    /// Threads [default: number of cores]
+    #[arg(long, value_name = "N")]
+    parallel: Option<usize>,
+    /// Memory for redo records, as 512M or 4G [default: a quarter of what is free, at most 512M]
+    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
+    use_memory: Option<u64>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE")]
+    progress: Mode,
+    /// Say more
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+}
+
+/// Does it.
+pub(super) fn run(args: Args) -> Result<()> {
+    let folder = FolderOptions {
+        dir: args.dir,
+        mappings: args.map,
+        parallel: arguments::threads(args.parallel)?,
+        use_memory: arguments::native_memory(args.use_memory),
+        apply_redo_only: false,
+    };
+    let stop = Arc::new(Stop::new()?);
+    signals::watch(stop.clone())?;
+    let link = |path: PathBuf| {
+        let stop = stop.clone();
+        let name = path.display().to_string();
+        let open = move || -> Result<Box<dyn StreamReader>> {
+            Ok(Box::new(match path.as_os_str() == "-" {
+                true => Stdin::open(stop)?,
+                false => Stdin::open_file(&path, stop)?,
+            }))
+        };
+        Source::Stream(Link { name, open: Box::new(open) })
+    };
+    let sources = args.streams.into_iter().map(link).collect();
+    let keys = keys::keys(&args.identity, args.passphrase_file.as_deref())?;
+    merge(folder, keys, args.allow_no_manifest, sources, args.progress, &stop)
+}
+
+/// Merges these increments into a folder, and says what became of it.
+pub(super) fn merge(
+    folder: FolderOptions,
+    keys: crate::codec::age::Keys,
+    allow_no_manifest: bool,
+    sources: Vec<Source<'_>>,
+    mode: Mode,
+    stop: &Arc<Stop>,
+) -> Result<()> {
+    let options = ReceiveOptions {
+        target: None,
+        prepare: Prepare::None,
+        mappings: Vec::new(),
+        keys,
+        allow_no_manifest,
+        parallel: folder.parallel,
+        use_memory: folder.use_memory,
+    };
+    let progress = Arc::new(Progress::new());
+    let display = Display::start(arguments::XBRECV, mode, progress.clone());
+    let summary = merge::run(&options, &folder, sources, &progress, stop)?;
+    display.finish();
+    eprint!("{}", render(&summary));
+    Ok(())
+}
+
+fn render(s: &MergeSummary) -> String {
+    let lines = [
+        (
+            "merged",
+            format!(
+                "{} increment{}, {} pages{}",
+                s.merged,
+                if s.merged == 1 { "" } else { "s" },
+                s.pages,
+                if s.skipped > 0 { format!("; {} had been merged before", s.skipped) } else { String::new() }
+            ),
+        ),
+        ("in all", report::duration(s.time)),
+    ];
+    folder_report::render(&s.folder, &lines)
+}
