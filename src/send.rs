@@ -13,11 +13,12 @@ mod failure;
 mod held_resources;
 mod member_writer;
 pub mod memory;
+mod pages;
 mod rate_limiter;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,21 +32,17 @@ use crate::innodb::page::PageLayout;
 use crate::source::backup_position::BackupPosition;
 use crate::source::inventory::Inventory;
 use crate::source::locks::{HeldLock, LockTimes};
-use crate::source::low_priority_reads::LowPriorityReads;
-use crate::source::page_filter::{EveryPage, PageFilter, SinceLsn};
-use crate::source::pages::Reading;
 use crate::source::replication::{self, ReplicaChannel};
 use crate::source::server_facts::{ServerFacts, ServerVariables};
 use crate::source::session::{ConnectOptions, Session};
 use crate::source::spool::Spool;
 use crate::source::tailer::Tailer;
 use crate::source::zero_pages::EmptyPages;
-use crate::stream::chain::{Increment, Lineage};
+use crate::stream::chain::Lineage;
 use crate::throttle::Throttle;
 use crate::transport::stream_writer::Sink;
 use crate::transport::{LayerOptions, StreamWriter};
 
-use deltas::DeltaWork;
 use failure::Failure;
 use held_resources::{HeldResources, Timeouts};
 use member_writer::MemberWriter;
@@ -74,6 +71,8 @@ pub struct SendOptions {
     pub throttle: Throttle,
     /// The backup that this one is an increment of; `None` for a full backup.
     pub since: Option<Lineage>,
+    /// Whether the server is asked which pages have changed.
+    pub page_tracking: PageTracking,
     /// Folder that gets copies of the metadata that the next increment and users' scripts read.
     pub extra_lsndir: Option<PathBuf>,
     /// Timeout for each lock.
@@ -92,6 +91,18 @@ pub struct SendOptions {
     pub spool_limit: u64,
     /// The command line, with nothing secret in it.
     pub command: String,
+}
+
+/// Whether the server is asked which pages have changed since the base, so that only those are read.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum PageTracking {
+    /// If it keeps record of them, and the record is complete.
+    #[default]
+    Auto,
+    /// The same; and the server is told to keep record from now on.
+    On,
+    /// All pages are read.
+    Off,
 }
 
 /// Those who can open the stream.
@@ -154,14 +165,27 @@ pub struct SendSummary {
     pub backup_lock: Option<LockTimes>,
     /// The read lock on non-InnoDB tables, where there are any.
     pub table_lock: Option<LockTimes>,
-    /// Of an increment: the LSN from which on pages were sent, how many those were, and how many pages there are.
-    pub changed: Option<(Lsn, u64, u64)>,
+    /// Of an increment: which pages were sent.
+    pub changed: Option<Changed>,
     /// Pages read again because they were torn.
     pub torn_retries: u64,
     /// How reading was held back; empty where it was not.
     pub throttle: String,
     /// Notes for the user: files that were left out, and why.
     pub notes: Vec<String>,
+}
+
+/// The pages of an increment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Changed {
+    /// LSN from which on pages were sent.
+    pub from: Lsn,
+    /// Number of pages sent.
+    pub sent: u64,
+    /// Number of pages that the datafiles have.
+    pub of: u64,
+    /// How they were found, in words.
+    pub how: String,
 }
 
 /// Time that the cut is taken again because channels of a replica that have no GTIDs went on meanwhile.
@@ -201,6 +225,8 @@ pub fn run(
         Throttle::Auto => Some(Baseline::start(&options.connect)?),
         Throttle::Off | Throttle::Reads(_) => None,
     };
+    pages::track(&*server, &mut session, options.page_tracking, stop)?;
+    let server_started = base::server_started(&mut session)?;
     let lock = server.lock_ddl(&mut session, options.lock_timeout)?;
     tracing::info!("backup lock taken");
     stop.check()?;
@@ -242,6 +268,7 @@ pub fn run(
             .ok_or_else(|| Error::new(Code::Unsupported, "innodb_page_size is no page size"))?,
         suspects: EmptyPages::new(checkpoint),
         redo_uuid,
+        server_started,
         started_text,
     };
     let head = live.tailer.head.clone();
@@ -282,6 +309,7 @@ struct Backup<'a> {
     plain_layout: PageLayout,
     suspects: EmptyPages,
     redo_uuid: Option<u32>,
+    server_started: Option<u64>,
     started_text: String,
 }
 
@@ -336,79 +364,6 @@ impl Backup<'_> {
             backup_lock,
             table_lock,
             ..summary
-        })
-    }
-
-    /// The settings of all reading threads.
-    fn reading<'a>(&'a self, filter: &'a dyn PageFilter) -> Reading<'a> {
-        Reading {
-            format: self.family.pages(),
-            plain: self.plain_layout,
-            owner: self.facts.owner,
-            gives_way: (self.options.throttle == Throttle::Auto)
-                .then(|| Arc::new(LowPriorityReads::new(self.facts.reads_past_cache()))),
-            suspects: &self.suspects,
-            filter,
-            keyring: self.keyring,
-        }
-    }
-
-    /// What the increment builds on; `None` for a full backup.
-    fn increment(&self) -> Option<Increment> {
-        self.options.since.as_ref().map(|base| Increment { from_lsn: base.to_lsn, base: base.identity })
-    }
-
-    /// The datafiles, or the pages of them that changed.
-    fn send_pages(&self, live: &mut HeldResources, summary: &mut SendSummary) -> Result<()> {
-        let files = &self.inventory.datafiles;
-        let Some(increment) = self.increment() else {
-            let work = datafiles::Work::new(files, self.reading(&EveryPage));
-            summary.throttle = self.read(live, || work.run(self.member_writer, self.pacer, self.progress))?;
-            return Ok(());
-        };
-        let filter = SinceLsn(increment.from_lsn);
-        let work = DeltaWork::new(files, self.reading(&filter), None);
-        summary.throttle = self.read(live, || work.run(self.member_writer, self.pacer, self.progress))?;
-        summary.changed = Some((increment.from_lsn, work.sent.into_inner(), work.pages.into_inner()));
-        Ok(())
-    }
-
-    /// Has several threads read, while this one talks to the server. Says how they were held back.
-    fn read(&self, live: &mut HeldResources, work: impl Fn() -> Result<()> + Sync) -> Result<String> {
-        let over = AtomicBool::new(false);
-        let began = Instant::now();
-        let governed = thread::scope(|scope| {
-            let govern = |learning| {
-                let part = || self.pacer.govern(learning, || over.load(Ordering::Acquire));
-                thread::Builder::new().name("governor".into()).spawn_scoped(scope, part)
-            };
-            let governor = live.learning.take().and_then(|learning| {
-                govern(learning)
-                    .map_err(|e| self.failure.set(Error::io(Code::Internal, "can't start a thread", e)))
-                    .ok()
-            });
-            let read = || self.failure.watch(&work);
-            let readers: Vec<_> = (0..self.options.parallel)
-                .filter_map(|n| {
-                    match thread::Builder::new().name(format!("read-{n}")).spawn_scoped(scope, read) {
-                        Ok(reader) => Some(reader),
-                        Err(e) => {
-                            self.failure.set(Error::io(Code::Internal, "can't start a thread", e));
-                            None
-                        }
-                    }
-                })
-                .collect();
-            self.attend(live, &readers);
-            over.store(true, Ordering::Release);
-            governor.map(|g| g.join().unwrap_or_else(|_| "auto, but its thread panicked".into()))
-        });
-        self.failure.check()?;
-        let mean = Progress::get(&self.progress.reads) as f64 / began.elapsed().as_secs_f64();
-        Ok(match (governed, self.options.throttle) {
-            (Some(words), _) => format!("{words}, {mean:.0} reads/s on the mean"),
-            (None, Throttle::Reads(n)) => format!("{n} reads/s, {mean:.1} made"),
-            (None, _) => String::new(),
         })
     }
 

@@ -18,3 +18,4 @@ mod xbrecv_info;
 mod xbrecv_merge;
 mod xbrecv_prepare;
 pub mod xbsend;
+mod xbsend_summary;

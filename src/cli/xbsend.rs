@@ -11,17 +11,16 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result, Stop, threads};
 use crate::codec::Compression;
-use crate::send::{self, Encryption, SendOptions, SendSummary};
+use crate::send::{self, Encryption, PageTracking, SendOptions};
 use crate::source::session::{ConnectOptions, SslMode};
 use crate::throttle::Throttle;
 use crate::transport::Address;
-use crate::transport::network::NetworkFacts;
 
-use super::network::{self, NetworkArgs};
+use super::network::NetworkArgs;
 use super::option_files::{self, Choice, Options};
 use super::progress::{Display, Mode};
 use super::schemes::{self, Opening};
-use super::{keys, password, report, secrets, signals};
+use super::{keys, password, report, secrets, signals, xbsend_summary};
 
 const PROGRAM: &str = "xbsend";
 /// More readers than this only take turns.
@@ -104,6 +103,10 @@ struct Args {
     /// Send only what changed since BASE: the folder of a backup, its xbpipe_manifest or xtrabackup_checkpoints, or an LSN
     #[arg(long, value_name = "BASE", help_heading = "Increment")]
     since: Option<String>,
+    /// Ask the server which pages have changed, instead of reading all of them (component_mysqlbackup): `auto`, if it keeps record of
+    /// them and the record is complete; `on` has it begin to keep record as well [default: auto]
+    #[arg(long, value_enum, value_name = "WHETHER", help_heading = "Increment")]
+    page_tracking: Option<PageTrackingArg>,
     /// Write copies of xtrabackup_checkpoints, xtrabackup_info and xbpipe_manifest there, for the next increment
     #[arg(long, value_name = "DIR", help_heading = "Increment")]
     extra_lsndir: Option<PathBuf>,
@@ -171,6 +174,13 @@ struct Args {
 enum CompressArg {
     Zstd,
     Lz4,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum PageTrackingArg {
+    Auto,
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -241,7 +251,7 @@ fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
     }
     let summary = sent?;
     display.finish();
-    eprint!("{}", render(&summary, destination.facts()));
+    eprint!("{}", xbsend_summary::render(PROGRAM, &summary, destination.facts()));
     Ok(())
 }
 
@@ -307,6 +317,7 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         parallel,
         throttle,
         since: args.since.as_deref().map(send::base::read).transpose()?,
+        page_tracking: page_tracking(&args, &files)?,
         extra_lsndir: args.extra_lsndir.clone().or_else(|| path(&files, "extra-lsndir")),
         lock_timeout: Duration::from_secs(lock_timeout),
         redo_consumer: !(args.no_redo_consumer || files.contains_key("no-redo-consumer")),
@@ -317,6 +328,21 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         tmpdir: args.tmpdir.or_else(|| path(&files, "tmpdir")).unwrap_or_else(std::env::temp_dir),
         spool_limit: args.spool_limit,
         command: password::without(typed),
+    })
+}
+
+fn page_tracking(args: &Args, files: &Options) -> Result<PageTracking> {
+    let asked = match (args.page_tracking, text(files, "page-tracking")) {
+        (Some(asked), _) => asked,
+        (None, None) => PageTrackingArg::Auto,
+        (None, Some(text)) => PageTrackingArg::from_str(&text, true).map_err(|_| {
+            Error::new(Code::Usage, format!("page-tracking={text} in an option file is not understood"))
+        })?,
+    };
+    Ok(match asked {
+        PageTrackingArg::Auto => PageTracking::Auto,
+        PageTrackingArg::On => PageTracking::On,
+        PageTrackingArg::Off => PageTracking::Off,
     })
 }
 
@@ -421,51 +447,6 @@ fn number<T: std::str::FromStr>(files: &Options, key: &str) -> Result<Option<T>>
                 .map_err(|_| Error::new(Code::Usage, format!("{key}={t} in an option file is no number")))
         })
         .transpose()
-}
-
-fn render(s: &SendSummary, line: Option<NetworkFacts>) -> String {
-    let lock = |l: &Option<crate::source::locks::LockTimes>| {
-        l.map_or(String::new(), |l| {
-            format!("{} (waited {})", report::duration(l.held), report::duration(l.waited))
-        })
-    };
-    let lines = [
-        (
-            "size",
-            format!(
-                "{} in {} members, {} sent{}",
-                report::bytes(s.bytes),
-                s.members,
-                report::bytes(s.wire_bytes),
-                report::share(s.wire_bytes, s.bytes)
-            ),
-        ),
-        (
-            "changed",
-            s.changed.map_or(String::new(), |(from, sent, all)| {
-                format!("{sent} of {all} pages, from LSN {from} on")
-            }),
-        ),
-        ("layers", s.layers.join(", then ")),
-        ("time", format!("{}, {}", report::duration(s.time), report::rate(s.bytes, s.time))),
-        ("throttle", s.throttle.clone()),
-        ("redo", format!("{}, LSN {} to {}", report::bytes(s.redo_bytes), s.checkpoint_lsn, s.end_lsn)),
-        ("binlog", s.binlog.as_ref().map_or(String::new(), |(file, at)| format!("{file} position {at}"))),
-        ("gtid", s.gtid_executed.clone()),
-        ("backup lock", lock(&s.backup_lock)),
-        ("table lock", lock(&s.table_lock)),
-        (
-            "torn pages",
-            if s.torn_retries > 0 { format!("{} read again", s.torn_retries) } else { String::new() },
-        ),
-        ("line", network::summary(line)),
-        ("notes", s.notes.join("; ")),
-    ];
-    let headline = match line {
-        None => "the whole backup was sent",
-        Some(_) => "the whole backup was sent, and the receiver says OK",
-    };
-    report::summary(PROGRAM, headline, &lines)
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::base::{Lsn, Result};
+use crate::base::{Lsn, Result, Stop};
 use crate::source::backup_position::BackupPosition;
+use crate::source::changed_pages::ChangedPages;
 use crate::source::inventory::Inventory;
 use crate::source::locks::HeldLock;
 use crate::source::replication::ReplicaStatus;
@@ -105,6 +106,20 @@ pub trait SourceServer: Send + Sync {
     /// As of a session.
     fn unlock_ddl(&self, session: &mut Session) -> Result<()>;
 
+    /// Has the server record from now on which pages it writes, if it does so already or is told to `start`. Returns the
+    /// LSN at which that began; `None` if it does not.
+    ///
+    /// # Errors
+    /// As of a session.
+    fn track_pages(&self, session: &mut Session, start: bool) -> Result<Option<Lsn>>;
+
+    /// Lists the pages that the server has changed. It must have run all the time since the LSN that is asked for, DDL must be locked
+    /// out, and redo be read already.
+    ///
+    /// # Errors
+    /// As of a session; [`Code::Interrupted`](crate::base::Code::Interrupted).
+    fn changed_pages(&self, session: &mut Session, ask: &ChangeQuery, stop: &Stop) -> Result<ChangedPages>;
+
     /// Those of the `wanted` pages that the redo from the server's newest checkpoint to `end` changes. `None` where that can't be
     /// told.
     ///
@@ -120,6 +135,15 @@ pub trait RedoRetention: Send {
 
     /// Gives up without waiting: redo may be overwritten soon.
     fn let_go(&self);
+}
+
+/// Which changed pages are asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ChangeQuery {
+    /// Those changed since this LSN.
+    pub from: Lsn,
+    /// Whether the server is to write all its changed pages to its files first, however many there are.
+    pub force: bool,
 }
 
 /// LSNs of a server's redo; `None` where it does not tell.

@@ -5,4 +5,5 @@ pub mod apply;
 mod bytes;
 pub mod encryption;
 pub mod page;
+pub mod page_tracking;
 pub mod redo;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::base::{Code, Error, Lsn, Result};
 use crate::source::server_facts::ServerFacts;
+use crate::source::session::Session;
 use crate::stream::chain::Lineage;
 use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};
 use crate::stream::metadata::{CHECKPOINTS, Checkpoints};
@@ -95,6 +96,31 @@ pub(super) fn check(base: &Lineage, facts: &ServerFacts, redo_uuid: Option<u32>,
         return Err(wrong(format!("it begins at LSN {}, and this server is at LSN {now}", base.to_lsn)));
     }
     Ok(())
+}
+
+/// Checks whether the server has run ever since the base was taken: in a crash it forgets some of the pages that it wrote.
+///
+/// # Errors
+/// Why that can't be said.
+pub(super) fn check_running(base: &Lineage, started: Option<u64>) -> std::result::Result<(), String> {
+    /// The server says how long it has run, in whole seconds.
+    const TOLERANCE: u64 = 2;
+    match (base.server_started, started) {
+        (Some(then), Some(now)) if then.abs_diff(now) <= TOLERANCE => Ok(()),
+        (Some(_), Some(_)) => Err("the server was restarted since the base was taken".into()),
+        _ => Err("the base does not say when the server was started".into()),
+    }
+}
+
+/// Asks for the time at which the server was started, in seconds since 1970.
+///
+/// # Errors
+/// Those of the session.
+pub(super) fn server_started(session: &mut Session) -> Result<Option<u64>> {
+    let uptime = session.query("SHOW GLOBAL STATUS LIKE 'Uptime'")?;
+    let uptime: Option<u64> = uptime.first().and_then(|row| row.get(1)?.as_deref()?.parse().ok());
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).ok();
+    Ok(now.zip(uptime).and_then(|(now, uptime)| now.checked_sub(uptime)))
 }
 
 fn unknown(text: &str, why: &str) -> Error {

@@ -4,7 +4,6 @@
 //! gathered in the order of the files, a cluster at a time, because the list of a cluster's pages goes before the pages
 //! ([`crate::stream::delta`]).
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +12,7 @@ use std::io::IoSlice;
 use crate::base::progress::Progress;
 use crate::base::ticket_lock::TicketLock;
 use crate::base::{PageBuffer, Result, SpaceId};
+use crate::source::changed_pages::ListedPages;
 use crate::source::extents::{Block, ExtentBuilder};
 use crate::source::inventory::Datafile;
 use crate::source::pages::{ChangedPage, OpenDatafile, PageReader, Reading};
@@ -27,9 +27,6 @@ use super::rate_limiter::RateLimiter;
 /// Maximum number of bytes of a cluster that are kept in memory: a whole one of pages of up to 16 KiB. Of larger pages, those
 /// beyond it are read again when the cluster is sent.
 const KEPT_MAX: usize = 64 << 20;
-
-/// The pages that the server says have changed, by tablespace, in ascending order.
-pub(super) type ListedPages = BTreeMap<SpaceId, Arc<[u32]>>;
 
 /// The datafiles of an increment, and how far they are shared out to the reading threads.
 pub(super) struct DeltaWork<'a> {

@@ -5,6 +5,7 @@
 pub mod backup_position;
 pub mod binlog;
 mod catch_panic;
+pub mod changed_pages;
 pub mod corrupt;
 pub mod extents;
 pub mod file_names;

@@ -35,6 +35,9 @@ pub struct Lineage {
     /// its log; a server that is restored from a backup begins another log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redo_uuid: Option<u32>,
+    /// Time at which the source's server was started, in seconds since 1970, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_started: Option<u64>,
     /// `@@innodb_page_size` of the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page_size: Option<u32>,
@@ -131,6 +134,7 @@ impl Lineage {
             identity: Some(manifest.stands_for.unwrap_or_else(|| digest(text))),
             server_uuid: Some(manifest.server_uuid.clone()),
             redo_uuid: manifest.redo_uuid,
+            server_started: manifest.server_started,
             page_size: Some(manifest.page_size),
             to_lsn: manifest.checkpoint_lsn,
             end_lsn: manifest.end_lsn,
@@ -186,6 +190,7 @@ mod tests {
             identity: Some(digest(b"full")),
             server_uuid: Some("a".into()),
             redo_uuid: Some(7),
+            server_started: Some(3),
             page_size: Some(16_384),
             to_lsn: Lsn(100),
             end_lsn: Lsn(150),

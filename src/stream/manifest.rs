@@ -57,6 +57,9 @@ pub struct Manifest {
     /// Number that all files of the source's redo log share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redo_uuid: Option<u32>,
+    /// Time at which the server was started, in seconds since 1970, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_started: Option<u64>,
     /// What the backup builds on; `None` for a full one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub increment: Option<Increment>,
@@ -296,6 +299,7 @@ mod tests {
             binlog: Some(BinlogPosition { file: "binlog.000002".into(), position: 157 }),
             gtid_executed: Some("203deb28-07c2-11e7-b338-005056a03e27:1-5".into()),
             redo_uuid: Some(9),
+            server_started: None,
             increment: None,
             stands_for: None,
             members: vec![member("ibdata1", b"abc"), member("db/t.ibd", b"de")],

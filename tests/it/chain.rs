@@ -328,6 +328,47 @@ fn a_merge_is_killed_and_goes_on() {
 }
 
 #[test]
+fn the_server_says_which_pages_have_changed() {
+    let mut chain = Streams::take(0);
+    let full = chain.streams[0].clone();
+    let send = |chain: &Streams, how: &str, n: u32| {
+        chain.source.execute(&format!("INSERT INTO d.t VALUES ({}, 'tracked')", 1000 + n));
+        if n > 2 {
+            chain.source.execute("DO innodb_redo_log_sharp_checkpoint()");
+        }
+        let mut send = xbsend(&chain.source);
+        send.arg(format!("--page-tracking={how}")).arg("--since").arg(chain.path("lsn"));
+        send.arg("--extra-lsndir").arg(chain.path("lsn"));
+        let stream = chain.path(&format!("tracked{n}.xb"));
+        (into_file(send, &stream), stream)
+    };
+    send(&chain, "on", 0).0.failed("unsupported-server").says("INSTALL COMPONENT");
+    chain.source.execute("INSTALL COMPONENT 'file://component_mysqlbackup'");
+    let mut all = vec![full];
+    let mut next = |chain: &Streams, how: &str, words: &str| {
+        let (said, stream) = send(chain, how, all.len() as u32);
+        said.ok().says(words);
+        all.push(stream);
+    };
+    next(&chain, "auto", "the server does not track pages");
+    next(&chain, "on", "too late for pages from LSN");
+    next(&chain, "auto", "found by page tracking");
+    next(&chain, "off", "page tracking is not wanted");
+    next(&chain, "auto", "found by page tracking");
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    chain.source.kill();
+    chain.source.restart();
+    next(&chain, "auto", "the server was restarted since the base was taken");
+    next(&chain, "auto", "found by page tracking");
+    let all: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
+    chain.restore("tracked", &all).ok();
+    let left = chain.source.datadir().join("#meb");
+    assert_eq!(left.read_dir().unwrap().count(), 0);
+    let copy = Server::start_on(Kind::Mysql97, &chain.path("tracked"), &["--log-bin=binlog"]);
+    assert_eq!(copy.value("SELECT COUNT(*) FROM d.t"), "9");
+}
+
+#[test]
 fn a_backup_says_what_it_is() {
     let mut chain = Streams::take(1);
     let info = |path: &Path| {

@@ -34,6 +34,10 @@ struct Case {
     dir: tempfile::TempDir,
     /// The streams taken so far.
     streams: Vec<PathBuf>,
+    /// Whether the server tracks pages.
+    tracks: bool,
+    /// Increments whose pages the server has listed.
+    listed: u32,
 }
 
 impl Case {
@@ -43,8 +47,14 @@ impl Case {
         let source = Server::start(Kind::Mysql97, &[&RESTFUL[..], &workload.options()].concat());
         workload.set_up(&source);
         workload.work(&source, 10, true);
-        let (random, dir) = (Random::new(!seed), tempfile::tempdir().unwrap());
-        Case { random, workload, source, dir, streams: Vec::new() }
+        let tracks = !seed.is_multiple_of(4);
+        if tracks {
+            source.execute("INSTALL COMPONENT 'file://component_mysqlbackup'");
+        }
+        let (random, mut dir) = (Random::new(!seed), tempfile::tempdir().unwrap());
+        // For whoever looks for a cause.
+        dir.disable_cleanup(std::env::var_os("XBPIPE_KEEP").is_some());
+        Case { random, workload, source, dir, streams: Vec::new(), tracks, listed: 0 }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -72,13 +82,17 @@ impl Case {
             2 => drop(send.arg("--dense")),
             _ => {}
         }
+        if self.tracks {
+            send.arg(["--page-tracking=on", "--page-tracking=auto"][self.random.below(2) as usize]);
+        }
         let take = self.random.below(TAKE_MAX);
         let (workload, source) = (&mut self.workload, &self.source);
-        send_around(send, take, &stream, || {
+        let said = send_around(send, take, &stream, || {
             workload.work(source, 6, false);
             rest(source);
         })
         .ok();
+        self.listed += u32::from(said.words.contains("found by page tracking"));
         self.streams.push(stream);
     }
 
@@ -145,7 +159,9 @@ impl Case {
             }
             receive.stdin(std::fs::File::open(stream).unwrap());
             said(receive.spawn().unwrap()).ok();
-            if let Some(before) = before.replace(target) {
+            if let Some(before) = before.replace(target)
+                && std::env::var_os("XBPIPE_KEEP").is_none()
+            {
                 std::fs::remove_dir_all(before).unwrap();
             }
         }
@@ -191,7 +207,8 @@ fn judge(seed: u64) {
     case.workload.work(&ours, 10, true);
     check_tables(&ours);
     eprintln!(
-        "seed {seed}: {increments} increments, {pages} pages are the same, {:.1} s",
+        "seed {seed}: {increments} increments, {} by page tracking, {pages} pages are the same, {:.1} s",
+        case.listed,
         begun.elapsed().as_secs_f32()
     );
 }

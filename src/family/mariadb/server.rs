@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::discovery;
-use crate::base::{Code, Error, Lsn, Result};
-use crate::family::server::{RedoLsns, RedoRetention, SourceServer};
+use crate::base::{Code, Error, Lsn, Result, Stop};
+use crate::family::server::{ChangeQuery, RedoLsns, RedoRetention, SourceServer};
 use crate::source::backup_position::BackupPosition;
+use crate::source::changed_pages::ChangedPages;
 use crate::source::inventory::Inventory;
 use crate::source::locks::HeldLock;
 use crate::source::replication::ReplicaStatus;
@@ -94,6 +95,15 @@ impl SourceServer for MariaDbServer {
 
     fn unlock_ddl(&self, _: &mut Session) -> Result<()> {
         Err(missing("the backup lock"))
+    }
+
+    /// It does not record which pages it writes.
+    fn track_pages(&self, _: &mut Session, _: bool) -> Result<Option<Lsn>> {
+        Ok(None)
+    }
+
+    fn changed_pages(&self, _: &mut Session, _: &ChangeQuery, _: &Stop) -> Result<ChangedPages> {
+        Ok(ChangedPages::Unknown("MariaDB has no page tracking".into()))
     }
 
     fn pages_in_redo(&self, _: Lsn, _: &BTreeSet<PageKey>) -> Result<Option<BTreeSet<PageKey>>> {

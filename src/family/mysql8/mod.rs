@@ -6,6 +6,7 @@ mod grants;
 mod identity;
 mod locks;
 mod other_engines;
+mod page_tracking;
 mod pages;
 mod position;
 mod privileges;

@@ -11,10 +11,11 @@ use super::redo::consumer::RedoConsumer;
 use super::redo::files::{Log, RedoFiles, redo_disabled};
 use super::redo::page_list;
 use super::replication::Replica;
-use super::{discovery, identity, locks, position, undo_truncation};
+use super::{discovery, identity, locks, page_tracking, position, undo_truncation};
 use crate::base::{Lsn, Result, Stop};
-use crate::family::server::{RedoLsns, RedoRetention, SourceServer};
+use crate::family::server::{ChangeQuery, RedoLsns, RedoRetention, SourceServer};
 use crate::source::backup_position::BackupPosition;
+use crate::source::changed_pages::ChangedPages;
 use crate::source::inventory::Inventory;
 use crate::source::locks::HeldLock;
 use crate::source::replication::ReplicaStatus;
@@ -127,6 +128,14 @@ impl SourceServer for MySql8Server {
 
     fn unlock_ddl(&self, session: &mut Session) -> Result<()> {
         locks::unlock_ddl(session)
+    }
+
+    fn track_pages(&self, session: &mut Session, start: bool) -> Result<Option<Lsn>> {
+        if start || page_tracking::is_on(&self.facts) { page_tracking::start(session) } else { Ok(None) }
+    }
+
+    fn changed_pages(&self, session: &mut Session, ask: &ChangeQuery, stop: &Stop) -> Result<ChangedPages> {
+        page_tracking::changed(session, &self.facts, ask, |session| self.redo_lsns(session), stop)
     }
 
     fn pages_in_redo(&self, end: Lsn, wanted: &BTreeSet<PageKey>) -> Result<Option<BTreeSet<PageKey>>> {

@@ -64,6 +64,7 @@ pub(crate) fn manifest(members: &[(MemberName, Vec<u8>)]) -> Manifest {
         binlog: Some(BinlogPosition { file: "binlog.000002".into(), position: 157 }),
         gtid_executed: None,
         redo_uuid: None,
+        server_started: None,
         increment: None,
         stands_for: None,
         members: members.iter().map(listed).collect(),

@@ -239,6 +239,7 @@ impl StreamMaker {
             binlog: Some(position()),
             gtid_executed: Some(GTIDS.into()),
             redo_uuid: None,
+            server_started: None,
             increment: None,
             stands_for: None,
             members: self.members.clone(),
