@@ -38,6 +38,7 @@ use crate::prepare::{self, Datadir, Prepare, Resources, checks};
 use crate::restore::{ExternalFiles, Mapping, Received, Staging, Target, durability};
 use crate::stream::MemberName;
 use crate::stream::chain::Lineage;
+use crate::stream::manifest::LeftOut;
 use crate::stream::metadata::BinlogPosition;
 use crate::transport::StreamReader;
 
@@ -111,6 +112,8 @@ pub struct ReceiveSummary {
     pub external: Vec<PathBuf>,
     /// True if there was a manifest to verify against.
     pub has_manifest: bool,
+    /// Tables that a partial backup does not have.
+    pub left_out: Vec<LeftOut>,
     /// Notes for the user.
     pub notes: Vec<String>,
 }
@@ -232,6 +235,7 @@ impl ReceiveSummary {
             binlog: book.binlog()?,
             gtid_executed: book.gtid_executed()?,
             times: book.times(),
+            left_out: book.left_out().to_vec(),
             has_manifest: arrived.has_manifest,
             prepared: options.prepare.as_str(),
             notes: arrived.notes.clone(),
@@ -267,6 +271,7 @@ impl Staged {
             keyring: Arc::new(NoKeyring),
             redo: family::redo_of_copies(),
             root: staging.data(),
+            left_out: book.left_out(),
             run: &run,
             external: &external,
             owner: staging.owner().map(|o| (o.uid, o.gid)),

@@ -33,12 +33,14 @@ use crate::source::backup_position::BackupPosition;
 use crate::source::inventory::Inventory;
 use crate::source::locks::{HeldLock, LockTimes};
 use crate::source::replication::{self, ReplicaChannel};
+use crate::source::selection::Selection;
 use crate::source::server_facts::{ServerFacts, ServerVariables};
 use crate::source::session::{ConnectOptions, Session};
 use crate::source::spool::Spool;
 use crate::source::tailer::Tailer;
 use crate::source::zero_pages::EmptyPages;
 use crate::stream::chain::Lineage;
+use crate::stream::manifest::LeftOut;
 use crate::throttle::Throttle;
 use crate::transport::stream_writer::Sink;
 use crate::transport::{LayerOptions, StreamWriter};
@@ -59,7 +61,7 @@ const UNDO_PATIENCE: Duration = Duration::from_secs(300);
 const EMPTY_SCHEMA_FILE: &str = "db.opt";
 
 /// Options of a backup.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SendOptions {
     /// The server.
     pub connect: ConnectOptions,
@@ -71,6 +73,8 @@ pub struct SendOptions {
     pub throttle: Throttle,
     /// The backup that this one is an increment of; `None` for a full backup.
     pub since: Option<Lineage>,
+    /// Which tables are sent.
+    pub selection: Selection,
     /// Whether the server is asked which pages have changed.
     pub page_tracking: PageTracking,
     /// Folder that gets copies of the metadata that the next increment and users' scripts read.
@@ -241,7 +245,8 @@ pub fn run(
         base::check(base, &facts, redo_uuid, tailer.copied().max(checkpoint))?;
     }
     let mut live = HeldResources::new(session, replica, consumer, tailer, learning);
-    let inventory = server.inventory(live.session()?)?;
+    let mut inventory = server.inventory(live.session()?)?;
+    let left_out = select(&*server, live.session()?, &options.selection, &mut inventory)?;
     tracing::info!("{} datafiles, {} bytes", inventory.datafiles.len(), inventory.bytes());
     notes.extend(inventory.notes.iter().cloned());
     Progress::set(&progress.bytes_total, inventory.bytes());
@@ -269,6 +274,7 @@ pub fn run(
         suspects: EmptyPages::new(checkpoint),
         redo_uuid,
         server_started,
+        left_out,
         started_text,
     };
     let head = live.tailer.head.clone();
@@ -310,6 +316,8 @@ struct Backup<'a> {
     suspects: EmptyPages,
     redo_uuid: Option<u32>,
     server_started: Option<u64>,
+    /// Tablespaces that were not chosen.
+    left_out: Vec<LeftOut>,
     started_text: String,
 }
 
@@ -475,6 +483,30 @@ impl Backup<'_> {
         Err(Error::new(Code::SourceIncomplete, "the server did not stop truncating undo tablespaces")
             .hint("SET GLOBAL innodb_undo_log_truncate=OFF, then run the backup again"))
     }
+}
+
+/// Takes out of the inventory what was not chosen, and notes tables that those chosen refer to.
+fn select(
+    server: &dyn SourceServer,
+    session: &mut Session,
+    selection: &Selection,
+    inventory: &mut Inventory,
+) -> Result<Vec<LeftOut>> {
+    if selection.is_everything() {
+        return Ok(Vec::new());
+    }
+    let left_out = selection.apply(inventory, &server.tables(session)?)?;
+    let is_out = |(schema, table): &(String, String)| {
+        left_out.iter().any(|one| one.schema == *schema && one.table == *table)
+    };
+    for (from, to) in server.foreign_keys(session)? {
+        if !is_out(&from) && is_out(&to) {
+            let ((a, b), (c, d)) = (from, to);
+            inventory.notes.push(format!("{a}.{b} refers to {c}.{d}, which is left out"));
+        }
+    }
+    inventory.notes.push(format!("partial: {} tablespaces are left out", left_out.len()));
+    Ok(left_out)
 }
 
 fn retain_redo(

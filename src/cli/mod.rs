@@ -12,6 +12,7 @@ pub mod progress;
 pub mod report;
 mod schemes;
 mod secrets;
+mod selection;
 pub mod signals;
 pub mod xbrecv;
 mod xbrecv_info;

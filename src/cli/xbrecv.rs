@@ -295,12 +295,25 @@ fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<NetworkFacts>) -> 
         ),
         ("gtid", s.gtid_executed.clone().unwrap_or_default()),
         ("prepared", prepared(s, prepare)),
+        ("left out", left_out(s)),
         ("outside", external.join(", ")),
         ("line", network::summary(line)),
         ("notes", s.notes.join("; ")),
     ];
     let lines: Vec<_> = lines.into_iter().chain(next_lines(s, prepare)).collect();
     report::summary(PROGRAM, &headline, &lines)
+}
+
+/// The tables that a partial backup does not have, the first of them by name.
+fn left_out(s: &ReceiveSummary) -> String {
+    const SHOWN: usize = 20;
+    let mut tables: Vec<_> = s.left_out.iter().map(|one| format!("{}.{}", one.schema, one.table)).collect();
+    tables.sort();
+    tables.dedup();
+    let more = tables.len().saturating_sub(SHOWN);
+    let shown = tables[..tables.len() - more].iter().map(|name| name.escape_debug().to_string());
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 /// What a stream, or the last of several, says of its place in a chain.

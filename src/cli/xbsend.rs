@@ -20,6 +20,7 @@ use super::network::NetworkArgs;
 use super::option_files::{self, Choice, Options};
 use super::progress::{Display, Mode};
 use super::schemes::{self, Opening};
+use super::selection::SelectionArgs;
 use super::{keys, password, report, secrets, signals, xbsend_summary};
 
 const PROGRAM: &str = "xbsend";
@@ -99,6 +100,9 @@ struct Args {
     /// The server's datadir, where this machine sees it under another path than the server says
     #[arg(long, value_name = "DIR", help_heading = "Server")]
     datadir: Option<PathBuf>,
+
+    #[command(flatten)]
+    selection: SelectionArgs,
 
     /// Send only what changed since BASE: the folder of a backup, its xbpipe_manifest or xtrabackup_checkpoints, or an LSN
     #[arg(long, value_name = "BASE", help_heading = "Increment")]
@@ -317,6 +321,7 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         parallel,
         throttle,
         since: args.since.as_deref().map(send::base::read).transpose()?,
+        selection: args.selection.selection()?,
         page_tracking: page_tracking(&args, &files)?,
         extra_lsndir: args.extra_lsndir.clone().or_else(|| path(&files, "extra-lsndir")),
         lock_timeout: Duration::from_secs(lock_timeout),

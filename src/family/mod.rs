@@ -19,7 +19,7 @@ use crate::prepare::RedoFormat;
 use crate::source::server_facts::ServerFacts;
 use crate::source::session::{ConnectOptions, Session};
 
-pub use server::{ChangeQuery, RedoLsns, RedoRetention, SourceServer};
+pub use server::{ChangeQuery, RedoLsns, RedoRetention, SourceServer, TableName};
 
 /// All families.
 pub static FAMILIES: &[&dyn Family] = &[&mysql8::MySql8, &mariadb::MariaDb];

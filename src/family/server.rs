@@ -57,6 +57,18 @@ pub trait SourceServer: Send + Sync {
     /// [`Code::SourceIo`](crate::base::Code::SourceIo).
     fn inventory(&self, session: &mut Session) -> Result<Inventory>;
 
+    /// Lists the tables of all schemas, by schema and name.
+    ///
+    /// # Errors
+    /// As of a session.
+    fn tables(&self, session: &mut Session) -> Result<Vec<TableName>>;
+
+    /// Lists the pairs of tables of which the first has a foreign key that refers to the second.
+    ///
+    /// # Errors
+    /// As of a session.
+    fn foreign_keys(&self, session: &mut Session) -> Result<Vec<(TableName, TableName)>>;
+
     /// The LSNs of the server's redo now.
     ///
     /// # Errors
@@ -136,6 +148,9 @@ pub trait RedoRetention: Send {
     /// Gives up without waiting: redo may be overwritten soon.
     fn let_go(&self);
 }
+
+/// Schema and name of a table.
+pub type TableName = (String, String);
 
 /// Which changed pages are asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -264,6 +264,7 @@ mod tests {
             let datadir = Datadir {
                 keyring: std::sync::Arc::new(crate::innodb::encryption::NoKeyring),
                 redo: crate::family::redo_of_copies(),
+                left_out: &[],
                 root: self.root.path(),
                 run: &run,
                 external: &self.external,

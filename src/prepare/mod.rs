@@ -32,6 +32,7 @@ use crate::base::progress::Progress;
 use crate::base::version::ServerVersion;
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::innodb::encryption::Keyring;
+use crate::stream::manifest::LeftOut;
 use crate::stream::metadata::BackupCnf;
 
 pub use mysqld::Mysqld;
@@ -59,6 +60,8 @@ pub struct Datadir<'a> {
     pub redo: &'static dyn RedoFormat,
     /// The datadir.
     pub root: &'a Path,
+    /// Tablespaces that a partial backup does not have: redo for them is of no interest.
+    pub left_out: &'a [LeftOut],
     /// A folder beside it that may be made and filled, and that goes away with the staging folder.
     pub run: &'a Path,
     /// Tablespace files that lay outside the source's datadir: their path there, and where they are now.
@@ -126,13 +129,24 @@ pub fn prepare(
     live: Option<native::StreamingApply>,
     means: &Resources<'_>,
 ) -> Result<Prepared> {
-    if let Prepare::Native = how {
+    let partial = !datadir.left_out.is_empty();
+    if let (Prepare::None, true) = (how, partial) {
+        // A server's recovery ends at the first tablespace that is missing.
+        return Err(Error::new(Code::Usage, "a partial backup can't be left to a server to recover").hint(
+            "leave out --prepare=none; xbrecv prepare does the same later on a folder that was extracted",
+        ));
+    }
+    if matches!(how, Prepare::Native) || partial {
         let place = datadir.redo.find(datadir.root)?.ok_or_else(|| {
             Error::new(Code::StreamRefused, "the stream has the redo log of a copy that was prepared already")
         })?;
         let (finish, prepared) = native::apply(datadir, &place, live, native::Writes::Disposable, means)?;
         // All of it is synced before it is put in place, and thrown away if anything fails.
         finish.run(datadir, || means.stop.check())?;
+        if let Prepare::Server(mysqld) = how {
+            let notes = server::prepare(mysqld, datadir, means.memory, means.stop)?;
+            return Ok(Prepared { notes: [prepared.notes, notes].concat(), ..prepared });
+        }
         return Ok(prepared);
     }
     if let (Prepare::Server(mysqld), Some(version)) = (how, datadir.server_version) {

@@ -247,6 +247,7 @@ mod tests {
         let datadir = Datadir {
             keyring: std::sync::Arc::new(crate::innodb::encryption::NoKeyring),
             redo: crate::family::redo_of_copies(),
+            left_out: &[],
             root,
             run: &run,
             external: &[],

@@ -18,6 +18,7 @@ use crate::prepare::{self, Datadir, Prepare, Resources};
 use crate::restore::overlay::{self, BaseFiles, Fetch};
 use crate::restore::{ExternalFiles, Staging, Target, clone_file, external_files};
 use crate::stream::chain::{Fit, INCREMENT, Lineage};
+use crate::stream::manifest::LeftOut;
 use crate::stream::metadata::{BackupType, CHECKPOINTS, Checkpoints, METADATA_MAX};
 use crate::transport::StreamReader;
 
@@ -70,6 +71,7 @@ pub fn run(
         staging: staging.as_ref(),
         before: base.as_ref().map(|base| Before { lineage: base.lineage.clone(), prepared: base.prepared }),
         base: base.as_ref(),
+        left_out: Vec::new(),
         summary: ReceiveSummary::default(),
         progress,
         stop,
@@ -116,6 +118,8 @@ struct Chain<'a> {
     before: Option<Before>,
     /// The folder that the first increment is laid over; its files are copied.
     base: Option<&'a BaseFolder>,
+    /// Tablespaces that the last backup does not have.
+    left_out: Vec<LeftOut>,
     summary: ReceiveSummary,
     progress: &'a Arc<Progress>,
     stop: &'a Stop,
@@ -153,6 +157,7 @@ impl Chain<'_> {
         }
         let prepared = false;
         self.before = Some(Before { lineage, prepared });
+        self.left_out = arrived.book.left_out().to_vec();
         Ok(arrived.book)
     }
 
@@ -237,6 +242,7 @@ impl Chain<'_> {
             keyring: Arc::new(NoKeyring),
             redo: family::redo_of_copies(),
             root,
+            left_out: &self.left_out,
             run: &run,
             external: &[],
             owner: None,

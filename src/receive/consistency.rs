@@ -10,7 +10,7 @@ use crate::innodb::redo::RedoHead;
 use crate::restore::Received;
 use crate::stream::chain::{INCREMENT, Lineage};
 use crate::stream::delta::{DELTA, META};
-use crate::stream::manifest::{MANIFEST, Manifest};
+use crate::stream::manifest::{LeftOut, MANIFEST, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, CHECKPOINTS, Checkpoints, INFO, Info, LOGFILE,
 };
@@ -21,6 +21,8 @@ const BINLOG_HEADER: u64 = 512;
 /// The statements that a stream, or a folder, makes about itself.
 pub(super) struct Statements<'a> {
     pub(super) lineage: Option<&'a Lineage>,
+    /// Tablespaces that a partial backup does not have.
+    pub(super) left_out: &'a [LeftOut],
     pub(super) manifest: Option<&'a Manifest>,
     pub(super) cnf: Option<&'a BackupCnf>,
     pub(super) checkpoints: Option<&'a Checkpoints>,
@@ -62,9 +64,18 @@ impl Statements<'_> {
 
     /// Checks that all say the same of what kind it is: full, or an increment from one LSN on.
     fn check_kind(&self) -> Result<()> {
-        if self.info.is_some_and(|info| info.partial) {
-            return Err(Error::new(Code::Unsupported, format!("{INFO} says that the backup is partial"))
-                .hint("prepare this one with the tool that made it"));
+        if let Some(info) = self.info {
+            match self.manifest.map(|manifest| manifest.selection.is_some()) {
+                Some(partial) => same((MANIFEST, "partial", partial), (INFO, "partial", info.partial))?,
+                None if info.partial && self.left_out.is_empty() => {
+                    return Err(Error::new(
+                        Code::Unsupported,
+                        format!("{INFO} says that the backup is partial, and nothing says what it lacks"),
+                    )
+                    .hint("prepare this one with the tool that made it"));
+                }
+                None => {}
+            }
         }
         let Some(c) = self.checkpoints else { return Ok(()) };
         let from = (c.backup_type == BackupType::Incremental).then_some(c.from_lsn);

@@ -21,6 +21,7 @@ use crate::innodb::encryption::NoKeyring;
 use crate::prepare::native::{self, RedoLocation, Writes};
 use crate::prepare::{self, Datadir, Resources, checks};
 use crate::restore::{Mapping, Owner, durability};
+use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, CHECKPOINTS, Checkpoints, INFO, Info,
     METADATA_MAX,
@@ -81,12 +82,15 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     let binlog = member(&root, BINLOG_INFO, METADATA_MAX)?.map(|c| BinlogInfo::parse(&c)).transpose()?;
     let checkpoints =
         member(&root, CHECKPOINTS, METADATA_MAX)?.map(|c| Checkpoints::parse(&c)).transpose()?;
+    let manifest = member(&root, MANIFEST, MANIFEST_MAX)?.map(|text| Manifest::parse(&text)).transpose()?;
+    let left_out = manifest.map(|manifest| manifest.left_out).unwrap_or_default();
     let run = prepare::run_folder(&root);
     let gtid_executed = binlog.as_ref().and_then(|info| info.gtid_executed.clone());
     let datadir = Datadir {
         keyring: Arc::new(NoKeyring),
         redo: family::redo_of_copies(),
         root: &root,
+        left_out: &left_out,
         run: &run,
         external: &external,
         owner: Owner::of_target(&root).map(|o| (o.uid, o.gid)),
@@ -110,6 +114,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
         }
         Some(place) => {
             Statements {
+                left_out: &left_out,
                 lineage: None,
                 manifest: None,
                 cnf: Some(&cnf),

@@ -12,7 +12,7 @@ use crate::prepare::options::system_members;
 use crate::restore::Received;
 use crate::stream::chain::{INCREMENT, Increment, Lineage};
 use crate::stream::delta::DELTA;
-use crate::stream::manifest::{MANIFEST, MANIFEST_MAX, Manifest};
+use crate::stream::manifest::{LeftOut, MANIFEST, MANIFEST_MAX, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints,
     INFO, Info, LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
@@ -150,6 +150,7 @@ impl StreamMetadata {
         let checkpoints = self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?;
         let info = self.text(INFO).map(Info::parse).transpose()?;
         Statements {
+            left_out: self.left_out(),
             lineage: self.text(INCREMENT).map(parse_lineage).transpose()?.as_ref(),
             manifest: self.manifest.as_ref(),
             cnf: cnf.as_ref(),
@@ -269,6 +270,11 @@ impl StreamMetadata {
             return Ok(Some(manifest.end_lsn));
         }
         Ok(self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?.map(|c| c.last_lsn))
+    }
+
+    /// Returns the tablespaces that a partial backup does not have.
+    pub(super) fn left_out(&self) -> &[LeftOut] {
+        self.manifest.as_ref().map_or(&[], |manifest| &manifest.left_out)
     }
 
     /// Returns the times at which the backup began and ended.

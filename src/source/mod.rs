@@ -19,6 +19,7 @@ pub mod page_filter;
 pub mod pages;
 pub mod priority;
 pub mod replication;
+pub mod selection;
 pub mod server_facts;
 pub mod session;
 mod session_variables;

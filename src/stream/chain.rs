@@ -41,6 +41,9 @@ pub struct Lineage {
     /// `@@innodb_page_size` of the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub page_size: Option<u32>,
+    /// Which tables were chosen, in one text; `None` for all, or if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
     /// LSN from which on the next increment needs pages.
     #[serde(with = "lsn")]
     pub to_lsn: Lsn,
@@ -93,6 +96,14 @@ pub enum Misfit {
         /// Of the increment.
         increment: u32,
     },
+    /// It has other tables.
+    #[error("it has the tables '{increment}', and the backup before it '{base}'")]
+    Selection {
+        /// Of the base.
+        base: String,
+        /// Of the increment.
+        increment: String,
+    },
     /// It names another base.
     #[error("it builds on backup {named}, and the backup before it is {base}")]
     Base {
@@ -136,6 +147,7 @@ impl Lineage {
             redo_uuid: manifest.redo_uuid,
             server_started: manifest.server_started,
             page_size: Some(manifest.page_size),
+            selection: manifest.selection.clone(),
             to_lsn: manifest.checkpoint_lsn,
             end_lsn: manifest.end_lsn,
             increment: manifest.increment.clone(),
@@ -166,6 +178,13 @@ impl Lineage {
         {
             return Err(Misfit::RedoLog { base, increment });
         }
+        // What a manifest does not say was not chosen; other statements say nothing of it.
+        if self.identity.is_some() && increment.server_uuid.is_some() && self.selection != increment.selection
+        {
+            let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "all".to_owned());
+            let (base, increment) = (shown(&self.selection), shown(&increment.selection));
+            return Err(Misfit::Selection { base, increment });
+        }
         if *from_lsn > self.end_lsn {
             return Err(Misfit::Gap { from: *from_lsn, end: self.end_lsn });
         }
@@ -192,6 +211,7 @@ mod tests {
             redo_uuid: Some(7),
             server_started: Some(3),
             page_size: Some(16_384),
+            selection: None,
             to_lsn: Lsn(100),
             end_lsn: Lsn(150),
             increment: None,

@@ -60,6 +60,12 @@ pub struct Manifest {
     /// Time at which the server was started, in seconds since 1970, as it says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_started: Option<u64>,
+    /// Which tables were chosen, in one text; `None` for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<String>,
+    /// Tablespaces of tables that were not chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// What the backup builds on; `None` for a full one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub increment: Option<Increment>,
@@ -79,6 +85,17 @@ pub struct Increment {
     /// Identity of the base; `None` if only an LSN was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Digest>,
+}
+
+/// A tablespace that a partial backup does not have.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its id.
+    pub space: u32,
+    /// Schema of its table.
+    pub schema: String,
+    /// Name of its table.
+    pub table: String,
 }
 
 /// A member as it must have arrived.
@@ -151,7 +168,15 @@ impl Manifest {
         let Self { tool, tool_version, server_version, server_uuid, started, ended, .. } = self;
         let binlog = self.binlog.as_ref().map(|b| &b.file);
         let texts = [tool, tool_version, server_version, server_uuid, started, ended];
-        if texts.into_iter().chain(binlog).chain(&self.gtid_executed).any(|t| t.contains(char::is_control)) {
+        let names = self.left_out.iter().flat_map(|one| [&one.schema, &one.table]);
+        if texts
+            .into_iter()
+            .chain(names)
+            .chain(&self.selection)
+            .chain(binlog)
+            .chain(&self.gtid_executed)
+            .any(|t| t.contains(char::is_control))
+        {
             return Err(ManifestError::Invalid("a text has control characters"));
         }
         if !(self.page_size.is_power_of_two() && PAGE_SIZES.contains(&self.page_size)) {
@@ -300,6 +325,8 @@ mod tests {
             gtid_executed: Some("203deb28-07c2-11e7-b338-005056a03e27:1-5".into()),
             redo_uuid: Some(9),
             server_started: None,
+            selection: None,
+            left_out: vec![],
             increment: None,
             stands_for: None,
             members: vec![member("ibdata1", b"abc"), member("db/t.ibd", b"de")],

@@ -35,6 +35,7 @@ mod network_hostile_receiver;
 mod network_hostile_sender;
 mod network_server;
 mod network_unauthenticated;
+mod partial;
 mod paths;
 mod paths_owner;
 mod receive_hostile;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::discovery;
 use crate::base::{Code, Error, Lsn, Result, Stop};
-use crate::family::server::{ChangeQuery, RedoLsns, RedoRetention, SourceServer};
+use crate::family::server::{ChangeQuery, RedoLsns, RedoRetention, SourceServer, TableName};
 use crate::source::backup_position::BackupPosition;
 use crate::source::changed_pages::ChangedPages;
 use crate::source::inventory::Inventory;
@@ -56,6 +56,14 @@ impl SourceServer for MariaDbServer {
 
     fn inventory(&self, _: &mut Session) -> Result<Inventory> {
         discovery::inventory(&self.facts)
+    }
+
+    fn tables(&self, _: &mut Session) -> Result<Vec<TableName>> {
+        Err(missing("the list of tables"))
+    }
+
+    fn foreign_keys(&self, _: &mut Session) -> Result<Vec<(TableName, TableName)>> {
+        Err(missing("the list of foreign keys"))
     }
 
     fn redo_lsns(&self, session: &mut Session) -> Result<RedoLsns> {

@@ -13,7 +13,7 @@ use super::redo::page_list;
 use super::replication::Replica;
 use super::{discovery, identity, locks, page_tracking, position, undo_truncation};
 use crate::base::{Lsn, Result, Stop};
-use crate::family::server::{ChangeQuery, RedoLsns, RedoRetention, SourceServer};
+use crate::family::server::{ChangeQuery, RedoLsns, RedoRetention, SourceServer, TableName};
 use crate::source::backup_position::BackupPosition;
 use crate::source::changed_pages::ChangedPages;
 use crate::source::inventory::Inventory;
@@ -74,6 +74,22 @@ impl SourceServer for MySql8Server {
 
     fn inventory(&self, session: &mut Session) -> Result<Inventory> {
         discovery::inventory(session, &self.facts, &self.privileges)
+    }
+
+    fn tables(&self, session: &mut Session) -> Result<Vec<TableName>> {
+        let rows = session.query(
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE'",
+        )?;
+        Ok(rows.into_iter().filter_map(|row| pair(&row)).collect())
+    }
+
+    fn foreign_keys(&self, session: &mut Session) -> Result<Vec<(TableName, TableName)>> {
+        let rows = session.query(
+            "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, UNIQUE_CONSTRAINT_SCHEMA, REFERENCED_TABLE_NAME \
+             FROM information_schema.REFERENTIAL_CONSTRAINTS",
+        )?;
+        let keys = rows.iter().filter_map(|row| Some((pair(row)?, pair(row.get(2..)?)?)));
+        Ok(keys.collect())
     }
 
     fn redo_lsns(&self, session: &mut Session) -> Result<RedoLsns> {
@@ -140,5 +156,13 @@ impl SourceServer for MySql8Server {
 
     fn pages_in_redo(&self, end: Lsn, wanted: &BTreeSet<PageKey>) -> Result<Option<BTreeSet<PageKey>>> {
         page_list::of_pages(&self.facts, end, wanted)
+    }
+}
+
+/// The first two values of a row.
+fn pair(row: &[Option<String>]) -> Option<(String, String)> {
+    match row {
+        [Some(one), Some(other), ..] => Some((one.clone(), other.clone())),
+        _ => None,
     }
 }

@@ -67,7 +67,7 @@ mod redo_format;
 mod streaming;
 mod tablespaces;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Datadir, Prepared, Resources, file_operations, options};
 use crate::base::progress::Progress;
@@ -115,11 +115,14 @@ pub fn apply(
         None => (None, scan::gather(datadir, &*log, cached_lsn::asker(datadir), means)?),
     };
     Progress::set(&means.progress.records_total, contents.records - contents.dropped);
-    let mut notes = file_operations::apply(datadir, &contents.events)?;
-    let removed = file_operations::removed(&contents.events);
+    let left_out: BTreeSet<SpaceId> = datadir.left_out.iter().map(|one| SpaceId(one.space)).collect();
+    let events: Vec<_> = contents.events.into_iter().filter(|e| !left_out.contains(&e.space)).collect();
+    let mut notes = file_operations::apply(datadir, &events)?;
+    let mut removed = file_operations::removed(&events);
+    removed.extend(left_out);
     let spaces = TablespaceFiles::find(datadir, removed)?;
     spaces.check_lengths(&contents.growth)?;
-    let ends = bounds::TablespaceBounds::new(extended(&contents.events));
+    let ends = bounds::TablespaceBounds::new(extended(&events));
     let job = pages::apply::Job {
         format: datadir.redo,
         spaces: &spaces,

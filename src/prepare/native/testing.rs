@@ -68,6 +68,7 @@ impl Around {
         Datadir {
             keyring: std::sync::Arc::new(crate::innodb::encryption::NoKeyring),
             redo: crate::family::redo_of_copies(),
+            left_out: &[],
             root,
             run: &self.run,
             external: &[],

@@ -65,6 +65,8 @@ pub(crate) fn manifest(members: &[(MemberName, Vec<u8>)]) -> Manifest {
         gtid_executed: None,
         redo_uuid: None,
         server_started: None,
+        selection: None,
+        left_out: vec![],
         increment: None,
         stands_for: None,
         members: members.iter().map(listed).collect(),

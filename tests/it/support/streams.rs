@@ -240,6 +240,8 @@ impl StreamMaker {
             gtid_executed: Some(GTIDS.into()),
             redo_uuid: None,
             server_started: None,
+            selection: None,
+            left_out: vec![],
             increment: None,
             stands_for: None,
             members: self.members.clone(),
