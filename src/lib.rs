@@ -70,22 +70,35 @@
 //!   redo and those who apply it is one type, [`prepare::native::ParsedSegment`]: runs of records by page, and events of files.
 //! * Keys come in at one seam, [`innodb::encryption`]; which pages travel is decided at another, [`source::page_filter`].
 //!
+//! ## Increments and partial backups
+//!
+//! [`stream::chain`] says when an increment fits its base: by server, redo log, identity and LSN. The sender compares pages with the
+//! base's checkpoint ([`source::page_filter::SinceLsn`]), or reads only those that the server lists, where that list can be trusted
+//! ([`family::SourceServer::changed_pages`]); they travel in clusters ([`stream::delta`]). The receiver has each stream of a chain arrive whole in a
+//! folder of its own, then moves (or copies) the datafiles before it there by tablespace id and lays the pages over them
+//! ([`restore::overlay`], [`receive::chain`]; in a user's own folder [`receive::merge`]). Since an increment begins at its base's checkpoint, redo is
+//! applied once, at the end. What a partial backup lacks ([`source::selection`]) is in its manifest; redo for it is dropped.
+//!
 //! ## Glossary
 //!
 //! | Term | What it is here |
 //! |---|---|
+//! | base | the backup that an increment builds on |
 //! | backup position | the LSN, binlog position and GTID set that a copy stands for; its redo ends at just that LSN |
 //! | block (of a datafile) | 1 MiB that one thread reads, sends and hashes at a time |
 //! | block (of redo) | 512 bytes of the log, with number and checksum |
 //! | budget | memory that a stream may make us keep, charged before it is taken |
 //! | checkpoint | the LSN below which all changes are in the datafiles |
 //! | chunk | a part of a member, as a frame carries it |
+//! | cluster | pages of a datafile in an increment, with a list of their numbers before them |
 //! | compact record | a redo record as it is kept until its page's turn: without what all of its run have in common |
 //! | digest | XXH3 tree hash of a member, independent of how it was cut |
 //! | external tablespace | one whose file lies outside the datadir |
 //! | family | a line of servers that are backed up and restored in one way |
 //! | frame | the unit of xbstream, of a compressed layer, or of a session on a connection |
 //! | full_crc32 | MariaDB's page format with one checksum at the very end |
+//! | identity | the digest of a backup's manifest, by which increments name their base |
+//! | increment | the pages that changed since another backup, and the redo of its own time |
 //! | layer | compression or encryption around a stream |
 //! | LSN | a byte position in the redo log |
 //! | manifest | the last member: every other, with size and digest; without it a stream is no backup |

@@ -242,7 +242,8 @@ pub fn run(
     let checkpoint = tailer.checkpoint;
     let redo_uuid = tailer.redo_uuid;
     if let Some(base) = &options.since {
-        base::check(base, &facts, redo_uuid, tailer.copied().max(checkpoint))?;
+        let selection = options.selection.describe();
+        base::check(base, &facts, selection.as_ref(), redo_uuid, tailer.copied().max(checkpoint))?;
     }
     let mut live = HeldResources::new(session, replica, consumer, tailer, learning);
     let mut inventory = server.inventory(live.session()?)?;

@@ -18,12 +18,13 @@ fn check<T: PartialEq + std::fmt::Debug>(
 // The first byte chooses the member, the rest is its content.
 fuzz_target!(|input: &[u8]| {
     let Some((which, content)) = input.split_first() else { return };
-    match which % 6 {
+    match which % 7 {
         0 => check(content, Checkpoints::parse, Checkpoints::render),
         1 => check(content, BinlogInfo::parse, BinlogInfo::render),
         2 => check(content, Info::parse, Info::render),
         3 => check(content, BackupCnf::parse, BackupCnf::render),
         4 => check(content, SlaveInfo::parse, SlaveInfo::render),
+        5 => check(content, DeltaMeta::parse, DeltaMeta::render),
         _ => check(content, Tablespaces::parse, Tablespaces::render),
     }
 });

@@ -55,7 +55,7 @@ impl NetworkArgs {
             reconnect: Duration::from_secs(self.reconnect_timeout),
             ..Timeouts::default()
         };
-        Ok(NetworkOptions { patience, certificates })
+        Ok(NetworkOptions { patience, certificates, base: String::new() })
     }
 }
 

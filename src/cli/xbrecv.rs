@@ -38,6 +38,7 @@ Examples:
   xbrecv --verify-only < full.xb                         is it whole?
   xbrecv /restore full.xb mon.xb tue.xb                  a full backup and its increments
   xbrecv --base /backup/full /restore < inc.xb           an increment over a folder, which stays as it is
+  xbrecv --from quic://0.0.0.0:4810 --base A B           the waiting sender sends an increment by itself
   xbrecv --verify-only full.xb mon.xb tue.xb             does the chain fit together, and is it whole?
   xbrecv merge /backup mon.xb                            a folder is brought forward, in its place
   xbrecv info full.xb                                    what is it?
@@ -177,7 +178,10 @@ pub fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<()> {
     let (mode, from, base) = (args.progress, args.from.clone(), args.base.clone());
-    let network = args.network.options()?;
+    let mut network = args.network.options()?;
+    if let Some(base) = &base {
+        network.base = chain::describe_base(base, &args.map)?;
+    }
     // Without a target there are streams only.
     let verified = args.dir.clone().filter(|_| args.verify_only);
     let mut streams: Vec<_> = verified.into_iter().chain(args.streams.iter().cloned()).collect();

@@ -240,13 +240,17 @@ fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
     let to = address(&args)?;
     let network = args.network.options()?;
     let mode = args.progress;
-    let options = options(args, typed)?;
+    let mut options = options(args, typed)?;
     threads::check(options.parallel + THREADS_BESIDE)?;
     let stop = Arc::new(Stop::new()?);
     let progress = Arc::new(Progress::new());
     signals::watch(stop.clone())?;
     let opening = Opening { address: &to, network: &network, progress: &progress, stop: &stop };
     let mut destination = schemes::destination(&opening)?;
+    if let Some(base) = destination.base().filter(|_| options.since.is_none()) {
+        options.since = Some(send::base::of_receiver(&base)?);
+        tracing::info!("the receiver wants an increment: {base}");
+    }
     let sink = destination.sink()?;
     let display = Display::start(PROGRAM, mode, progress.clone());
     let sent = send::run(&options, sink, &progress, &stop);

@@ -20,6 +20,8 @@ const META_MAX: u64 = 4096;
 #[derive(Default)]
 pub(super) struct ArrivingDeltas {
     found: BTreeMap<String, DeltaMeta>,
+    /// The first defect; it counts if the stream is an increment.
+    defect: Option<Error>,
 }
 
 impl ArrivingDeltas {
@@ -27,20 +29,19 @@ impl ArrivingDeltas {
     pub(super) const EACH: u64 = 256;
 
     /// Examines a chunk as it passes; returns whether something is kept of it.
-    pub(super) fn chunk(&mut self, chunk: &Chunk) -> Result<bool> {
-        let Some(datafile) = chunk.member.as_str().strip_suffix(META) else { return Ok(false) };
-        if chunk.offset != 0 || chunk.logical_len() > META_MAX {
-            return Err(defect(&chunk.member, "is no description of a datafile: it is too long"));
+    pub(super) fn chunk(&mut self, chunk: &Chunk) -> bool {
+        let Some(datafile) = chunk.member.as_str().strip_suffix(META) else { return false };
+        match read(chunk) {
+            Ok(Some(meta)) => {
+                self.found.insert(datafile.to_owned(), meta);
+                true
+            }
+            Ok(None) => false,
+            Err(e) => {
+                self.defect.get_or_insert(e);
+                false
+            }
         }
-        if chunk.logical_len() == 0 {
-            return Ok(false);
-        }
-        chunk.verify()?;
-        let mut text = vec![0; chunk.logical_len() as usize];
-        chunk.copy(0, &mut text);
-        let meta = DeltaMeta::parse(&text)?;
-        self.found.insert(datafile.to_owned(), meta);
-        Ok(true)
     }
 
     /// Checks all after they have arrived.
@@ -50,6 +51,9 @@ impl ArrivingDeltas {
         system: &[SystemFile],
         page_size: Option<u64>,
     ) -> Result<Spaces> {
+        if let Some(e) = &self.defect {
+            return Err(Error::new(e.code, e.message.clone()));
+        }
         let mut ids: BTreeMap<SpaceId, &str> = BTreeMap::new();
         for (datafile, meta) in &self.found {
             let size = received.get(&*format!("{datafile}{DELTA}")).map(|(size, _)| *size);
@@ -96,6 +100,20 @@ impl ArrivingDeltas {
         checks::check_spaces(ids.contains(&SpaceId::DICTIONARY), &checks::UNDO_NUMBERS.into())?;
         Ok(Spaces { ids, short: Vec::new() })
     }
+}
+
+/// Reads a description; `None` for a chunk without content.
+fn read(chunk: &Chunk) -> Result<Option<DeltaMeta>> {
+    if chunk.offset != 0 || chunk.logical_len() > META_MAX {
+        return Err(defect(&chunk.member, "is no description of a datafile: it is too long"));
+    }
+    if chunk.logical_len() == 0 {
+        return Ok(None);
+    }
+    chunk.verify()?;
+    let mut text = vec![0; chunk.logical_len() as usize];
+    chunk.copy(0, &mut text);
+    Ok(Some(DeltaMeta::parse(&text)?))
 }
 
 fn defect(member: &MemberName, what: &str) -> Error {

@@ -16,7 +16,8 @@ use crate::family;
 use crate::innodb::encryption::NoKeyring;
 use crate::prepare::{self, Datadir, Prepare, Resources};
 use crate::restore::overlay::{self, BaseFiles, Fetch};
-use crate::restore::{ExternalFiles, Staging, Target, clone_file, external_files};
+use crate::restore::{ExternalFiles, Mapping, Staging, Target, clone_file, external_files};
+use crate::session::message::BASE_MAX;
 use crate::stream::chain::{Fit, INCREMENT, Lineage};
 use crate::stream::manifest::LeftOut;
 use crate::stream::metadata::{BackupType, CHECKPOINTS, Checkpoints, METADATA_MAX};
@@ -37,6 +38,16 @@ pub struct Link<'a> {
     pub name: String,
     /// Opens it.
     pub open: Box<dyn FnOnce() -> Result<Box<dyn StreamReader>> + 'a>,
+}
+
+/// Returns the description of the backup in the folder `base`, for a sender: JSON text.
+///
+/// # Errors
+/// [`Code::WrongBase`] if no increment can be laid over it.
+pub fn describe_base(base: &Path, mappings: &[Mapping]) -> Result<String> {
+    let folder = BaseFolder::open(base, mappings, Access::Shared)?;
+    serde_json::to_string(&folder.lineage)
+        .map_err(|e| Error::new(Code::Internal, "a lineage is JSON").cause(e))
 }
 
 /// Returns the error for an increment that came without its base.

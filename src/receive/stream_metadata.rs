@@ -88,7 +88,7 @@ impl StreamMetadata {
             push_redo(redo, chunk)?;
         }
         self.spaces.chunk(chunk);
-        if self.deltas.chunk(chunk)? {
+        if self.deltas.chunk(chunk) {
             self.kept.grow(ArrivingDeltas::EACH)?;
         }
         if KEPT.contains(&chunk.member.as_str()) {

@@ -43,6 +43,17 @@ pub fn read(text: &str) -> Result<Lineage> {
     }
 }
 
+/// Understands what a receiver says of the backup that it wants an increment of.
+///
+/// # Errors
+/// [`Code::Receiver`].
+pub fn of_receiver(text: &str) -> Result<Lineage> {
+    serde_json::from_str(text).map_err(|e| {
+        Error::new(Code::Receiver, "the receiver wants an increment of a backup that was not understood")
+            .cause(e)
+    })
+}
+
 /// Understands a manifest, a checkpoints file, or a lineage as `xbrecv info` prints it.
 fn parse(bytes: &[u8]) -> std::result::Result<Lineage, String> {
     if !bytes.trim_ascii_start().starts_with(b"{") {
@@ -69,7 +80,13 @@ fn content(path: &Path) -> std::io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// [`Code::WrongBase`].
-pub(super) fn check(base: &Lineage, facts: &ServerFacts, redo_uuid: Option<u32>, now: Lsn) -> Result<()> {
+pub(super) fn check(
+    base: &Lineage,
+    facts: &ServerFacts,
+    selection: Option<&String>,
+    redo_uuid: Option<u32>,
+    now: Lsn,
+) -> Result<()> {
     let wrong = |what: String| {
         Error::new(Code::WrongBase, format!("the increment would not fit its base: {what}"))
             .hint("take a full backup")
@@ -83,6 +100,12 @@ pub(super) fn check(base: &Lineage, facts: &ServerFacts, redo_uuid: Option<u32>,
     let page_size = facts.page_size()?;
     if let Some(size) = base.page_size.filter(|size| *size != page_size) {
         return Err(wrong(format!("it has pages of {size} bytes, and this server of {page_size}")));
+    }
+    if base.identity.is_some() && base.selection.as_ref() != selection {
+        let shown = |selection: Option<&String>| selection.cloned().unwrap_or_else(|| "all".to_owned());
+        let (base, wanted) = (shown(base.selection.as_ref()), shown(selection));
+        return Err(wrong(format!("that has the tables '{base}', and this one would have '{wanted}'"))
+            .hint("choose the same tables, or take a full backup"));
     }
     if let (Some(base), Some(server)) = (base.redo_uuid, redo_uuid)
         && base != server

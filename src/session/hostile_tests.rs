@@ -23,7 +23,7 @@ fn hello(token: &[u8], secret: &[u8]) -> Hello {
 fn up(now: Duration, patience: Timeouts) -> Sender {
     let mut s = Sender::new(Some(TOKEN), SECRET, patience, now);
     s.connected(now);
-    s.receive(now, Message::Welcome(Welcome { held: None })).unwrap();
+    s.receive(now, Message::Welcome(Welcome { held: None, base: String::new() })).unwrap();
     s
 }
 
@@ -67,7 +67,8 @@ fn a_verdict_is_the_end_whatever_the_sender_does() {
 #[test]
 fn connections_that_bring_nothing_mend_nothing() {
     let patience = Timeouts { reconnect: ms(60_000), keepalive: ms(1000), ..Timeouts::default() };
-    let held = |upto| Message::Welcome(Welcome { held: Some(Held { upto, ahead: vec![] }) });
+    let held =
+        |upto| Message::Welcome(Welcome { held: Some(Held { upto, ahead: vec![] }), base: String::new() });
     // Number of bytes that each connection brings, how long it lasts, and whether the sender goes on.
     for (brings, lasts, goes_on) in [(0, 10, false), (1, 10, true), (0, 6000, true)] {
         let mut s = up(ms(0), patience);

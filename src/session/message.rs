@@ -8,6 +8,8 @@ use super::ranges::{Ranges, TOLD_MAX};
 /// Maximum length in bytes of a failure's text that is sent to the other side, or of one from there that is
 /// shown.
 const TEXT_MAX: usize = 2000;
+/// Maximum length in bytes of the description of a base.
+pub const BASE_MAX: usize = 4096;
 /// Maximum length in bytes of a failure's code.
 const CODE_MAX: usize = 64;
 
@@ -74,6 +76,9 @@ pub struct Welcome {
     /// Bytes that are safe already.
     #[prost(message, optional, tag = "1")]
     pub held: Option<Held>,
+    /// JSON text of what the receiver wants an increment of, as `stream::chain` defines it; empty if it wants a full backup.
+    #[prost(string, tag = "2")]
+    pub base: String,
 }
 
 /// The reason why a connection does not belong to the session.

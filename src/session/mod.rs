@@ -108,6 +108,9 @@ pub enum Violation {
     /// There are more ranges than a correct program makes.
     #[error("{0} ranges are more than can be")]
     Ranges(usize),
+    /// The description of a base is too long.
+    #[error("{0} bytes are too many to describe a backup")]
+    Base(usize),
     /// The ranges are not in order.
     #[error("the acknowledged ranges are not in order")]
     Disorder,

@@ -64,6 +64,8 @@ pub struct Receiver {
     outcome: Option<Outcome>,
     reconnects: u64,
     proofs: Proofs,
+    /// What an increment is wanted of; empty for a full backup.
+    base: String,
 }
 
 impl Receiver {
@@ -88,7 +90,13 @@ impl Receiver {
             outcome: None,
             reconnects: 0,
             proofs: Proofs::default(),
+            base: String::new(),
         }
+    }
+
+    /// Asks the sender for an increment of this backup.
+    pub fn ask_for_increment(&mut self, base: String) {
+        self.base = base;
     }
 
     /// Returns what is proved by the name that a peer asks for in the first packet.
@@ -234,7 +242,10 @@ impl Receiver {
     fn next_message(&mut self, now: Duration, alive: KeepAlive) -> Option<Message> {
         if std::mem::take(&mut self.welcome) {
             self.acknowledged();
-            return Some(Message::Welcome(Welcome { held: Some(Held::tell(&self.held)) }));
+            return Some(Message::Welcome(Welcome {
+                held: Some(Held::tell(&self.held)),
+                base: self.base.clone(),
+            }));
         }
         // The verdict on a whole stream is sent after the acknowledgement of its last byte.
         let all = self.total == Some(self.held.upto());

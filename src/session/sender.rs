@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::flow_control::FlowControl;
 use super::keep_alive::KeepAlive;
-use super::message::{Doing, Failure, Finish, Hello, Message, Ping, Reason, Seen};
+use super::message::{BASE_MAX, Doing, Failure, Finish, Hello, Message, Ping, Reason, Seen};
 use super::proof::{self, Nonce};
 use super::ranges::{RANGES_MAX, Ranges};
 use super::ticket::Token;
@@ -86,6 +86,8 @@ pub struct Sender {
     seen: bool,
     outcome: Option<Outcome>,
     doing: Option<Doing>,
+    /// What the receiver wants an increment of, as its first welcome says.
+    base: Option<String>,
     /// Time since when every attempt to connect has found nobody listening.
     refused_since: Option<Duration>,
 }
@@ -113,8 +115,14 @@ impl Sender {
             seen: false,
             outcome: None,
             doing: None,
+            base: None,
             refused_since: None,
         }
+    }
+
+    /// Returns what the receiver wants an increment of; empty for a full backup, and before it is known.
+    pub fn base(&self) -> &str {
+        self.base.as_deref().unwrap_or_default()
     }
 
     /// Returns when to connect next; `None` while connected, or when the session is over.
@@ -209,7 +217,11 @@ impl Sender {
         }
         match (&self.link, message) {
             (Link::Greeting { .. }, Message::Welcome(welcome)) => {
+                if welcome.base.len() > BASE_MAX {
+                    return Err(Violation::Base(welcome.base.len()));
+                }
                 let held = welcome.held.unwrap_or_default().ranges(self.high)?;
+                self.base.get_or_insert(welcome.base);
                 self.welcome(now, held)?;
             }
             (Link::Greeting { .. }, Message::Refused(refused)) => {

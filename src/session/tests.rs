@@ -209,7 +209,7 @@ proptest! {
     ) {
         let mut sender = Sender::new(Some(TOKEN), SECRET, Timeouts::default(), ms(0));
         sender.connected(ms(0));
-        sender.receive(ms(0), Message::Welcome(Welcome { held: None })).unwrap();
+        sender.receive(ms(0), Message::Welcome(Welcome { held: None, base: String::new() })).unwrap();
         sender.write(100_000);
         while sender.poll_segment(ms(1), |_| 65_536).is_some() {}
         let ahead = held.into_iter().map(|(start, end)| Span { start, end }).collect();
@@ -224,7 +224,7 @@ fn every_message_survives_the_wire_split_anywhere() {
     let failure = Failure::new("disk-full", "no room", "make room");
     let all = [
         Message::Hello(hello(&TOKEN.0, &SECRET)),
-        Message::Welcome(Welcome { held: Some(held.clone()) }),
+        Message::Welcome(Welcome { held: Some(held.clone()), base: String::new() }),
         Message::Refused(super::message::Refused { reason: Reason::Used.into() }),
         Message::Ack(held),
         Message::Finish(Finish { total: 1 << 50 }),
@@ -316,7 +316,7 @@ fn a_receiver_takes_each_byte_once_and_none_beyond_the_end() {
     r.receive(ms(0), Message::Finish(Finish { total: 30 })).unwrap();
     assert_eq!(r.receive(ms(0), Message::Finish(Finish { total: 31 })), Err(Violation::Total(31)));
     assert!(r.took(ms(0), 25..31).is_err());
-    assert!(r.receive(ms(0), Message::Welcome(Welcome { held: None })).is_err());
+    assert!(r.receive(ms(0), Message::Welcome(Welcome { held: None, base: String::new() })).is_err());
     assert!(r.receive(ms(0), Message::Seen(super::message::Seen {})).is_err(), "there is no verdict yet");
 }
 
@@ -325,7 +325,7 @@ fn patience_has_an_end_on_both_sides() {
     let patience = Timeouts { reconnect: ms(60_000), ..Timeouts::default() };
     let mut s = Sender::new(Some(TOKEN), SECRET, patience, ms(0));
     s.connected(ms(0));
-    s.receive(ms(0), Message::Welcome(Welcome { held: None })).unwrap();
+    s.receive(ms(0), Message::Welcome(Welcome { held: None, base: String::new() })).unwrap();
     assert!(!s.tick(ms(14_999)) && s.tick(ms(15_000)), "three silent keep-alive times");
     s.lost(ms(15_000), 0);
     while let Some(at) = s.connect_at() {
@@ -348,7 +348,7 @@ fn patience_has_an_end_on_both_sides() {
 fn up(now: Duration, patience: Timeouts) -> Sender {
     let mut s = Sender::new(Some(TOKEN), SECRET, patience, now);
     s.connected(now);
-    s.receive(now, Message::Welcome(Welcome { held: None })).unwrap();
+    s.receive(now, Message::Welcome(Welcome { held: None, base: String::new() })).unwrap();
     s
 }
 
@@ -376,7 +376,7 @@ fn a_receiver_where_nobody_listens_any_more_is_given_up_soon() {
     s.lost(ms(1), 0);
     refuse(&mut s, 29_000);
     s.connected(ms(29_500));
-    s.receive(ms(29_500), Message::Welcome(Welcome { held: None })).unwrap();
+    s.receive(ms(29_500), Message::Welcome(Welcome { held: None, base: String::new() })).unwrap();
     s.lost(ms(29_600), 0);
     refuse(&mut s, 55_000);
     assert_eq!(s.outcome(), None);
@@ -395,7 +395,7 @@ fn a_receiver_that_has_forgotten_everything_is_another_one() {
     s.receive(ms(0), Message::Ack(Held { upto: 4, ahead: vec![] })).unwrap();
     s.lost(ms(1), 0);
     s.connected(ms(2));
-    s.receive(ms(2), Message::Welcome(Welcome { held: None })).unwrap();
+    s.receive(ms(2), Message::Welcome(Welcome { held: None, base: String::new() })).unwrap();
     assert_eq!(s.outcome(), Some(&sender::Outcome::Gone(ms(0))));
 }
 
@@ -424,7 +424,7 @@ fn a_lost_receipt_is_not_waited_for_as_long_as_a_lost_sender() {
 fn a_good_verdict_on_half_a_stream_is_not_believed() {
     let mut s = Sender::new(Some(TOKEN), SECRET, Timeouts::default(), ms(0));
     s.connected(ms(0));
-    s.receive(ms(0), Message::Welcome(Welcome { held: None })).unwrap();
+    s.receive(ms(0), Message::Welcome(Welcome { held: None, base: String::new() })).unwrap();
     s.write(10);
     s.finish();
     assert!(s.receive(ms(0), Message::Verdict(Verdict { failure: None })).is_err());

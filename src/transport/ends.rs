@@ -17,6 +17,11 @@ pub trait Destination {
     /// If nothing can be written there.
     fn sink(&mut self) -> Result<Box<dyn Sink>>;
 
+    /// Returns the description of the backup that the other side wants an increment of; `None` for a full backup.
+    fn base(&self) -> Option<String> {
+        None
+    }
+
     /// Tells the other side why the stream will not be finished, if there is a way to tell it.
     fn abandon(&self, _why: &Error) {}
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::support::folders::{assert_same_files, files};
-use crate::support::pipe::{Said, into_file, on_file, said, xbsend};
+use crate::support::listening::{Listening, sending};
+use crate::support::pipe::{Said, into_file, into_nothing, on_file, said, xbsend};
 use crate::support::{Kind, Random, Server, seed, tool};
 
 /// `xbrecv`, which prepares natively.
@@ -393,4 +394,39 @@ fn a_backup_says_what_it_is() {
     chain.back_up(Some(&base));
     let all: Vec<&Path> = chain.streams.iter().map(PathBuf::as_path).collect();
     chain.restore("longer", &all).ok();
+}
+
+#[test]
+fn a_waiting_sender_sends_the_increment_that_the_receiver_wants() {
+    let chain = Streams::take(0);
+    let base = chain.path("base");
+    on_file(xbrecv(&base), &chain.streams[0]).ok();
+    for (n, carrier) in ["tcp", "quic"].into_iter().enumerate() {
+        chain.source.execute(&format!("INSERT INTO d.t VALUES ({}, 'over the network')", 100 + n));
+        let target = chain.path(carrier);
+        let mut receive = xbrecv(&target);
+        let before = if n == 0 { base.clone() } else { chain.path("tcp") };
+        receive.arg("--base").arg(&before);
+        let listening = Listening::start(receive, carrier);
+        let sent = into_nothing(sending(&chain.source, &listening.to)).ok();
+        sent.says("the whole increment was sent, and the receiver says OK");
+        listening.said().ok();
+        let copy = Server::start_on(Kind::Mysql97, &copied(&target), &["--log-bin=binlog"]);
+        assert_eq!(copy.value("SELECT COUNT(*) FROM d.t"), (2 + n).to_string());
+    }
+    // Another server has nothing that fits.
+    let other = Server::start(Kind::Mysql97, &[]);
+    let mut receive = xbrecv(&chain.path("refused"));
+    receive.arg("--base").arg(&base);
+    let listening = Listening::start(receive, "quic");
+    into_nothing(sending(&other, &listening.to)).failed("wrong-base").says("that is a backup of server");
+    listening.said().failed("sender");
+    assert!(!chain.path("refused").exists());
+}
+
+/// A copy of a folder, so that a server may start on it and the folder stays a base.
+fn copied(dir: &Path) -> PathBuf {
+    let copy = dir.with_extension("copy");
+    assert!(Command::new("cp").arg("-a").args([dir, &copy]).status().unwrap().success());
+    copy
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::crafted::{CONFIGURE, Crafted, Free, crafted};
+use crate::support::folders::without_log_id;
 use crate::support::measured::{Measured, on};
 use crate::support::{Random, StreamMaker, seed};
 use xbpipe::base::show::is_deceptive;
@@ -89,7 +90,8 @@ fn receive(how: u64, target: &Path, options: &[String], stream: &[u8]) -> Measur
 /// Files of a copy by their names in it.
 fn copy(target: &Path) -> BTreeMap<String, Vec<u8>> {
     let name = |path: &Path| path.strip_prefix(target).unwrap().to_string_lossy().into_owned();
-    tree(target).iter().map(|(path, content)| (name(path), content.clone())).collect()
+    let files = tree(target).iter().map(|(path, content)| (name(path), content.clone()));
+    files.map(|(name, content)| (name.clone(), without_log_id(&name, content))).collect()
 }
 
 /// The judge of an exit 0: the first file that is not what an honest stream gives.

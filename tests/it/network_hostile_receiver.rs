@@ -77,7 +77,7 @@ const TRICKS: [Trick; 15] = [
 const WELL: Message = Message::Verdict(Verdict { failure: None });
 
 fn welcome(upto: u64) -> Message {
-    Message::Welcome(Welcome { held: Some(Held { upto, ahead: Vec::new() }) })
+    Message::Welcome(Welcome { held: Some(Held { upto, ahead: Vec::new() }), base: String::new() })
 }
 
 fn ack(upto: u64) -> Message {
@@ -99,7 +99,8 @@ async fn play(trick: Trick, connection: u64, mut random: Random, mut peer: Peer)
             peer.raw(&garbage(random)).await;
         }
         Trick::WrongWelcome => {
-            peer.say(Message::Welcome(Welcome { held: Some(held(random, STREAM)) })).await;
+            peer.say(Message::Welcome(Welcome { held: Some(held(random, STREAM)), base: String::new() }))
+                .await;
         }
         Trick::AckBeyond => {
             let beyond = STREAM + number(random, STREAM).min(u64::MAX / 4) + 1;

@@ -278,3 +278,35 @@ fn hostile_tablespaces_are_refused() {
         assert!(!error.to_string().contains(char::is_control), "{error}");
     }
 }
+
+#[test]
+fn datafiles_of_an_increment_are_described() {
+    let meta = DeltaMeta {
+        page_size: 8192,
+        is_zip: true,
+        space: crate::base::SpaceId(7),
+        flags: Some(0x2b),
+        file_size: Some(65536),
+    };
+    let text = meta.render();
+    assert_eq!(
+        text,
+        "page_size = 8192\nzip_size = 8192\nspace_id = 7\nspace_flags = 43\nfile_size = 65536\n"
+    );
+    assert_eq!(DeltaMeta::parse(text.as_bytes()), Ok(meta));
+    // As mariadb-backup and XtraBackup write it.
+    let theirs = DeltaMeta::parse(b"page_size = 16384\nzip_size = 0\nspace_id = 0\n").unwrap();
+    assert_eq!((theirs.is_zip, theirs.flags, theirs.file_size), (false, None, None));
+    for bad in [
+        "",
+        "page_size = 16384\n",
+        "page_size = 16385\nspace_id = 1\n",
+        "page_size = 512\nspace_id = 1\n",
+        "page_size = 131072\nspace_id = 1\n",
+        "page_size = 16384\nspace_id = 4294967296\n",
+        "page_size = 16384\nspace_id = 1\nspace_flags = 4294967296\n",
+        "page_size = 16384\nspace_id = 1\nfile_size = x\n",
+    ] {
+        assert!(DeltaMeta::parse(bad.as_bytes()).is_err(), "{bad:?}");
+    }
+}

@@ -94,12 +94,9 @@ impl Incoming {
         };
         let runtime = runtime("line", if address.carrier == Carrier::Tcp { 1 } else { 2 })?;
         let (door, local) = runtime.block_on(Listener::open(address, config, options.patience.keepalive))?;
-        let state = State {
-            session: Receiver::new(ticket.as_ref().map(|t| t.token), options.patience),
-            arrivals: ReassemblyBuffer::default(),
-            full: false,
-            open: 0,
-        };
+        let mut session = Receiver::new(ticket.as_ref().map(|t| t.token), options.patience);
+        session.ask_for_increment(options.base.clone());
+        let state = State { session, arrivals: ReassemblyBuffer::default(), full: false, open: 0 };
         let line = Arc::new(Line {
             shared: Shared::new(state),
             clock: Clock::new(),

@@ -41,6 +41,8 @@ pub struct NetworkOptions {
     pub patience: Timeouts,
     /// Certificates of the user, by which both sides verify each other.
     pub certificates: Option<Certificates>,
+    /// Of a receiver: the description of the backup that it wants an increment of; empty for a full backup.
+    pub base: String,
 }
 
 /// Statistics of a connection, for the summary.

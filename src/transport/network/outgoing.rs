@@ -141,6 +141,12 @@ impl Outgoing {
         }
     }
 
+    /// Returns the description of the backup that the receiver wants an increment of; `None` for a full backup.
+    pub fn base(&self) -> Option<String> {
+        let base = self.line.shared.lock().session.base().to_owned();
+        (!base.is_empty()).then_some(base)
+    }
+
     /// Returns statistics for the summary.
     pub fn facts(&self) -> NetworkFacts {
         let state = self.line.shared.lock();
@@ -155,6 +161,10 @@ impl Destination for Outgoing {
 
     fn abandon(&self, why: &Error) {
         Outgoing::abandon(self, why);
+    }
+
+    fn base(&self) -> Option<String> {
+        Outgoing::base(self)
     }
 
     fn facts(&self) -> Option<NetworkFacts> {

@@ -24,7 +24,7 @@ pub fn files(dir: &Path) -> BTreeMap<String, u128> {
 }
 
 /// Leaves out the random number of a new redo log, and the checksum that follows from it.
-fn without_log_id(name: &str, mut content: Vec<u8>) -> Vec<u8> {
+pub fn without_log_id(name: &str, mut content: Vec<u8>) -> Vec<u8> {
     if name.ends_with("#innodb_redo/#ib_redo0") && content.len() >= 512 {
         content[4..8].fill(0);
         content[508..512].fill(0);

@@ -220,7 +220,7 @@ pub fn message(random: &mut Random, near: u64) -> Message {
             token: vec![7; random.below(40) as usize],
             secret: vec![1; random.below(80) as usize],
         }),
-        1 => Message::Welcome(Welcome { held: Some(held(random, near)) }),
+        1 => Message::Welcome(Welcome { held: Some(held(random, near)), base: random.text(200) }),
         2 => Message::Refused(Refused { reason: random.next() as i32 % 9 }),
         3 | 4 => Message::Ack(held(random, near)),
         5 => Message::Finish(Finish { total: number(random, near) }),

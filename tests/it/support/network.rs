@@ -33,7 +33,7 @@ pub fn options(keepalive_ms: u64, reconnect_s: u64) -> NetworkOptions {
         refused: Duration::from_secs(1),
         ..Timeouts::default()
     };
-    NetworkOptions { patience, certificates: None }
+    NetworkOptions { patience, certificates: None, base: String::new() }
 }
 
 pub fn stop() -> Arc<Stop> {
