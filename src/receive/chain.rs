@@ -46,8 +46,14 @@ pub struct Link<'a> {
 /// [`Code::WrongBase`] if no increment can be laid over it.
 pub fn describe_base(base: &Path, mappings: &[Mapping]) -> Result<String> {
     let folder = BaseFolder::open(base, mappings, Access::Shared)?;
-    serde_json::to_string(&folder.lineage)
-        .map_err(|e| Error::new(Code::Internal, "a lineage is JSON").cause(e))
+    let text = serde_json::to_string(&folder.lineage)
+        .map_err(|e| Error::new(Code::Internal, "a lineage is JSON").cause(e))?;
+    if text.len() > BASE_MAX {
+        let what = "the base has too many chosen tables to be described to a sender";
+        return Err(Error::new(Code::Usage, what)
+            .hint("give xbsend the base's xbpipe_manifest with --since, and xbrecv no --base; then use xbrecv merge"));
+    }
+    Ok(text)
 }
 
 /// Returns the error for an increment that came without its base.

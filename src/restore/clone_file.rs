@@ -34,7 +34,7 @@ pub fn move_to(from: &Path, to: &Path, stop: &Stop) -> io::Result<()> {
     }
 }
 
-/// Copies `from` to `to`, which must not exist, as [`clone`] does.
+/// Copies `from` to `to`, which must not exist, by reference where that can be.
 ///
 /// # Errors
 /// Those of the files.

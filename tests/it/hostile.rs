@@ -90,8 +90,12 @@ fn receive(how: u64, target: &Path, options: &[String], stream: &[u8]) -> Measur
 /// Files of a copy by their names in it.
 fn copy(target: &Path) -> BTreeMap<String, Vec<u8>> {
     let name = |path: &Path| path.strip_prefix(target).unwrap().to_string_lossy().into_owned();
-    let files = tree(target).iter().map(|(path, content)| (name(path), content.clone()));
-    files.map(|(name, content)| (name.clone(), without_log_id(&name, content))).collect()
+    let file = |path: &PathBuf, content: &Vec<u8>| {
+        let name = name(path);
+        let content = without_log_id(&name, content.clone());
+        (name, content)
+    };
+    tree(target).iter().map(|(path, content)| file(path, content)).collect()
 }
 
 /// The judge of an exit 0: the first file that is not what an honest stream gives.
