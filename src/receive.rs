@@ -15,6 +15,7 @@ mod decode;
 pub mod info;
 mod layers;
 pub mod merge;
+pub mod merge_streams;
 pub mod prepare_command;
 mod receiver;
 mod stream_metadata;
@@ -42,7 +43,7 @@ use crate::stream::manifest::LeftOut;
 use crate::stream::metadata::BinlogPosition;
 use crate::transport::StreamReader;
 
-use arrival::Arrived;
+use arrival::{Arrived, Hooks};
 use layers::{Counted, Opened};
 use receiver::Place;
 use stream_metadata::StreamMetadata;
@@ -203,7 +204,15 @@ fn take_in(
         Some(_) => Err(chain::needs_base(lineage)),
         None => Ok(()),
     };
-    let arrived = arrival::receive(options, memory, opened, place, &mut fits, progress, stop)?;
+    let arrived = arrival::receive(
+        options,
+        memory,
+        opened,
+        place,
+        Hooks { fits: &mut fits, tap: None },
+        progress,
+        stop,
+    )?;
     let at = Instant::now();
     let mut summary = ReceiveSummary::of(options, &arrived)?;
     summary.wire_bytes = Progress::get(&progress.bytes_wire);

@@ -7,10 +7,11 @@ use crate::base::progress::{Phase, Progress};
 use crate::base::{Result, Stop};
 use crate::codec::Layer;
 use crate::restore::{ExternalFiles, PathMap, Received};
-use crate::stream::chain::Lineage;
 
 use super::layers::Opened;
 use super::receiver::{Place, Receiver, Written};
+
+pub(super) use super::receiver::Hooks;
 use super::stream_metadata::StreamMetadata;
 use super::streaming_prepare::StreamingPrepare;
 use super::{Memory, ReceiveOptions, workers};
@@ -44,11 +45,19 @@ pub(super) fn receive(
     memory: &Memory<'_>,
     mut opened: Opened<'_>,
     place: Option<Place<'_>>,
-    fits: &mut (dyn FnMut(&Lineage) -> Result<()> + Send),
+    hooks: Hooks<'_>,
     progress: &Arc<Progress>,
     stop: &Stop,
 ) -> Result<Arrived> {
-    let mut receiver = Receiver::new(options, memory, place, &mut *opened.stream_reader, fits, progress)?;
+    let Hooks { fits, tap } = hooks;
+    let hooks = Hooks {
+        fits: &mut *fits,
+        tap: match tap {
+            Some(tap) => Some(&mut *tap),
+            None => None,
+        },
+    };
+    let mut receiver = Receiver::new(options, memory, place, &mut *opened.stream_reader, hooks, progress)?;
     receiver.demux.feed(&opened.head);
     let receiver = workers::run(receiver, options.parallel, stop)?;
     let Written { files, mut book, outside, external, early } = receiver.into_written();

@@ -4,6 +4,7 @@
 //! before it moved there, and its pages laid over them ([`overlay`]). Since an increment holds all pages that the redo of the
 //! backup before it would have changed ([`crate::stream::chain`]), redo is applied once, at the end.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,19 +12,20 @@ use std::time::Instant;
 use crate::base::budget::Shares;
 use crate::base::nofollow;
 use crate::base::progress::{Phase, Progress};
-use crate::base::{Budget, Code, Error, Result, Stop};
+use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::family;
 use crate::innodb::encryption::NoKeyring;
 use crate::prepare::{self, Datadir, Prepare, Resources};
 use crate::restore::overlay::{self, BaseFiles, Fetch};
+use crate::restore::owner::FILE_MODE;
 use crate::restore::{ExternalFiles, Mapping, Staging, Target, clone_file, external_files};
 use crate::session::message::BASE_MAX;
 use crate::stream::chain::{Fit, INCREMENT, Lineage};
 use crate::stream::manifest::LeftOut;
-use crate::stream::metadata::{BackupType, CHECKPOINTS, Checkpoints, METADATA_MAX};
+use crate::stream::metadata::{BackupType, CHECKPOINTS, Checkpoints, INFO, Info, METADATA_MAX};
 use crate::transport::StreamReader;
 
-use super::arrival::{self, Arrived};
+use super::arrival::{self, Arrived, Hooks};
 use super::base_folder::{self, Access, BaseFolder, base_files};
 use super::receiver::{self, Place};
 use super::stream_metadata::StreamMetadata;
@@ -164,7 +166,8 @@ impl Chain<'_> {
         let mut fits = |lineage: &Lineage| self.fit(lineage).map(drop);
         let arrived =
             with_stream(self.options, &mut *stream_reader, self.progress, self.stop, |memory, opened| {
-                arrival::receive(self.options, memory, opened, place, &mut fits, self.progress, self.stop)
+                let hooks = Hooks { fits: &mut fits, tap: None };
+                arrival::receive(self.options, memory, opened, place, hooks, self.progress, self.stop)
             })?;
         let lineage = arrived.book.lineage()?;
         let fit = self.fit(&lineage)?;
@@ -292,13 +295,28 @@ pub(super) fn lay_over(
     Ok(done.pages)
 }
 
-/// Says in `xtrabackup_checkpoints` that the folder holds a full backup by now.
+/// Says in the metadata that the folder holds a full backup by now.
 pub(super) fn say_full(root: &Path) -> Result<()> {
+    if let Some(text) = base_folder::member(root, INFO, METADATA_MAX)? {
+        let info = Info { incremental: false, innodb_from_lsn: Lsn(0), ..Info::parse(&text)? };
+        replace(&root.join(INFO), info.render().as_bytes())
+            .map_err(|e| Error::io(Code::TargetIo, root.join(INFO).display(), e))?;
+    }
     let Some(text) = base_folder::member(root, CHECKPOINTS, METADATA_MAX)? else { return Ok(()) };
-    let mut checkpoints = Checkpoints::parse(&text)?;
-    checkpoints.backup_type = BackupType::FullBackuped;
-    checkpoints.from_lsn = crate::base::Lsn(0);
-    prepare::native::replace_checkpoints(root, &checkpoints)
+    let checkpoints = Checkpoints::parse(&text)?;
+    let full = Checkpoints { backup_type: BackupType::FullBackuped, from_lsn: Lsn(0), ..checkpoints };
+    prepare::native::replace_checkpoints(root, &full)
+}
+
+/// Puts a file with this content in the place of another.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match nofollow::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    nofollow::create_new(&new, FILE_MODE)?.write_all(content)?;
+    nofollow::rename(&new, path)
 }
 
 /// Prepares what the chain came to, and puts it in its place.

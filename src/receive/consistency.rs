@@ -21,6 +21,8 @@ const BINLOG_HEADER: u64 = 512;
 /// The statements that a stream, or a folder, makes about itself.
 pub(super) struct Statements<'a> {
     pub(super) lineage: Option<&'a Lineage>,
+    /// Whether they stand in a folder, whose backup may have been worked on.
+    pub(super) in_folder: bool,
     /// Tablespaces that a partial backup does not have.
     pub(super) left_out: &'a [LeftOut],
     pub(super) manifest: Option<&'a Manifest>,
@@ -78,6 +80,17 @@ impl Statements<'_> {
             }
         }
         let Some(c) = self.checkpoints else { return Ok(()) };
+        let is_sent = matches!(c.backup_type, BackupType::FullBackuped | BackupType::Incremental);
+        if !is_sent && !self.in_folder {
+            return Err(Error::new(
+                Code::Unsupported,
+                format!(
+                    "{CHECKPOINTS} has backup_type {}: no sender sends such a backup",
+                    c.backup_type.as_str()
+                ),
+            )
+            .hint("prepare this one with the tool that made it"));
+        }
         let from = (c.backup_type == BackupType::Incremental).then_some(c.from_lsn);
         let shown = |from: Option<Lsn>| {
             from.map_or("a full backup".to_owned(), |lsn| format!("an increment from LSN {lsn} on"))
@@ -88,8 +101,8 @@ impl Statements<'_> {
                 (CHECKPOINTS, "from_lsn", c.from_lsn.to_string()),
             ));
         }
-        // A folder that increments were merged into keeps the statement of the last one in its info.
-        if let Some(info) = self.info.filter(|_| self.manifest.is_some()) {
+        // XtraBackup leaves the statement of the last increment in the info of a folder that it has merged increments into.
+        if let Some(info) = self.info.filter(|_| c.backup_type != BackupType::LogApplied) {
             let theirs = info.incremental.then_some(info.innodb_from_lsn);
             same((CHECKPOINTS, "kind", shown(from)), (INFO, "kind", shown(theirs)))?;
         }

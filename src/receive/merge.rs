@@ -28,11 +28,12 @@ use crate::stream::metadata::{
     BackupType, CHECKPOINTS, Checkpoints, LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
 };
 
+use super::arrival::{self, Hooks};
 use super::base_folder::{Access, BaseFolder, CLEARED, LAID, LAYING, MERGE_FOLDER, base_files, lock, member};
 use super::chain::{Link, say_full};
 use super::prepare_command::{self, FolderOptions, FolderSummary};
 use super::receiver::Place;
-use super::{ReceiveOptions, arrival, with_stream};
+use super::{ReceiveOptions, with_stream};
 
 /// The increment inside the hidden folder; later the merged backup.
 const NEXT: &str = "next";
@@ -192,7 +193,8 @@ impl Merge<'_> {
                 let arrived =
                     with_stream(self.options, stream, self.progress, self.stop, |memory, opened| {
                         let (progress, stop) = (self.progress, self.stop);
-                        arrival::receive(self.options, memory, opened, Some(place), &mut fits, progress, stop)
+                        let hooks = Hooks { fits: &mut fits, tap: None };
+                        arrival::receive(self.options, memory, opened, Some(place), hooks, progress, stop)
                     })?;
                 arrived.book.lineage()?
             }

@@ -114,6 +114,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
         }
         Some(place) => {
             Statements {
+                in_folder: true,
                 left_out: &left_out,
                 lineage: None,
                 manifest: None,

@@ -11,7 +11,7 @@ use crate::prepare::Prepare;
 use crate::restore::{ExternalFiles, FileWriter, Mapping, Owner, PathMap, WriteTask, external_files};
 use crate::stream::chain::{INCREMENT, Lineage};
 use crate::stream::metadata::{ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
-use crate::stream::{Demux, Event, Limits, MemberName};
+use crate::stream::{Chunk, Demux, Event, Limits, MemberName};
 use crate::transport::StreamReader;
 
 use super::stream_metadata::StreamMetadata;
@@ -32,10 +32,29 @@ pub(super) struct Receiver<'a> {
     /// Streaming prepare: the part of preparing that is done while the stream arrives.
     early: Option<StreamingPrepare>,
     pub(super) stream_reader: &'a mut dyn StreamReader,
-    /// Is told, before any data, what the stream says that it builds on.
-    fits: &'a mut (dyn FnMut(&Lineage) -> Result<()> + Send),
+    hooks: Hooks<'a>,
     ended: bool,
 }
+
+/// What passes in a stream, in its order.
+#[derive(Clone, Copy)]
+pub(super) enum Passing<'a> {
+    /// A chunk. Its checksum is verified later; a wrong one fails the whole stream.
+    Chunk(&'a Chunk),
+    /// The end of a member.
+    End(&'a MemberName),
+}
+
+/// What others want to know of a stream while it arrives.
+pub(super) struct Hooks<'a> {
+    /// Is told, before any data, what the stream says that it builds on.
+    pub(super) fits: &'a mut (dyn FnMut(&Lineage) -> Result<()> + Send),
+    /// Sees all that passes.
+    pub(super) tap: Option<Tap<'a>>,
+}
+
+/// Sees what passes.
+type Tap<'a> = &'a mut (dyn FnMut(Passing<'_>) -> Result<()> + Send);
 
 /// Where the members of a stream are written.
 #[derive(Clone, Copy)]
@@ -70,7 +89,7 @@ impl<'a> Receiver<'a> {
         memory: &Memory<'_>,
         place: Option<Place<'a>>,
         stream_reader: &'a mut dyn StreamReader,
-        fits: &'a mut (dyn FnMut(&Lineage) -> Result<()> + Send),
+        hooks: Hooks<'a>,
         progress: &'a Arc<Progress>,
     ) -> Result<Receiver<'a>> {
         let book = match place {
@@ -94,7 +113,7 @@ impl<'a> Receiver<'a> {
             external: Vec::new(),
             early,
             stream_reader,
-            fits,
+            hooks,
             ended: false,
         })
     }
@@ -136,6 +155,9 @@ impl<'a> Receiver<'a> {
                 {
                     mysqld.check_fits(version)?;
                 }
+                if let Some(tap) = &mut self.hooks.tap {
+                    tap(Passing::Chunk(&chunk))?;
+                }
                 let serial = chunk.member == LOGFILE;
                 if serial {
                     Progress::set(&self.progress.redo_bytes, chunk.end());
@@ -153,8 +175,11 @@ impl<'a> Receiver<'a> {
             Event::End { member, size } => {
                 self.files.end(&member, size)?;
                 self.book.end(&member)?;
+                if let Some(tap) = &mut self.hooks.tap {
+                    tap(Passing::End(&member))?;
+                }
                 if member == INCREMENT {
-                    (self.fits)(&self.book.lineage()?)?;
+                    (self.hooks.fits)(&self.book.lineage()?)?;
                 }
                 if let Some(early) = &mut self.early {
                     early.end(&member, size);

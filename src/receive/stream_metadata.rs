@@ -150,6 +150,7 @@ impl StreamMetadata {
         let checkpoints = self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?;
         let info = self.text(INFO).map(Info::parse).transpose()?;
         Statements {
+            in_folder: false,
             left_out: self.left_out(),
             lineage: self.text(INCREMENT).map(parse_lineage).transpose()?.as_ref(),
             manifest: self.manifest.as_ref(),
@@ -270,6 +271,11 @@ impl StreamMetadata {
             return Ok(Some(manifest.end_lsn));
         }
         Ok(self.text(CHECKPOINTS).map(Checkpoints::parse).transpose()?.map(|c| c.last_lsn))
+    }
+
+    /// Returns the manifest.
+    pub(super) fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
     }
 
     /// Returns the tablespaces that a partial backup does not have.

@@ -9,7 +9,7 @@
 //! All of it may be done again after a kill: a datafile that has come already is not fetched again, and pages have the same
 //! place and content each time. The `.delta` files stay until the caller removes them ([`remove_deltas`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -290,6 +290,150 @@ fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
     let mut name = name.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+/// What a datafile is known by from one backup to the next: its tablespace's id, or its name in the system tablespace.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct DatafileKey {
+    space: SpaceId,
+    name: String,
+}
+
+impl DatafileKey {
+    /// The file `name` of the system tablespace.
+    pub fn system(name: &str) -> DatafileKey {
+        DatafileKey { space: SpaceId::SYSTEM, name: name.to_owned() }
+    }
+
+    /// The file of any other tablespace.
+    pub fn tablespace(space: SpaceId) -> DatafileKey {
+        DatafileKey { space, name: String::new() }
+    }
+
+    fn of(file: &DeltaFile) -> DatafileKey {
+        match file.meta.space {
+            SpaceId::SYSTEM => DatafileKey::system(&file.name.to_string_lossy()),
+            space => DatafileKey::tablespace(space),
+        }
+    }
+}
+
+/// A datafile, and all pages that increments have of it.
+#[derive(Debug)]
+pub struct ChangedFile {
+    /// What it is in the last increment.
+    pub file: DeltaFile,
+    /// Whether the full backup may have it: it was in every increment.
+    pub from_base: bool,
+    /// Bytes of the full backup's file that count: it may have been shorter in between.
+    base_len: u64,
+    /// Files with pages.
+    sources: Vec<PathBuf>,
+    /// Source and offset there of each page, by its number.
+    pages: BTreeMap<u32, (u32, u64)>,
+}
+
+/// The pages of several increments, as the last of them has them.
+#[derive(Debug, Default)]
+pub struct ChangedPages {
+    files: BTreeMap<DatafileKey, ChangedFile>,
+    increments: usize,
+    open: BTreeMap<PathBuf, File>,
+    done: BTreeSet<DatafileKey>,
+    /// Pages laid over so far.
+    pub laid: u64,
+}
+
+impl ChangedPages {
+    /// Maximum number of files that are kept open.
+    const OPEN_MAX: usize = 64;
+
+    /// Adds the next increment, in the folder `dir`.
+    ///
+    /// # Errors
+    /// Those of [`find`].
+    pub fn add(&mut self, dir: &Path, files: &[DeltaFile]) -> Result<()> {
+        let mut before = std::mem::take(&mut self.files);
+        for file in files {
+            let key = DatafileKey::of(file);
+            let size = file.meta.file_size.unwrap_or(u64::MAX);
+            let mut changed = match before.remove(&key) {
+                Some(old) => ChangedFile { file: file.clone(), base_len: old.base_len.min(size), ..old },
+                None => ChangedFile {
+                    file: file.clone(),
+                    from_base: self.increments == 0,
+                    base_len: size,
+                    sources: Vec::new(),
+                    pages: BTreeMap::new(),
+                },
+            };
+            let end = u32::try_from(size / u64::from(file.meta.page_size)).unwrap_or(u32::MAX);
+            changed.pages.split_off(&end);
+            let mut reader = DeltaReader::open(dir, file)?;
+            let source = changed.sources.len() as u32;
+            changed.sources.push(reader.path.clone());
+            while let Some((header, mut at)) = reader.next_cluster()? {
+                for number in header.pages {
+                    changed.pages.insert(number, (source, at));
+                    at += reader.page_size as u64;
+                }
+            }
+            self.files.insert(key, changed);
+        }
+        self.increments += 1;
+        Ok(())
+    }
+
+    /// Whether the last increment has a file of the system tablespace with this name.
+    pub fn is_system(&self, name: &str) -> bool {
+        self.files.contains_key(&DatafileKey::system(name))
+    }
+
+    /// The datafile with this key in the last increment.
+    pub fn get(&self, key: &DatafileKey) -> Option<&ChangedFile> {
+        self.files.get(key)
+    }
+
+    /// Notes that a datafile is written.
+    pub fn done(&mut self, key: &DatafileKey) {
+        self.done.insert(key.clone());
+    }
+
+    /// The datafiles that are not written yet.
+    pub fn left(&self) -> Vec<DatafileKey> {
+        self.files.keys().filter(|key| !self.done.contains(*key)).cloned().collect()
+    }
+
+    /// Lays the pages of a datafile over `block`, its bytes in the full backup from `offset` on.
+    ///
+    /// # Errors
+    /// [`Code::TargetIo`].
+    pub fn lay_over(&mut self, key: &DatafileKey, offset: u64, block: &mut [u8]) -> Result<()> {
+        let ChangedPages { files, open, laid, .. } = self;
+        let Some(changed) = files.get(key) else { return Ok(()) };
+        let gone = changed.base_len.clamp(offset, offset + block.len() as u64) - offset;
+        block[gone as usize..].fill(0);
+        let size = u64::from(changed.file.meta.page_size);
+        let first = (offset / size) as u32;
+        let end = (offset + block.len() as u64).div_ceil(size) as u32;
+        for (number, (source, at)) in changed.pages.range(first..end) {
+            let path = &changed.sources[*source as usize];
+            let failed = |e| Error::io(Code::TargetIo, path.display(), e);
+            if !open.contains_key(path) {
+                if open.len() == Self::OPEN_MAX {
+                    open.clear();
+                }
+                open.insert(path.clone(), nofollow::open(path).map_err(failed)?);
+            }
+            let start = (u64::from(*number) * size - offset) as usize;
+            let page = block.get_mut(start..start + size as usize);
+            if let (Some(file), Some(page)) = (open.get(path), page) {
+                file.read_exact_at(page, *at).map_err(failed)?;
+                *laid += 1;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A `.delta` that is read a cluster at a time.

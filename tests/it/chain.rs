@@ -6,8 +6,10 @@ use std::process::{Command, Stdio};
 
 use crate::support::folders::{assert_same_files, files};
 use crate::support::listening::{Listening, sending};
-use crate::support::pipe::{Said, into_file, into_nothing, on_file, said, xbsend};
-use crate::support::{Kind, Random, Server, seed, tool};
+use crate::support::pages::{RESTFUL, Unlogged, assert_same_pages, rest, settle};
+use crate::support::pipe::{Said, has_manifest, into_file, into_nothing, on_file, said, xbsend};
+use crate::support::{Kind, Random, Server, assert_same, check_tables, checksums, seed, tool};
+use xbpipe::base::Lsn;
 
 /// `xbrecv`, which prepares natively.
 fn xbrecv(target: &Path) -> Command {
@@ -429,4 +431,138 @@ fn copied(dir: &Path) -> PathBuf {
     let copy = dir.with_extension("copy");
     assert!(Command::new("cp").arg("-a").args([dir, &copy]).status().unwrap().success());
     copy
+}
+
+/// Files of two folders that may differ: what says which streams they came from.
+fn assert_same_data(ours: &Path, theirs: &Path) {
+    let without = |dir: &Path| {
+        let mut found = files(dir);
+        found.retain(|name, _| name != "xbpipe_manifest" && name != "xtrabackup_info");
+        found
+    };
+    let (ours, theirs) = (without(ours), without(theirs));
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    let differing: Vec<_> = ours.iter().filter(|(name, digest)| theirs[*name] != **digest).collect();
+    assert!(differing.is_empty(), "{differing:?}");
+}
+
+fn merged_stream(streams: &[&Path], into: &Path) -> Said {
+    let mut merge = xbrecv_on(&["merge", "--stream"], streams);
+    merge.arg("--tmpdir").arg(into.parent().unwrap());
+    into_file(merge, into)
+}
+
+#[test]
+fn stored_streams_become_one() {
+    let mut chain = Streams::take(1);
+    chain.source.execute("CREATE TABLE d.new (id INT PRIMARY KEY, v LONGBLOB); INSERT INTO d.new VALUES (1, REPEAT('x', 3000000))");
+    chain.source.execute("RENAME TABLE d.t TO d.u; CREATE TABLE d.t LIKE d.u; CREATE DATABASE hollow");
+    let lsn = chain.path("lsn");
+    chain.back_up(Some(&lsn));
+    let all: Vec<PathBuf> = chain.streams.clone();
+    let [full, one, two] = &all[..] else { panic!() };
+    chain.restore("chain", &[full, one, two]).ok();
+    let merged = chain.path("merged.xb");
+    merged_stream(&[full, one, two], &merged).ok().says("3 streams");
+    run(&["info"], &[&merged]).ok();
+    chain.restore("merged", &[&merged]).ok();
+    assert_same_data(&chain.path("merged"), &chain.path("chain"));
+    // It stands for the last increment: the next one fits, and so does one more merge.
+    chain.back_up(Some(&lsn));
+    let three = chain.streams[3].clone();
+    chain.restore("longer", &[full, one, two, &three]).ok();
+    chain.restore("longer-merged", &[&merged, &three]).ok();
+    assert_same_data(&chain.path("longer-merged"), &chain.path("longer"));
+    let again = chain.path("again.xb");
+    merged_stream(&[&merged, &three], &again).ok();
+    chain.restore("again", &[&again]).ok();
+    assert_same_data(&chain.path("again"), &chain.path("longer"));
+    let copy = Server::start_on(Kind::Mysql97, &chain.path("again"), &["--log-bin=binlog"]);
+    assert_eq!(copy.value("SELECT LENGTH(v) FROM d.new"), "3000000");
+    // What is no chain gives no backup.
+    for (streams, words) in [
+        (&[full, two][..], "ends at"),
+        (&[full, one, one], "builds on"),
+        (&[one, two], "increment"),
+        (&[full, full], "not an increment"),
+        (&[full], "nothing to merge"),
+    ] {
+        let streams: Vec<&Path> = streams.iter().map(|path| path.as_path()).collect();
+        let bad = chain.path("bad.xb");
+        let said = merged_stream(&streams, &bad);
+        assert_ne!(said.status, Some(0), "{streams:?}: {words}");
+        assert!(!has_manifest(&bad), "{streams:?}");
+    }
+    let cut = chain.path("cut.xb");
+    std::fs::write(&cut, &std::fs::read(full).unwrap()[..1_000_000]).unwrap();
+    assert_ne!(merged_stream(&[&cut, one], &chain.path("bad.xb")).status, Some(0));
+    assert!(!has_manifest(&chain.path("bad.xb")));
+    let left = std::fs::read_dir(chain.dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(!left.into_iter().any(|name| name.to_string_lossy().starts_with(".xbrecv-")));
+}
+
+/// `IMPORT TABLESPACE` brings another file under the same tablespace id: shorter, and with pages without content where the base
+/// has some. Partitions are exchanged, a general tablespace moves.
+#[test]
+fn an_imported_tablespace_comes_out_right() {
+    let source = Server::start(Kind::Mysql97, &RESTFUL);
+    source.execute("INSTALL COMPONENT 'file://component_mysqlbackup'");
+    source.execute(
+        "CREATE DATABASE d; CREATE TABLE d.i (id INT PRIMARY KEY AUTO_INCREMENT, v VARBINARY(3000), KEY (v(100)));
+         CREATE TABLE d.small LIKE d.i; INSERT INTO d.small (v) VALUES (RANDOM_BYTES(1000));
+         CREATE TABLE d.p (id INT PRIMARY KEY, v VARBINARY(500)) PARTITION BY RANGE (id) (PARTITION p0 VALUES LESS THAN (100), PARTITION p1 VALUES LESS THAN (1000));
+         CREATE TABLE d.x (id INT PRIMARY KEY, v VARBINARY(500)); INSERT INTO d.x VALUES (50, RANDOM_BYTES(500)); INSERT INTO d.p VALUES (60, RANDOM_BYTES(500)), (700, RANDOM_BYTES(500));
+         CREATE TABLESPACE g ADD DATAFILE 'g.ibd'; CREATE TABLE d.g (id INT PRIMARY KEY) TABLESPACE g; INSERT INTO d.g VALUES (1);
+         INSERT INTO d.i (v) VALUES (RANDOM_BYTES(1000))",
+    );
+    for _ in 0..11 {
+        source.execute("INSERT INTO d.i (v) SELECT RANDOM_BYTES(1000) FROM d.i");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let send = |stream: &str, words: &[&str]| {
+        let mut send = xbsend(&source);
+        send.args(words);
+        into_file(send, &at(stream)).ok()
+    };
+    let lsn = format!("--extra-lsndir={}", at("lsn").display());
+    send("full.xb", &[&lsn, "--page-tracking=on"]);
+    let space = "SELECT space FROM information_schema.innodb_tables WHERE name = 'd/i'";
+    let (before, schema) = (source.value(space), source.datadir().join("d"));
+    let long = schema.join("i.ibd").metadata().unwrap().len();
+    source.execute("ALTER TABLE d.i DISCARD TABLESPACE");
+    source.execute("FLUSH TABLES d.small FOR EXPORT");
+    for suffix in ["ibd", "cfg"] {
+        std::fs::copy(schema.join(format!("small.{suffix}")), schema.join(format!("i.{suffix}"))).unwrap();
+    }
+    source.execute("UNLOCK TABLES");
+    source.execute("ALTER TABLE d.i IMPORT TABLESPACE; INSERT INTO d.i (v) VALUES (RANDOM_BYTES(900))");
+    source.execute("ALTER TABLE d.p EXCHANGE PARTITION p0 WITH TABLE d.x; ALTER TABLESPACE g RENAME TO h; ALTER TABLE d.g TABLESPACE innodb_file_per_table");
+    assert_eq!(source.value(space), before);
+    assert!(schema.join("i.ibd").metadata().unwrap().len() < long / 4);
+    rest(&source);
+    let since = format!("--since={}", at("lsn").display());
+    send("scan.xb", &[&since, "--page-tracking=off"]);
+    send("tracked.xb", &[&since, "--page-tracking=on"]).says("found by page tracking");
+    settle(&source);
+    for increment in ["scan", "tracked"] {
+        let (target, stream) = (at(increment), at(&format!("{increment}.xb")));
+        let mut receive = xbrecv(&target);
+        receive.args([at("full.xb"), stream.clone()]);
+        let received = said(receive.spawn().unwrap()).ok();
+        let end = received.value("redo").unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+        let mut left = xbrecv(&at(&format!("{increment}-left")));
+        left.arg("--prepare=none").args([at("full.xb"), stream.clone()]);
+        said(left.spawn().unwrap()).ok();
+        let unlogged = || Unlogged::of(&source, &at(&format!("{increment}-left")));
+        assert_same_pages(&[source.datadir()], &[&target], Lsn(end), unlogged);
+        let merged = at(&format!("{increment}-merged.xb"));
+        merged_stream(&[&at("full.xb"), &stream], &merged).ok();
+        let again = at(&format!("{increment}-again"));
+        on_file(xbrecv(&again), &merged).ok();
+        assert_same_data(&again, &target);
+        let copy = Server::start_on(Kind::Mysql97, &target, &["--log-bin=binlog"]);
+        assert_same(&checksums(&copy), &checksums(&source));
+        check_tables(&copy);
+    }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use crate::support::folders::assert_same_files;
 use crate::support::pages::{RESTFUL, Unlogged, assert_same_pages, rest, send_around, settle};
-use crate::support::pipe::{said, xbrecv, xbsend};
+use crate::support::pipe::{into_file, on_file, said, xbrecv, xbsend};
 use crate::support::{
     Kind, Random, Restart, Server, Workload, assert_same, check_tables, checksums, definitions, seed,
 };
@@ -168,6 +168,18 @@ impl Case {
         before.unwrap()
     }
 
+    /// All streams merged into one, which is received.
+    fn merged(&self) -> PathBuf {
+        let (stream, target) = (self.path("merged.xb"), self.path("merged"));
+        let mut merge = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+        merge.args(["merge", "--stream", "--progress=none"]).args(&self.streams).stderr(Stdio::piped());
+        into_file(merge, &stream).ok();
+        let mut receive = xbrecv(&target);
+        receive.arg("--prepare=native");
+        on_file(receive, &stream).ok();
+        target
+    }
+
     fn server(&self, copy: &Path) -> Server {
         let own = ["--log-bin=binlog", "--innodb-buffer-pool-size=64M"];
         Server::start_on(Kind::Mysql97, copy, &[&self.workload.options()[..], &own[..]].concat())
@@ -198,6 +210,8 @@ fn judge(seed: u64) {
     settle(&case.source);
     let source = case.source.datadir();
     let pages = assert_same_pages(&[source], &[&copy], end, || Unlogged::of(&case.source, &left));
+    let one = case.merged();
+    assert_same_pages(&[source], &[&one], end, || Unlogged::of(&case.source, &left));
     let stepped = case.step_by_step();
     assert_same_files(&stepped, &copy);
     let ours = case.server(&copy);

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import List
 
-from . import codec, data, prepare, report, servers
+from . import codec, data, incremental, prepare, report, servers
 from .common import CACHE, ROOT, BenchError, run, say
 from .data import Shape
 from .rows import DISTURBING, ROWS, Settings, by_key
@@ -30,6 +30,7 @@ codec    xbsend with every combination of compression and encryption: to nowhere
          over TCP and QUIC on this machine; beside zstd, lz4 and age reading the same files
 throttle how a backup disturbs a load of 200 transactions a second, and how long it takes: xbsend unthrottled, with
          --throttle=N and --throttle=auto, mariadb-backup, CLONE INSTANCE
+incremental  an increment by LSN and by page tracking, beside a full backup, a read of the files, and mariadb-backup; a chain restored
 prepare  the same redo applied by xbrecv, by a starting mysqld, and as much by mariadb-backup --prepare
 memory   peak memory of xbsend and xbrecv, and how long locks were held, for small and for large data
 
@@ -82,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
     prepare_parser.add_argument("--redo", type=float, default=1.0, metavar="GB", help="redo to apply (default 1)")
     prepare_parser.add_argument("--rounds", type=int, default=1, metavar="N", help="how often each row is run; the best counts (default 1)")
     prepare_parser.add_argument("--only", metavar="ROW,...", help=f"some rows only; there are {', '.join(row.key for row in prepare.ROWS)}")
+    increments = commands.add_parser("incremental", parents=[common], help="increments and chains")
+    increments.add_argument("--tables", type=int, default=FULL.tables, metavar="N", help=f"sysbench tables (default {FULL.tables})")
+    increments.add_argument("--rows", type=int, default=FULL.rows, metavar="N", help=f"rows of each (default {FULL.rows:,})")
+    increments.add_argument("--changed", type=float, default=1.0, metavar="PERCENT", help="of the pages, between two backups (default 1)")
+    increments.add_argument("--chain", type=int, default=24, metavar="N", help="increments of the chain (default 24)")
+    increments.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each row is run (default 3)")
+    increments.add_argument("--without-mariadb", action="store_true", help="leave out mariadb-backup")
     return main_parser
 
 
@@ -102,6 +110,7 @@ def main() -> int:
             "compare": compare,
             "codec": layers,
             "memory": memory,
+            "incremental": incremental.incremental,
             "prepare": prepare.prepare,
             "throttle": throttle,
         }

@@ -40,19 +40,23 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FILE_MAX: u64 = 16 << 30;
 
 /// Has the server track pages from now on, or begin anew with recording first writes. Returns the LSN at which that began; `None`
-/// if it does not.
+/// if it does not. Where tracking is `new`, a checkpoint is made: an increment of a backup whose checkpoint lies before that can't use it.
 ///
 /// # Errors
 /// Those of the session.
-pub(super) fn start(session: &mut Session) -> Result<Option<Lsn>> {
-    match session.attempt("SELECT mysqlbackup_page_track_set(1)") {
-        Ok(rows) => Ok(first(&rows).and_then(|lsn| u64::try_from(lsn).ok()).filter(|lsn| *lsn > 0).map(Lsn)),
+pub(super) fn start(session: &mut Session, new: bool) -> Result<Option<Lsn>> {
+    let began = match session.attempt("SELECT mysqlbackup_page_track_set(1)") {
+        Ok(rows) => first(&rows).and_then(|lsn| u64::try_from(lsn).ok()).filter(|lsn| *lsn > 0).map(Lsn),
         Err(e) => {
             tracing::info!("page tracking: {}", Error::from(e));
             session.ping()?;
-            Ok(None)
+            None
         }
+    };
+    if new && began.is_some() && session.attempt(CHECKPOINT).is_err() {
+        session.ping()?;
     }
+    Ok(began)
 }
 
 /// Returns whether the server tracks pages.

@@ -147,7 +147,10 @@ impl SourceServer for MySql8Server {
     }
 
     fn track_pages(&self, session: &mut Session, start: bool) -> Result<Option<Lsn>> {
-        if start || page_tracking::is_on(&self.facts) { page_tracking::start(session) } else { Ok(None) }
+        match page_tracking::is_on(&self.facts) {
+            false if !start => Ok(None),
+            was_on => page_tracking::start(session, !was_on),
+        }
     }
 
     fn changed_pages(&self, session: &mut Session, ask: &ChangeQuery, stop: &Stop) -> Result<ChangedPages> {
