@@ -9,7 +9,7 @@ use xbpipe::base::progress::Progress;
 use xbpipe::base::{Budget, Lsn, SpaceId, Stop};
 use xbpipe::innodb::page::{SpaceFlags, build_page0, checksum};
 use xbpipe::innodb::redo::{BlockWriter, RedoFlags, RedoHead, lsn};
-use xbpipe::prepare::native::{Place, Writes, apply};
+use xbpipe::prepare::native::{RedoLocation, Writes, apply};
 use xbpipe::prepare::{Datadir, Resources};
 use xbpipe::stream::metadata::{BackupCnf, LOGFILE};
 
@@ -29,6 +29,7 @@ fuzz_target!(|data: &[u8]| {
     let cnf = BackupCnf::parse(b"[mysqld]\ninnodb_data_file_path=ibdata1:12M:autoextend\n").unwrap();
     let run = root.join("run");
     let datadir = Datadir {
+        left_out: &[],
         keyring: std::sync::Arc::new(xbpipe::innodb::encryption::NoKeyring),
         redo: xbpipe::family::redo_of_copies(),
         root: &root,
@@ -43,7 +44,7 @@ fuzz_target!(|data: &[u8]| {
     let (progress, stop) = (Progress::new(), Stop::new().unwrap());
     let budget = Budget::new(64 << 20);
     let means = Resources { memory: 1 << 20, budget: &budget, threads: 1, progress: &progress, stop: &stop };
-    let place = Place::Logfile(root.join(LOGFILE));
+    let place = RedoLocation::Logfile(root.join(LOGFILE));
     if let Ok((finish, _)) = apply(&datadir, &place, None, Writes::Disposable, &means) {
         finish.run(&datadir, || Ok(())).unwrap();
     }
