@@ -109,7 +109,7 @@ pub enum PageTracking {
     Off,
 }
 
-/// Those who can open the stream.
+/// The encryption of the stream: who can open it.
 #[derive(Clone, Debug, Default)]
 pub enum Encryption {
     /// Everybody.
@@ -323,7 +323,7 @@ struct Backup<'a> {
 }
 
 impl Backup<'_> {
-    /// From the first member to the consistent cut; the redo pump works beside it.
+    /// Sends everything from the first member to the consistent cut; the redo pump works beside it.
     fn send(&self, live: &mut HeldResources, lock: HeldLock) -> Result<SendSummary> {
         self.beside(live, || self.send_head())?;
         self.progress.enter(Phase::Copying);
@@ -376,7 +376,7 @@ impl Backup<'_> {
         })
     }
 
-    /// What needs no lock beside the backup lock, and no reading by several.
+    /// Sends the files that need no lock beside the backup lock, and no reading by several threads.
     fn send_plain(&self) -> Result<()> {
         for file in &self.inventory.plain {
             self.member_writer.send_file(&file.member, &file.path)?;

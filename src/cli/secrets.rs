@@ -17,7 +17,7 @@ pub(super) fn warn_of(path: &Path, file: &File) {
     }
 }
 
-/// The same of a file that somebody else opens.
+/// Warns if others can read a file with a secret that another library opens.
 pub(super) fn warn_of_path(path: &Path) {
     if let Ok(metadata) = std::fs::metadata(path) {
         warn(path, &metadata);
@@ -34,7 +34,8 @@ fn warn(path: &Path, metadata: &Metadata) {
     }
 }
 
-/// Who can read the file beside its owner. Of pipes and devices nothing is said: whoever holds one end made it.
+/// Returns, in words, who can read the file beside its owner. Of pipes and devices nothing is said: whoever holds one end made
+/// it.
 fn readers(metadata: &Metadata) -> Option<&'static str> {
     match metadata.mode() & OTHERS_READ {
         _ if !metadata.is_file() => None,

@@ -38,7 +38,7 @@ pub(super) struct SelectionArgs {
 }
 
 impl SelectionArgs {
-    /// What they choose.
+    /// Returns the choice of tables.
     ///
     /// # Errors
     /// [`Code::Usage`] for a name or pattern that is none, and a file that can't be read.

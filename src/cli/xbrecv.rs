@@ -244,7 +244,7 @@ fn open(
     }
 }
 
-/// What it means. Everything that can be wrong with it is found before the first byte of the stream is read.
+/// Turns the arguments into options. Everything that can be wrong with it is found before the first byte of the stream is read.
 fn options(args: Args) -> Result<ReceiveOptions> {
     let prepare = match (args.verify_only, args.prepare) {
         (true, _) | (_, Some(PrepareArg::None)) => Prepare::None,
@@ -320,7 +320,7 @@ fn left_out(s: &ReceiveSummary) -> String {
     if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
-/// What a stream, or the last of several, says of its place in a chain.
+/// Returns the line of the summary about the chain.
 fn chain_words(s: &ReceiveSummary) -> String {
     let from = s.lineage.as_ref().and_then(|lineage| lineage.increment.as_ref());
     match (s.streams, from) {

@@ -263,7 +263,7 @@ fn run(mut args: Args, typed: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// Nobody is to read secrets in the process list.
+/// Removes secrets from the process list.
 fn wipe_secrets(args: &Args, typed: &[OsString]) -> Result<()> {
     let password = args.password.as_deref().filter(|p| !p.is_empty()).map(|p| ("--password-fd", p));
     if password.is_some() && args.password_fd.is_some() {
@@ -288,7 +288,7 @@ fn address(args: &Args) -> Result<Address> {
     text.trim().parse()
 }
 
-/// What it means: the command line over the option files over the environment.
+/// Turns the arguments into options: the command line over the option files over the environment.
 fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
     let choice = Choice {
         only: args.defaults_file.clone(),
@@ -386,7 +386,7 @@ fn compression(args: &Args, files: &Options) -> Result<Option<Compression>> {
     }
 }
 
-/// Who the stream is for. What the command line says of that stands for all that option files say.
+/// Returns the encryption of the stream. What the command line says of that stands for all that option files say.
 fn encryption(args: &Args, files: &Options) -> Result<Encryption> {
     let typed =
         !args.encrypt_to.is_empty() || !args.encrypt_to_file.is_empty() || args.passphrase_file.is_some();

@@ -87,8 +87,8 @@ pub trait SourceServer: Send + Sync {
         timeout: Duration,
     ) -> Result<HeldLock>;
 
-    /// What must be the same right before and right after the position is taken; `None` while the server changes it (it
-    /// truncates an undo tablespace, for instance), so that no position taken now would do.
+    /// Returns the state of the server that must be the same right before and right after the position is taken; `None` while
+    /// the server changes it (it truncates an undo tablespace, for instance), so that no position taken now would do.
     ///
     /// # Errors
     /// As of a session; [`Code::SourceIo`](crate::base::Code::SourceIo).
@@ -125,15 +125,15 @@ pub trait SourceServer: Send + Sync {
     /// As of a session.
     fn track_pages(&self, session: &mut Session, start: bool) -> Result<Option<Lsn>>;
 
-    /// Lists the pages that the server has changed. It must have run all the time since the LSN that is asked for, DDL must be locked
-    /// out, and redo be read already.
+    /// Lists the pages that the server has changed. It must have run all the time since the LSN that is asked for, DDL must
+    /// be locked out, and redo be read already.
     ///
     /// # Errors
     /// As of a session; [`Code::Interrupted`](crate::base::Code::Interrupted).
     fn changed_pages(&self, session: &mut Session, ask: &ChangeQuery, stop: &Stop) -> Result<ChangedPages>;
 
-    /// Those of the `wanted` pages that the redo from the server's newest checkpoint to `end` changes. `None` where that can't be
-    /// told.
+    /// Returns those of the `wanted` pages that the redo from the server's newest checkpoint to `end` changes. `None` where
+    /// that can't be told.
     ///
     /// # Errors
     /// [`Code::SourceIo`](crate::base::Code::SourceIo).

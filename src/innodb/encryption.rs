@@ -1,7 +1,8 @@
 //! The seam for keys: where a page, a redo block or a binary log is decrypted and encrypted again.
 //!
-//! What is encrypted carries, in the clear, what its key is found by ([`Sealed`]). A [`Keyring`] gives the [`Cipher`] for it, or nothing;
-//! without one, encrypted pages are copied as they are, and a copy with encrypted redo is left to a server that has the keys.
+//! What is encrypted carries, in the clear, what its key is found by ([`Sealed`]). A [`Keyring`] gives the [`Cipher`] for it,
+//! or nothing; without one, encrypted pages are copied as they are, and a copy with encrypted redo is left to a server that
+//! has the keys.
 //! [`NoKeyring`] is all that there is so far: a keyring is one module that implements both traits.
 
 use std::fmt::Debug;
@@ -47,7 +48,7 @@ pub trait Cipher: Debug + Send + Sync {
     fn encrypt(&self, unit: Unit, bytes: &mut [u8]);
 }
 
-/// No key is known.
+/// A keyring without keys.
 #[derive(Clone, Copy, Debug)]
 pub struct NoKeyring;
 

@@ -73,7 +73,7 @@ pub fn check_required(datadir: &Datadir<'_>) -> Result<()> {
     check_spaces(files.contains_key(&SpaceId::DICTIONARY), &undo)
 }
 
-/// The same of what is known.
+/// Makes sure that the dictionary and the undo tablespaces are there, by what is known of the files.
 pub fn check_spaces(has_dictionary: bool, undo: &BTreeSet<u32>) -> Result<()> {
     let missing = match UNDO_NUMBERS.into_iter().find(|n| !undo.contains(n)) {
         _ if !has_dictionary => "mysql.ibd, the dictionary".to_owned(),

@@ -26,7 +26,7 @@ const FILES_MAX: usize = 100_000;
 /// Temporary tablespaces of sessions: made anew at every start.
 const TEMPORARY_DIR: &str = "#innodb_temp";
 
-/// What became of a tablespace.
+/// The fate of a tablespace by the file events in redo.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum FileOutcome {
     Gone,

@@ -23,7 +23,7 @@ impl Growth {
         *first = at.min(*first);
     }
 
-    /// What a group of records says.
+    /// Notes which tablespaces a group of records makes longer.
     pub fn note_group(&mut self, group: &MiniTransaction<'_>) {
         if !group.outline().any(|(kind, _, page)| kind == Kind::Write4 && page == PageNo(0)) {
             return;
@@ -31,7 +31,7 @@ impl Growth {
         group.records().filter(|r| r.sets_space_size()).for_each(|r| self.note(r.space, r.start_lsn));
     }
 
-    /// What another part of the log says.
+    /// Adds what another part of the log says of growth.
     pub fn merge(&mut self, other: &Growth) {
         other.0.iter().for_each(|(space, at)| self.note(*space, *at));
     }
@@ -62,7 +62,7 @@ pub fn check(datadir: &Datadir<'_>, growth: &Growth) -> Result<()> {
     Ok(())
 }
 
-/// The same of one tablespace.
+/// Checks the length of one tablespace against its header and the growth in redo.
 pub(super) fn check_one(promise: &Promise, files: &[PathBuf], growth: &Growth) -> Result<()> {
     let length = files.iter().try_fold(0, |sum, file| Ok::<_, Error>(sum + datafiles::length(file)?))?;
     let shown = files.last().map(|file| file.display().to_string()).unwrap_or_default();

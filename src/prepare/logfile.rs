@@ -53,7 +53,7 @@ pub struct RedoRead {
 }
 
 impl RedoStream {
-    /// What is kept of it is charged to `budget`.
+    /// Creates the reader; memory that it keeps is charged to `budget`.
     pub fn new(budget: &Budget) -> RedoStream {
         RedoStream { budget: budget.clone(), rest: Vec::new(), log: None }
     }
@@ -97,7 +97,7 @@ impl RedoStream {
         self.log.as_mut().map_or(Ok(()), |log| log.take(block))
     }
 
-    /// There are no more bytes.
+    /// Ends the stream: there are no more bytes. Returns what was read.
     ///
     /// # Errors
     /// [`Code::CorruptRedo`].

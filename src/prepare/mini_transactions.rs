@@ -27,7 +27,7 @@ pub struct MiniTransactionScan {
 }
 
 impl MiniTransactionScan {
-    /// From the checkpoint on.
+    /// Creates a scan that begins at the checkpoint.
     pub fn new(checkpoint: Lsn, budget: &Budget) -> MiniTransactionScan {
         let kept = budget.charged("what redo says of files");
         MiniTransactionScan {

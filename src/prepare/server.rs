@@ -179,7 +179,7 @@ impl Drop for PrivateServer<'_> {
     }
 }
 
-/// A moment, or until a stop is asked for.
+/// Waits a moment, or until a stop is requested.
 fn pause(stop: &Stop) -> Result<()> {
     let mut fds = [PollFd::from_borrowed_fd(stop.wake_fd(), PollFlags::IN)];
     let _ = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: LOOK_NANOSECONDS }));

@@ -79,7 +79,7 @@ impl BaseFolder {
         Ok(BaseFolder { root, handle, _held: held, lineage, prepared, manifest, external })
     }
 
-    /// Its path.
+    /// The path of the folder.
     pub(super) fn root(&self) -> &Path {
         &self.root
     }

@@ -1,8 +1,9 @@
 //! Implements `xbrecv merge --stream FULL INCREMENT…`: makes one stored stream of several, without a datadir.
 //!
-//! The increments arrive first, whole, in a scratch folder. Then the full backup is read once, from its beginning to its end: the pages
-//! of the increments replace its own while it passes, under the names that tablespaces have by now. What is new since comes
-//! behind it, then the last increment's other members with its redo, and a manifest. Pages are not looked into, and no redo is applied.
+//! The increments arrive first, whole, in a scratch folder. Then the full backup is read once, from its beginning to its end:
+//! the pages of the increments replace its own while it passes, under the names that tablespaces have by now. What is new
+//! since comes behind it, then the last increment's other members with its redo, and a manifest. Pages are not looked into,
+//! and no redo is applied.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IoSlice, Read};
@@ -425,7 +426,7 @@ fn is_datafile(name: &str) -> bool {
     last.ends_with(".ibd") || last.ends_with(".ibu") || last.starts_with("undo_")
 }
 
-/// All files below a folder, by their names in a stream.
+/// Lists all files below a folder by their names in a stream, those of changed pages left out.
 fn walk(dir: &Path, below: &str, found: &mut BTreeMap<String, PathBuf>) -> std::io::Result<()> {
     for (entry, kind) in nofollow::entries(dir)? {
         let Some(name) = entry.to_str() else { continue };

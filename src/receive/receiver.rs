@@ -36,7 +36,7 @@ pub(super) struct Receiver<'a> {
     ended: bool,
 }
 
-/// What passes in a stream, in its order.
+/// An event of a stream, in its order, for whoever listens in.
 #[derive(Clone, Copy)]
 pub(super) enum Passing<'a> {
     /// A chunk. Its checksum is verified later; a wrong one fails the whole stream.
@@ -45,7 +45,7 @@ pub(super) enum Passing<'a> {
     End(&'a MemberName),
 }
 
-/// What others want to know of a stream while it arrives.
+/// Callbacks that are called while a stream arrives.
 pub(super) struct Hooks<'a> {
     /// Is told, before any data, what the stream says that it builds on.
     pub(super) fits: &'a mut (dyn FnMut(&Lineage) -> Result<()> + Send),

@@ -159,7 +159,7 @@ struct Folder {
 }
 
 impl ExternalFiles {
-    /// Nothing outside yet.
+    /// Creates the list of files outside the target, empty.
     pub fn new(owner: Option<Owner>) -> ExternalFiles {
         ExternalFiles { folders: Vec::new(), owner }
     }
@@ -283,7 +283,7 @@ impl ExternalFiles {
     }
 }
 
-/// What was done and is undone unless it is kept.
+/// Moves that are undone when this is dropped, unless they are kept.
 #[derive(Default)]
 struct Moves {
     files: Vec<(PathBuf, PathBuf)>,

@@ -24,8 +24,8 @@ use crate::stream::{Chunk, MemberName, Piece};
 /// a virtual machine may have to be fetched from the host first: measured at half the speed.
 const WRITE_MAX: usize = 64 << 10;
 
-/// Longest holes of one chunk that are hashed, as zeros. A few bytes of a stream can have 256 TiB of them; where digests are wanted,
-/// chunks are no longer than a block.
+/// Longest holes of one chunk that are hashed, as zeros. A few bytes of a stream can have 256 TiB of them; where digests are
+/// wanted, chunks are no longer than a block.
 const HASHED_HOLE_MAX: u64 = 1 << 30;
 
 /// Size and digest of every member.
@@ -151,7 +151,7 @@ impl FileWriter {
         Ok(())
     }
 
-    /// All chunks and ends were given in and all work is done: gives sizes and digests.
+    /// Ends writing, once all chunks and ends were given in and all work is done. Returns sizes and digests.
     pub fn finish(mut self) -> Result<(Received, Option<PathMap>)> {
         let flusher = lock(&self.shared.flusher).take();
         flusher.map_or(Ok(()), Flusher::finish)?;
@@ -199,7 +199,7 @@ impl FileWriter {
 }
 
 impl Hashing {
-    /// All chunks were given in.
+    /// Ends hashing, once all chunks were given in.
     fn finish(&mut self, size: u64) -> Option<Digest> {
         if let Hashing::UnderWay(digest, order) = self {
             let digest = std::mem::take(&mut **digest);

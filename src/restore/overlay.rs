@@ -62,7 +62,7 @@ pub enum Fetch {
     Copy,
 }
 
-/// What was done.
+/// Counts of datafiles and pages that were laid over.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Overlaid {
     /// Datafiles that came from the base.
@@ -292,7 +292,7 @@ fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// What a datafile is known by from one backup to the next: its tablespace's id, or its name in the system tablespace.
+/// Identifies a datafile from one backup to the next: by its tablespace's id, or by its name in the system tablespace.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct DatafileKey {
     space: SpaceId,

@@ -149,7 +149,7 @@ impl Staging {
         &self.target.dir
     }
 
-    /// Whom files are given to.
+    /// The user and group that files are given to.
     pub fn owner(&self) -> Option<Owner> {
         self.owner
     }

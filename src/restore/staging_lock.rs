@@ -61,7 +61,7 @@ impl LockedFolder {
         ))
     }
 
-    /// Its path.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }

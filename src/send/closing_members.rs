@@ -212,7 +212,7 @@ impl Backup<'_> {
         Ok(union)
     }
 
-    /// All members but metadata and manifest are out; says what they are.
+    /// Sends metadata and manifest, once all other members are sent.
     pub(super) fn end(&self, mut summary: SendSummary, live: &mut HeldResources) -> Result<SendSummary> {
         // The last look at the server: a session that was lost released the locks some time before.
         let lsns = self.server.redo_lsns(live.session()?)?;
@@ -254,7 +254,7 @@ impl Backup<'_> {
         self.member_writer.send_bytes(BINLOG_INFO, info.render().as_bytes())
     }
 
-    /// What makes the copy a replica of this server's own sources.
+    /// Sends the statements that make the copy a replica of this server's own sources.
     fn send_slave_info(&self, summary: &SendSummary) -> Result<()> {
         if summary.replica_channels.is_empty() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Resources that the server holds for a backup (locks, redo consumer, session): it gets them back before anything else, whatever has failed.
+//! Resources that the server holds for a backup (locks, redo consumer, session): it gets them back before anything else,
+//! whatever has failed.
 
 use std::time::{Duration, Instant};
 
@@ -82,7 +83,7 @@ impl HeldResources {
         Ok(times)
     }
 
-    /// All redo is read.
+    /// Gives the redo consumer up, once all redo is read.
     pub(super) fn drop_consumer(&mut self) {
         if let Some(consumer) = self.consumer.take() {
             self.consumer_dropped = consumer.was_dropped();

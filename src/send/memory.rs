@@ -7,7 +7,8 @@ const LIMIT: usize = 256 << 20;
 /// A block of 1 MiB, what is made of it, and what waits for company.
 const BUFFERS: usize = 3 << 20;
 
-/// What the compressor of one thread keeps beside its buffers, for frames of at most 1 MiB; measured, and rounded up.
+/// Returns the bytes that the compressor of one thread keeps beside its buffers, for frames of at most 1 MiB; measured, and
+/// rounded up.
 fn tables(compression: Option<Compression>) -> usize {
     match compression {
         None => 0,

@@ -26,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Has the server track pages, if that is wanted.
 ///
-/// The next increment needs the pages written since this backup's checkpoint. Where tracking has just begun, the checkpoint that the
-/// server makes for it is waited for, a little.
+/// The next increment needs the pages written since this backup's checkpoint. Where tracking has just begun, the checkpoint
+/// that the server makes for it is waited for, a little.
 ///
 /// # Errors
 /// [`Code::Unsupported`] if it can't, and must.
@@ -72,7 +72,7 @@ impl Backup<'_> {
         }
     }
 
-    /// What the increment builds on; `None` for a full backup.
+    /// Returns the base of the increment; `None` for a full backup.
     pub(super) fn increment(&self) -> Option<Increment> {
         self.options.since.as_ref().map(|base| Increment { from_lsn: base.to_lsn, base: base.identity })
     }

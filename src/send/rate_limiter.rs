@@ -44,7 +44,7 @@ impl Baseline {
         Ok(Baseline { over, thread: Some(thread) })
     }
 
-    /// What looks, and what it has learned.
+    /// Ends learning, and returns the sampler of the server's load and what was learned.
     fn finish(mut self) -> Result<(LoadSampler, Governor)> {
         self.over.store(true, Ordering::Release);
         let panicked = || Error::new(Code::Internal, "the thread that looks at the server's load panicked");
@@ -119,7 +119,7 @@ impl<'a> RateLimiter<'a> {
         Ok(())
     }
 
-    /// Nobody waits any more: the run is over.
+    /// Ends all waits: the run is over.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();

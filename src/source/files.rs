@@ -47,7 +47,7 @@ pub fn open(path: &Path, owner: u32) -> io::Result<File> {
     reopen(&held, OFlags::empty())
 }
 
-/// The same file once more, with other flags.
+/// Opens an open file again, with other flags.
 ///
 /// # Errors
 /// As `open`.

@@ -110,7 +110,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Nothing more will be pushed.
+    /// Ends the spool: nothing more will be pushed.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.more.notify_all();

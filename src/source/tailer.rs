@@ -1,9 +1,9 @@
 //! The redo tailer: a thread that follows the log of a running server from its newest checkpoint on, and never waits for
 //! anything but the server.
 //!
-//! How a log is read, and which of its bytes will never change again, is its family's ([`RedoLog`]). Here are the thread, the orders that it takes,
-//! and the spool that it fills. It ends at the very LSN of the backup's position, so that nothing that was committed after it
-//! travels.
+//! How a log is read, and which of its bytes will never change again, is its family's ([`RedoLog`]). Here are the thread, the
+//! orders that it takes, and the spool that it fills. It ends at the very LSN of the backup's position, so that nothing that
+//! was committed after it travels.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -32,8 +32,8 @@ pub trait RedoLog: Send {
     /// The header that the copy of the log begins with.
     fn head(&self) -> Vec<u8>;
 
-    /// Returns the number that tells this log from every other: a server keeps it as long as it goes on with its log. `None` for a
-    /// family whose logs have none.
+    /// Returns the number that tells this log from every other: a server keeps it as long as it goes on with its log. `None`
+    /// for a family whose logs have none.
     fn uuid(&self) -> Option<u32>;
 
     /// The LSN below which everything was passed on.
@@ -47,7 +47,7 @@ pub trait RedoLog: Send {
     fn advance(&mut self, end: Option<Lsn>, out: &mut RedoOut<'_>) -> Result<Advance>;
 }
 
-/// What [`RedoLog::advance`] came to.
+/// The result of [`RedoLog::advance`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Advance {
     /// Some redo was passed on.

@@ -61,7 +61,7 @@ impl Uncached {
         Uncached { file, way, gives_way, direct, direct_is_refused }
     }
 
-    /// Its bytes at present.
+    /// Returns the present length of the file in bytes.
     ///
     /// # Errors
     /// As `fstat`.
@@ -230,8 +230,8 @@ mod tests {
         empty
     }
 
-    /// The cache has its own mind on a busy machine: pages are held by others for a moment, or read ahead where one was asked for. So
-    /// what leaves the cache as it should be one time in so many is right.
+    /// The cache has its own mind on a busy machine: pages are held by others for a moment, or read ahead where one was asked
+    /// for. So what leaves the cache as it should be one time in so many is right.
     const TRIES: u32 = 8;
 
     fn is_right_once(mut attempt: impl FnMut() -> Result<(), String>) {

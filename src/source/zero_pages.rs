@@ -82,8 +82,8 @@ impl EmptyPages {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks again, once all redo of the backup is on disk. `owner` is the server's user; `in_redo` tells which of these pages the
-    /// server's redo would change if it died now, `None` where that can't be told.
+    /// Looks again, once all redo of the backup is on disk. `owner` is the server's user; `in_redo` tells which of these
+    /// pages the server's redo would change if it died now, `None` where that can't be told.
     ///
     /// # Errors
     /// [`Code::CorruptPage`] names the first page that is lost; [`Code::SourceIo`].
@@ -141,8 +141,8 @@ impl EmptyPage {
     }
 }
 
-/// Those that are still there and empty. A file that is gone took its pages along, and so did one that the server made new
-/// under the same path (an undo tablespace that it truncated).
+/// Returns the pages that are still there and empty. A file that is gone took its pages along, and so did one that the server
+/// made new under the same path (an undo tablespace that it truncated).
 fn still_empty(suspects: Vec<EmptyPage>, owner: u32) -> Result<Vec<EmptyPage>> {
     let mut left = Vec::new();
     for suspect in suspects {

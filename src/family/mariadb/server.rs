@@ -24,7 +24,7 @@ pub(super) struct MariaDbServer {
 }
 
 impl MariaDbServer {
-    /// Nothing is asked yet.
+    /// Creates the server from facts that are known; no statement is sent.
     pub(super) fn new(facts: Arc<ServerFacts>) -> MariaDbServer {
         MariaDbServer { facts }
     }

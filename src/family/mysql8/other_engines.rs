@@ -92,8 +92,8 @@ impl OtherEngines {
         self.locked.iter().any(|(schema, name)| is_file_of(member, schema, name))
     }
 
-    /// What becomes of such a file that belongs to no table that is locked: the server's logs and descriptions travel as they
-    /// are, leftovers stay.
+    /// Decides about a file of another engine that belongs to no table that is locked: the server's logs and descriptions
+    /// travel as they are, leftovers stay.
     ///
     /// # Errors
     /// [`Code::Privilege`] where it may belong to a table that the account can't see.

@@ -76,7 +76,7 @@ impl IndexPage<'_> {
         self.move_slots(slot..slots, slot + 1)
     }
 
-    /// After `slot` fell to three records: takes one over from the slot above, or becomes one with it.
+    /// Balances `slot` after it fell to three records: takes one over from the slot above, or merges the two.
     pub(super) fn balance_slot(&mut self, slot: usize) -> Applied {
         let slots = self.get(N_SLOTS);
         if slot + 1 >= slots {

@@ -94,7 +94,7 @@ pub struct Applier {
     inflaters: zip::Inflaters,
 }
 
-/// What was compiled of index descriptions.
+/// Caches the record layouts that follow from index descriptions.
 #[derive(Default)]
 struct RecordLayouts {
     all: Vec<(Box<[u8]>, RecordLayout)>,

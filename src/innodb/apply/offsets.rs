@@ -223,7 +223,7 @@ fn walk_compact(
     Ok(Extent { extra: origin - lengths.at, data: offset })
 }
 
-/// What a leaf record of these info bits holds; reads the row version or the number of fields below the header.
+/// Returns which fields a leaf record with these info bits holds; reads the row version or the number of fields below the header.
 fn held(down: &mut Down<'_>, info: u8, shape: &RecordLayout) -> Applied<(Holds, usize, usize)> {
     let count = shape.fields.len();
     if !shape.versioned && shape.instant_fields.is_none() {

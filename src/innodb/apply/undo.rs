@@ -99,7 +99,7 @@ pub(super) fn header_reuse(page: &mut [u8], trx_id: u64) -> Applied {
     Ok(())
 }
 
-/// What a new and a reused log header have in common. The header fits.
+/// Writes the part of an undo log header that is the same for a new and a reused one. The header fits.
 fn start_log(page: &mut [u8], log: usize, trx_id: u64) {
     let records = (log + LOG_HEADER) as u16;
     put16(page, PAGE_START, records);

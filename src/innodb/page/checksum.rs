@@ -24,7 +24,7 @@ pub fn crc32(page: &[u8]) -> u32 {
     crc32c::crc32c(&page[PAGE_NO..FLUSH_LSN]) ^ crc32c::crc32c(body(page))
 }
 
-/// The same, as big-endian servers computed it.
+/// The CRC-32C of a plain page as servers on big-endian machines computed it.
 pub fn crc32_big_endian(page: &[u8]) -> u32 {
     crc32c_swapped(page, PAGE_NO, FLUSH_LSN) ^ crc32c_swapped(page, FIL_HEADER, page.len() - FIL_TRAILER)
 }

@@ -114,7 +114,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Empty room.
+    /// Creates the buffers, empty.
     pub fn new() -> Self {
         Self::default()
     }

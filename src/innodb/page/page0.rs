@@ -83,7 +83,7 @@ impl Page0 {
         Self::read_as(bytes, SpaceFlags::layout)
     }
 
-    /// The same where `layout_of` tells what flags mean.
+    /// Reads the head of a tablespace's first file, with `layout_of` to tell what its flags mean.
     ///
     /// # Errors
     /// As [`Page0::read`].

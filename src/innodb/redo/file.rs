@@ -95,7 +95,7 @@ impl RedoFlags {
         self.0 & 4 != 0
     }
 
-    /// No more is written to this file: there is a next one.
+    /// Whether the file is full: the log goes on in the next one.
     pub fn is_full(self) -> bool {
         self.0 & Self::FILE_FULL != 0
     }

@@ -27,8 +27,8 @@ impl FileEvent {
     }
 }
 
-/// What happened to a file. Paths are as the server wrote them: relative to the datadir (`./db/t.ibd`) or
-/// absolute, in the server's file name encoding.
+/// The kind of a file event: a file was made, renamed, removed, extended, or filled without redo. Paths are as the server
+/// wrote them: relative to the datadir (`./db/t.ibd`) or absolute, in the server's file name encoding.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FileChange {
     /// It came into being. Its first size is not logged: see [`crate::innodb::page::MIN_USER_PAGES`] and

@@ -282,7 +282,7 @@ impl Known {
         self.versions = versions_at..info.raw.len();
     }
 
-    /// The same once more.
+    /// Reads the description again, from the bytes that follow.
     #[inline(always)]
     fn again<'a>(&self, c: &mut Cursor<'a>) -> Read<IndexInfo<'a>> {
         c.bytes(self.raw.len()).map(|raw| self.info(raw))

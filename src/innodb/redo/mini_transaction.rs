@@ -29,7 +29,7 @@ impl Span {
         self.end as usize
     }
 
-    /// So many bytes before it are no more.
+    /// Adjusts the offsets after so many bytes before the group were removed from the buffer.
     pub(super) fn go_back(&mut self, by: usize) {
         let by = by as u32;
         (self.at, self.body, self.end) = (self.at - by, self.body - by, self.end - by);

@@ -74,7 +74,7 @@ pub(super) fn skip(head: &Head, c: &mut Cursor<'_>, known: &mut KnownIndexes) ->
     Ok(described)
 }
 
-/// The same as [`body`], with index descriptions read by `index`.
+/// Reads the body of a record as [`body`] does, with index descriptions read by `index`.
 #[inline(always)]
 pub(super) fn body_with<'a>(
     head: &Head,

@@ -156,7 +156,7 @@ pub fn apply(
     Ok((finish, Prepared { lsn: Some((log.checkpoint(), contents.end)), notes, steps }))
 }
 
-/// What the user must know of transactions that the binary log decides on.
+/// Returns a note about transactions whose fate the binary log decides.
 fn undecided(datadir: &Datadir<'_>, count: usize) -> Result<Option<String>> {
     if count == 0 {
         return Ok(None);

@@ -32,8 +32,8 @@ pub trait RedoFormat: Debug + Sync {
     /// Where there is none, or that of a server which was started on the copy.
     fn find(&self, root: &Path) -> Result<Option<RedoLocation>>;
 
-    /// Returns whether the redo log of the copy at `root` is the empty one of [`RedoFormat::install_empty_log`], and no server has
-    /// written to it since.
+    /// Returns whether the redo log of the copy at `root` is the empty one of [`RedoFormat::install_empty_log`], and no
+    /// server has written to it since.
     fn is_untouched(&self, root: &Path) -> bool;
 
     /// Opens the log, and reads where recovery begins. `keyring` may know its key.
@@ -42,7 +42,7 @@ pub trait RedoFormat: Debug + Sync {
     /// [`Code::CorruptRedo`](crate::base::Code::CorruptRedo), [`Code::TargetIo`](crate::base::Code::TargetIo).
     fn open(&self, place: &RedoLocation, keyring: &dyn Keyring) -> Result<Box<dyn CopiedLog>>;
 
-    /// The same for a log that is being written to the file `path`; `None` if it never gets a header.
+    /// Opens a log that is still being written to the file `path`; `None` if it never gets a header.
     ///
     /// # Errors
     /// As [`RedoFormat::open`].
@@ -62,7 +62,7 @@ pub trait RedoFormat: Debug + Sync {
         dictionary: Arc<IndexDictionary>,
     ) -> Box<dyn SegmentParser>;
 
-    /// What one thread applies records with.
+    /// Creates an applier of records for one thread.
     fn applier(&self) -> Box<dyn RecordApplier>;
 
     /// Puts a log that the copy's server starts on into the place of the one that was applied. `sync` makes durable what was
@@ -145,7 +145,7 @@ pub trait RecordApplier: Send {
     ) -> Option<Lsn>;
 }
 
-/// What became of a page.
+/// The result of applying records to a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PageUpdate {
     /// The end of the last mini-transaction with a record that was applied; `None`: the page had all.

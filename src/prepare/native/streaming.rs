@@ -1,7 +1,7 @@
 //! Applies redo to pages while the stream arrives.
 //!
-//! A thread reads the redo behind those who write it, and fills the [`store`](super::records::store) from the first block on. Pages
-//! pass by on the way to their files. Each then has, in memory, all records that came in before it, and its LSN, which
+//! A thread reads the redo behind those who write it, and fills the [`store`](super::records::store) from the first block on.
+//! Pages pass by on the way to their files. Each then has, in memory, all records that came in before it, and its LSN, which
 //! says what of the redo it will never need. So when the last byte has come, what is left is the redo of pages that had
 //! landed before it.
 //!
@@ -40,8 +40,8 @@ use crate::stream::Chunk;
 use crate::stream::chunk::View;
 use crate::stream::metadata::LOGFILE;
 
-/// Bytes of one chunk's pages that are brought up to date: those of two blocks. A page of a few bytes and a long hole takes all of
-/// its length.
+/// Bytes of one chunk's pages that are brought up to date: those of two blocks. A page of a few bytes and a long hole takes
+/// all of its length.
 const AMENDED_MAX: usize = 2 << 20;
 /// Pages of one chunk that are looked at.
 const PAGES_MAX: u64 = 1 << 16;
@@ -83,7 +83,7 @@ pub(crate) struct ScannedLog {
     checkpoint: Lsn,
 }
 
-/// All that was done while receiving.
+/// The result of reading and applying redo while the stream arrived.
 pub(crate) struct StreamedLog {
     pub(crate) contents: LogContents,
     pub(crate) store: Store,
@@ -207,7 +207,7 @@ impl StreamingApplyHandle {
         self.watermark.ended(size);
     }
 
-    /// What the first bytes of a member say of the tablespace that it is; `None` if it is none.
+    /// Recognises a tablespace by the first bytes of its member; `None` if it is none.
     ///
     /// # Errors
     /// If it is encrypted.

@@ -20,7 +20,7 @@ use crate::prepare::lengths::Growth;
 use crate::prepare::native::error::corrupt;
 use crate::prepare::{Datadir, lengths, options};
 
-/// All tablespaces.
+/// The tablespaces of a copy, by id.
 pub(crate) struct TablespaceFiles {
     by_id: HashMap<SpaceId, Tablespace>,
     removed: BTreeSet<SpaceId>,

@@ -73,7 +73,7 @@ fn page0(path: &Path, owner: u32) -> Result<SpaceId, String> {
     Page0::read(&head).map(|page0| page0.space).map_err(said)
 }
 
-/// What the dictionary says when it is asked again.
+/// The answers of the dictionary when it is asked again about files that nobody named.
 #[derive(Debug, Default)]
 struct Known {
     /// Ids of tablespaces, and whether they are discarded.
@@ -156,7 +156,7 @@ fn id(row: &TextRow) -> Result<u32> {
         .ok_or_else(|| Error::new(Code::SourceIncomplete, format!("{id} is no tablespace id")))
 }
 
-/// All rows of a view of `information_schema`: as many as it says there are.
+/// Reads all rows of a view of `information_schema`, and checks that there are as many as it says.
 fn whole(session: &mut Session, columns: &str, view: &str) -> Result<Vec<TextRow>> {
     let mut said = String::new();
     for _ in 0..READS_MAX {

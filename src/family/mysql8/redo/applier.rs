@@ -7,7 +7,7 @@ use crate::innodb::redo::{Body, CompactRun, IndexList};
 use crate::prepare::native::error::corrupt;
 use crate::prepare::native::{PageUpdate, RecordApplier, RecordRun};
 
-/// What a thread that applies records knows of indexes, and the memory that it works in.
+/// Applies records of this format to pages; holds the index descriptions and buffers of one thread.
 #[derive(Default)]
 pub(super) struct PageApplier {
     applier: Applier,

@@ -1,8 +1,8 @@
 //! Cuts the log into segments that can be parsed each by itself, by several threads at a time.
 //!
-//! Every block says where the first mini-transaction starts in it, if one does. A segment begins with such a block and ends with the next
-//! segment's first one, which both have: the mini-transactions up to that start are this segment's, the others the next one's. Whether the
-//! blocks are right is not looked at here: who understands a segment checks them all.
+//! Every block says where the first mini-transaction starts in it, if one does. A segment begins with such a block and ends
+//! with the next segment's first one, which both have: the mini-transactions up to that start are this segment's, the others
+//! the next one's. Whether the blocks are right is not looked at here: who understands a segment checks them all.
 
 use crate::base::read::read_up_to;
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageBuffer, Result};
@@ -45,7 +45,7 @@ pub(super) struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// From the checkpoint on.
+    /// Creates a reader of the log's segments, from the checkpoint on.
     pub(super) fn of(log: &'a Log, budget: &Budget) -> Segments<'a> {
         Segments {
             log,

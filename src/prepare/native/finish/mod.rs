@@ -1,7 +1,7 @@
 //! The last step: a log that the copy's server starts on takes the place of the one that was applied.
 //!
-//! What such a log looks like is the family's ([`RedoFormat::install_empty_log`]). The old log goes last, when all else is durable: until
-//! then the whole may be done again.
+//! What such a log looks like is the family's ([`RedoFormat::install_empty_log`]). The old log goes last, when all else is
+//! durable: until then the whole may be done again.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -21,7 +21,7 @@ const FILE_MODE: u32 = 0o640;
 /// Bits of a file's mode that say who may what.
 const PERMISSIONS: u32 = 0o777;
 
-/// What is left to do when all pages are up to date and durable.
+/// The last step of a prepare, once all pages are up to date and durable: the empty redo log.
 #[derive(Debug)]
 pub struct Finish {
     pub(crate) format: &'static dyn RedoFormat,

@@ -71,7 +71,7 @@ pub(crate) enum RunIndex {
 }
 
 impl RunIndex {
-    /// What it is for both together; `None` if they can't be in one run.
+    /// Returns the index description for two runs joined; `None` if they can't be in one run.
     fn and(self, other: RunIndex) -> Option<RunIndex> {
         match (self, other) {
             (one, RunIndex::None) => Some(one),
@@ -101,7 +101,7 @@ pub(crate) struct RecordPlace {
 }
 
 impl ParsedSegment {
-    /// Nothing yet of a log with this checkpoint.
+    /// Creates an empty segment of a log with this checkpoint.
     pub(crate) fn new(checkpoint: Lsn, budget: &Budget) -> ParsedSegment {
         ParsedSegment {
             bytes: Vec::new(),

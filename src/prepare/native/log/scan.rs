@@ -38,7 +38,7 @@ pub(crate) struct LogContents {
 }
 
 impl LogContents {
-    /// Nothing yet of a log that begins at this checkpoint.
+    /// Creates the contents of a log that begins at this checkpoint, empty.
     pub(crate) fn from(checkpoint: Lsn, budget: &Budget) -> LogContents {
         LogContents {
             events: Vec::new(),
@@ -143,8 +143,8 @@ pub(crate) fn beyond(space: SpaceId, page: PageNo, lsn: Lsn, end: Lsn) -> Error 
     corrupt(format!("page {page} of tablespace {space} has LSN {lsn}, beyond its end {end}"))
 }
 
-/// What the threads share: each understands one segment of the log after the other, and what it says is kept in the order of the
-/// log.
+/// The state that the scanning threads share: each understands one segment of the log after the other, and what it says is
+/// kept in the order of the log.
 struct Reading<'a> {
     segments: Mutex<Box<dyn SegmentReader + 'a>>,
     kept: Mutex<Kept>,

@@ -47,7 +47,7 @@ impl Watermark {
         self.changed.notify_all();
     }
 
-    /// There will be nothing more, and what there is is of no use.
+    /// Ends the wait of readers: the file will not be completed.
     pub(crate) fn give_up(&self) {
         lock(&self.state).is_given_up = true;
         self.changed.notify_all();

@@ -24,7 +24,7 @@ use crate::prepare::native::tablespaces::{OpenTablespace, TablespaceFiles};
 /// Pages between two wanted ones that are read with them, not left out: one call for more bytes is cheaper than two.
 const GAP_MAX: usize = 2;
 
-/// What all threads share.
+/// The work of one application of redo, shared by all threads.
 pub(crate) struct Job<'a> {
     pub(crate) format: &'static dyn RedoFormat,
     pub(crate) spaces: &'a TablespaceFiles,
@@ -36,7 +36,7 @@ pub(crate) struct Job<'a> {
     pub(crate) writes: Writes,
 }
 
-/// What was done.
+/// Counts of records and pages, and the time taken.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Outcome {
     pub(crate) records_applied: u64,
@@ -78,7 +78,7 @@ fn panicked() -> Error {
     Error::new(Code::Internal, "a thread that applies redo panicked")
 }
 
-/// What pages are brought up to date with.
+/// Applies records to pages, with the buffers of one thread.
 struct PageApplier {
     records: Box<dyn RecordApplier>,
     /// Descriptions of indexes that records are kept without.

@@ -1,8 +1,8 @@
 //! Finds out where tablespaces end when all redo is applied, for pages that lie behind the end of their file.
 //!
 //! A record has a few bytes, and a page that it makes 16 KiB. A server makes no page behind the end of its tablespace, which
-//! stands in page 0 and is logged when it grows; so such pages are refused. Page 0 comes before them in the order of the files, but
-//! may be in another thread's hands just then: whoever needs to know waits for it.
+//! stands in page 0 and is logged when it grows; so such pages are refused. Page 0 comes before them in the order of the
+//! files, but may be in another thread's hands just then: whoever needs to know waits for it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use crate::base::sync::lock;
 use crate::base::{PageNo, Result, SpaceId};
 use crate::prepare::native::tablespaces::OpenTablespace;
 
-/// What is known of ends.
+/// Lengths that tablespaces will have, by their headers and by extensions in redo.
 pub(crate) struct TablespaceBounds {
     /// Lengths in bytes that redo says files were extended to.
     extended: BTreeMap<SpaceId, u64>,
@@ -35,7 +35,7 @@ impl TablespaceBounds {
         TablespaceBounds { extended, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// What redo says of extensions.
+    /// Returns the lengths in bytes that redo extends tablespaces to.
     pub(crate) fn extended(&self) -> &BTreeMap<SpaceId, u64> {
         &self.extended
     }
@@ -46,7 +46,7 @@ impl TablespaceBounds {
         Begun(self, space)
     }
 
-    /// This is page 0 as it will be.
+    /// Notes the length in page 0 of a tablespace, after its records were applied.
     pub(crate) fn note(&self, space: &OpenTablespace, page0: &[u8]) {
         if let Ok(page0) = space.format.page0(page0) {
             lock(&self.state).sizes.insert(space.id, page0.size);

@@ -165,7 +165,7 @@ impl RecordBuffer {
         self.pieces.iter().map(|piece| piece.len() + ArenaPiece::COST).sum()
     }
 
-    /// Its bytes, one part after the other; a run may lie in several of them.
+    /// Returns the bytes of a run, one part after the other; a run may lie in several of them.
     pub(crate) fn parts<'a>(&'a self, arena: &'a Arena) -> impl Iterator<Item = &'a [u8]> {
         let last = self.pieces.len().wrapping_sub(1);
         self.pieces.iter().enumerate().map(move |(n, piece)| {

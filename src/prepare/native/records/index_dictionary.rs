@@ -16,7 +16,7 @@ impl IndexDictionary {
         list.find(description).or_else(|| Arc::make_mut(&mut list).add(description))
     }
 
-    /// All of them so far.
+    /// Returns all descriptions kept so far.
     pub(crate) fn list(&self) -> Arc<IndexList> {
         lock(&self.0).clone()
     }

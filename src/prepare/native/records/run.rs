@@ -43,7 +43,7 @@ impl PageRange {
         SpaceId((self.0 >> 32) as u32)
     }
 
-    /// Its page number `slot`.
+    /// Returns the number of the page in slot `slot` of the range.
     pub(crate) fn page(self, slot: usize) -> PageNo {
         PageNo((self.0 as u32) << RANGE_SHIFT | slot as u32)
     }
@@ -73,8 +73,8 @@ pub(crate) struct RunHeader {
 impl RunHeader {
     const LEN_MAX: usize = 1 + 10 * 5;
 
-    /// Of a run for the page `slot` of a page range; `last` is the first LSN of the run before it in the row, or that of the start
-    /// of the log.
+    /// Of a run for the page `slot` of a page range; `last` is the first LSN of the run before it in the row, or that of the
+    /// start of the log.
     pub(crate) fn of(run: &RecordRun<'_>, slot: usize, last: Lsn) -> RunHeader {
         let mut head = RunHeader { bytes: [0; RunHeader::LEN_MAX], len: 1 };
         head.bytes[0] = slot as u8;

@@ -23,8 +23,8 @@ use super::spill::{Filter, Spill};
 use super::table::{LandedLsns, Pending, Table};
 use crate::base::{Lsn, PageNo, SpaceId};
 
-/// Bytes that a page range takes beside its records: its place in the table, some of which is free, the list of its pieces, and its
-/// place in the order of the files.
+/// Bytes that a page range takes beside its records: its place in the table, some of which is free, the list of its pieces,
+/// and its place in the order of the files.
 const STRETCH_COST: u64 = 288;
 /// The same for the LSNs of its pages.
 const LANDED_COST: u64 = 8 * RANGE_PAGES as u64 + 16;
@@ -173,7 +173,7 @@ impl Store {
         })
     }
 
-    /// All records by page range.
+    /// Ends the store, and returns its records in the order of page ranges.
     pub(crate) fn into_merge(mut self) -> io::Result<Merge> {
         if self.spill.is_some() {
             // The memory is wanted for reading the others back.
