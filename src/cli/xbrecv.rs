@@ -192,6 +192,13 @@ fn run(args: Args) -> Result<()> {
     if asks > 1 {
         return Err(Error::new(Code::Usage, "only one of the streams can be -"));
     }
+    if asks == 0 && from != Address::Pipe {
+        return Err(Error::new(
+            Code::Usage,
+            "--from says where a stream comes from, and all streams are files",
+        )
+        .hint("give - as the one that comes from there, or leave out --from"));
+    }
     let options = options(args)?;
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;

@@ -484,7 +484,7 @@ fn copy_all(from: &Path, to: &Path, stop: &Stop) -> io::Result<()> {
                 copy_all(&one, &other, stop)?;
             }
             FileType::RegularFile => clone_file::copy_to(&one, &other, stop)?,
-            _ => {}
+            _ => return Err(io::Error::other(format!("{} is no regular file", one.display()))),
         }
     }
     Ok(())

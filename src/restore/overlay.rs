@@ -100,7 +100,11 @@ fn walk(root: &Path, below: &Path, depth: usize, found: &mut Vec<DeltaFile>) -> 
     for (entry, kind) in nofollow::entries(&dir).map_err(failed)? {
         let path = below.join(&entry);
         let Some(name) = path.to_str() else { continue };
-        if kind == FileType::Directory && depth < DEPTH_MAX {
+        if kind == FileType::Directory {
+            if depth == DEPTH_MAX {
+                let what = format!("{} lies too deep for a folder of a backup", dir.join(&entry).display());
+                return Err(Error::new(Code::StreamRefused, what));
+            }
             walk(root, &path, depth + 1, found)?;
         } else if let Some(datafile) = name.strip_suffix(META).filter(|_| kind == FileType::RegularFile) {
             let text = nofollow::read(&root.join(&path), META_MAX)

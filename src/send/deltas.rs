@@ -78,6 +78,17 @@ impl Current {
         }
     }
 
+    /// Number of reads that a part takes: one for a block, one for each run of neighbouring listed pages.
+    fn reads(&self, part: u64) -> usize {
+        match &self.listed {
+            None => 1,
+            Some(listed) => {
+                let numbers = listed.chunks(self.pages_each()).nth(part as usize).unwrap_or_default();
+                numbers.chunk_by(|one, next| one.checked_add(1) == Some(*next)).count()
+            }
+        }
+    }
+
     /// Reads a part into `buffer`; lists the pages that changed.
     fn read(&self, part: u64, buffer: &mut [u8], reader: &mut PageReader<'_>) -> Result<Vec<ChangedPage>> {
         let Some(listed) = &self.listed else { return self.file.read_changed(part, buffer, reader) };
@@ -184,7 +195,9 @@ impl<'a> DeltaWork<'a> {
         let current = &task.current;
         let changed = match task.part < current.parts() {
             true => {
-                pacer.wait()?;
+                for _ in 0..current.reads(task.part) {
+                    pacer.wait()?;
+                }
                 current.read(task.part, buffer, reader)?
             }
             false => Vec::new(),

@@ -108,6 +108,11 @@ fn a_chain_is_restored_and_wrong_chains_are_refused() {
     chain.refused(&[full, two, one], "wrong-base", "stream 2 of 3");
     chain.refused(&[full, one, one], "wrong-base", "stream 3 of 3");
 
+    run(&["--from=tcp://127.0.0.1:0"], &[&chain.path("refused"), full, one])
+        .failed("usage")
+        .says("all streams are files");
+    run(&[], &[&chain.path("refused"), Path::new("-"), Path::new("-")]).failed("usage").says("only one");
+
     // Cut, and flipped.
     let bytes = std::fs::read(two).unwrap();
     let cut = chain.path("cut.xb");

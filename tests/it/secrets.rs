@@ -12,7 +12,17 @@ const XBSEND: &str = env!("CARGO_BIN_EXE_xbsend");
 const XBRECV: &str = env!("CARGO_BIN_EXE_xbrecv");
 
 /// Options whose files hold nothing that others must not see.
-const OPEN: &[&str] = &["--ssl-ca", "--ssl-cert", "--tls-cert", "--tls-ca", "--encrypt-to-file"];
+const OPEN: &[&str] = &[
+    "--ssl-ca",
+    "--ssl-cert",
+    "--tls-cert",
+    "--tls-ca",
+    "--encrypt-to-file",
+    "--databases-exclude-file",
+    "--databases-file",
+    "--tables-exclude-file",
+    "--tables-file",
+];
 
 /// The others: a program, an option, what is in its file, and what else is given.
 const SECRET: &[(&str, &str, &str, &[&str])] = &[
