@@ -25,7 +25,8 @@ pub fn read(text: &str) -> Result<Lineage> {
     }
     let path = Path::new(text);
     if !path.is_dir() {
-        return parse(&content(path).map_err(|e| failed(path, e))?).map_err(|e| unknown(text, &e));
+        let lineage = parse(&content(path).map_err(|e| failed(path, e))?).map_err(|e| unknown(text, &e))?;
+        return Ok(manifest_beside(path, &lineage).unwrap_or(lineage));
     }
     let read = |name: &str| match content(&path.join(name)) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -41,6 +42,15 @@ pub fn read(text: &str) -> Result<Lineage> {
         (Some(lineage), _) | (None, Some(lineage)) => Ok(lineage),
         (None, None) => Err(unknown(text, &format!("it has neither {MANIFEST} nor {CHECKPOINTS}"))),
     }
+}
+
+/// Reads the manifest of the same backup beside a checkpoints file, which says much less: not, say, when the server was started.
+fn manifest_beside(path: &Path, lineage: &Lineage) -> Option<Lineage> {
+    if path.file_name()? != CHECKPOINTS {
+        return None;
+    }
+    let manifest = parse(&content(&path.with_file_name(MANIFEST)).ok()?).ok()?;
+    (manifest.to_lsn == lineage.to_lsn && manifest.end_lsn == lineage.end_lsn).then_some(manifest)
 }
 
 /// Understands what a receiver says of the backup that it wants an increment of.
@@ -126,24 +136,32 @@ pub(super) fn check(
 /// # Errors
 /// Why that can't be said.
 pub(super) fn check_running(base: &Lineage, started: Option<u64>) -> std::result::Result<(), String> {
-    /// The server says how long it has run, in whole seconds.
-    const TOLERANCE: u64 = 2;
     match (base.server_started, started) {
-        (Some(then), Some(now)) if then.abs_diff(now) <= TOLERANCE => Ok(()),
+        (Some(then), Some(now)) if then == now => Ok(()),
         (Some(_), Some(_)) => Err("the server was restarted since the base was taken".into()),
         _ => Err("the base does not say when the server was started".into()),
     }
 }
 
-/// Asks for the time at which the server was started, in seconds since 1970.
+/// Asks for the time at which the server was started, in seconds since 1970. It is exact, so that even a restart within a
+/// second or two is seen: the server counts its whole seconds from a whole second, both by its own clock.
 ///
 /// # Errors
 /// Those of the session.
 pub(super) fn server_started(session: &mut Session) -> Result<Option<u64>> {
-    let uptime = session.query("SHOW GLOBAL STATUS LIKE 'Uptime'")?;
-    let uptime: Option<u64> = uptime.first().and_then(|row| row.get(1)?.as_deref()?.parse().ok());
-    let now = u64::try_from(jiff::Timestamp::now().as_second()).ok();
-    Ok(now.zip(uptime).and_then(|(now, uptime)| now.checked_sub(uptime)))
+    /// The clock may strike between two questions.
+    const ATTEMPTS: u32 = 10;
+    let mut number = |query: &str, column: usize| -> Result<Option<u64>> {
+        Ok(session.query(query)?.first().and_then(|row| row.get(column)?.as_deref()?.parse().ok()))
+    };
+    for _ in 0..ATTEMPTS {
+        let before = number("SELECT UNIX_TIMESTAMP()", 0)?;
+        let uptime = number("SHOW GLOBAL STATUS LIKE 'Uptime'", 1)?;
+        if before == number("SELECT UNIX_TIMESTAMP()", 0)? {
+            return Ok(before.zip(uptime).and_then(|(now, uptime)| now.checked_sub(uptime)));
+        }
+    }
+    Ok(None)
 }
 
 fn unknown(text: &str, why: &str) -> Error {
@@ -174,6 +192,12 @@ mod tests {
             let base = read(&base).unwrap();
             assert_eq!((base.to_lsn, base.end_lsn, base.identity), (Lsn(7), Lsn(9), None));
         }
+        let manifest = |to: u64| {
+            let text = r#"{"to_lsn":TO,"end_lsn":9,"server_started":77}"#;
+            write(MANIFEST, &text.replace("TO", &to.to_string()));
+            read(&at(CHECKPOINTS)).unwrap().server_started
+        };
+        assert_eq!((manifest(7), manifest(8)), (Some(77), None), "only a manifest of the same backup counts");
         write("lineage", &serde_json::to_string(&read("5").unwrap()).unwrap());
         assert_eq!(read(&at("lineage")).unwrap(), read("5").unwrap());
         write("strange", "{\"format\":1}");

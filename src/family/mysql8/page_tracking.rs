@@ -27,6 +27,8 @@ const ACTIVE: &str = "active";
 const FILE: &str = "ib_page_";
 /// Folder of the lists that the function writes, in the datadir.
 const LISTS: &str = "#meb";
+/// What is wrong with an archive that has a block without a stop LSN.
+const CUT: &str = "the server has recovered from a crash while it tracked pages, and its list is cut there";
 /// Bytes of an entry in a list: space id and page number.
 const ENTRY: usize = 8;
 /// Makes a checkpoint of now: the server writes all pages that changed.
@@ -40,11 +42,23 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FILE_MAX: u64 = 16 << 30;
 
 /// Has the server track pages from now on, or begin anew with recording first writes. Returns the LSN at which that began; `None`
-/// if it does not. Where tracking is `new`, a checkpoint is made: an increment of a backup whose checkpoint lies before that can't use it.
+/// if it does not. Where tracking is new, a checkpoint is made: an increment of a backup whose checkpoint lies before that can't use it.
+///
+/// Told to `begin`, it has the server start another archive in place of one that crash recovery has cut, which nothing mends.
 ///
 /// # Errors
 /// Those of the session.
-pub(super) fn start(session: &mut Session, new: bool) -> Result<Option<Lsn>> {
+pub(super) fn start(session: &mut Session, facts: &ServerFacts, begin: bool) -> Result<Option<Lsn>> {
+    let group = active_group(facts);
+    let is_cut =
+        || group.as_ref().is_some_and(|(group, _)| archived(group, facts.owner, Lsn(0)) == Err(CUT.into()));
+    let new = begin && (group.is_none() || is_cut());
+    if new && group.is_some() {
+        tracing::info!("page tracking: {CUT}; it begins anew");
+        if session.attempt("SELECT mysqlbackup_page_track_set(0)").is_err() {
+            session.ping()?;
+        }
+    }
     let began = match session.attempt("SELECT mysqlbackup_page_track_set(1)") {
         Ok(rows) => first(&rows).and_then(|lsn| u64::try_from(lsn).ok()).filter(|lsn| *lsn > 0).map(Lsn),
         Err(e) => {
@@ -191,9 +205,7 @@ fn archived(group: &Path, owner: u32, from: Lsn) -> Result<Vec<(SpaceId, PageNo)
         }
     }
     if blocks.iter().any(|(stop, ..)| *stop == NO_STOP) {
-        return Err(
-            "the server has recovered from a crash while it tracked pages, and its list is cut there".into(),
-        );
+        return Err(CUT.into());
     }
     let reset = blocks.iter().map(|(_, reset, _)| *reset).filter(|reset| *reset <= from).max();
     let since = reset.unwrap_or_default();

@@ -147,9 +147,9 @@ impl SourceServer for MySql8Server {
     }
 
     fn track_pages(&self, session: &mut Session, start: bool) -> Result<Option<Lsn>> {
-        match page_tracking::is_on(&self.facts) {
-            false if !start => Ok(None),
-            was_on => page_tracking::start(session, !was_on),
+        match start || page_tracking::is_on(&self.facts) {
+            true => page_tracking::start(session, &self.facts, start),
+            false => Ok(None),
         }
     }
 
