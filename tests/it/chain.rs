@@ -381,7 +381,8 @@ fn the_server_says_which_pages_have_changed() {
 
 /// Puts a block without a stop LSN into the server's archive of page tracking, as crash recovery does now and then.
 fn cut_tracking(server: &Server) {
-    let mut groups = server.datadir().join("#ib_archive").read_dir().unwrap().map(|group| group.unwrap().path());
+    let mut groups =
+        server.datadir().join("#ib_archive").read_dir().unwrap().map(|group| group.unwrap().path());
     let group = groups.find(|group| group.join("active").exists()).unwrap();
     let mut block = vec![0; 16 << 10];
     block[..2].copy_from_slice(&[1, 1]);

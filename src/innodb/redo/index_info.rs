@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::cursor::{Cursor, Read, Stop};
 
@@ -193,18 +194,20 @@ impl<'a> IndexInfo<'a> {
     }
 }
 
+/// The key of the next new description. All [`KnownIndexes`] share it: [`IndexNumbers`] may outlive the one that its keys came
+/// from, and a key that another description has again would give records the index of another table.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
+
 /// Descriptions met before: most records have one of a few, which then need not be checked again.
 #[derive(Default)]
 pub struct KnownIndexes {
     /// Each in the place that its first bytes say, where the last one met of that place is.
     known: Vec<Known>,
-    /// Number of index descriptions that were met.
-    keys: u64,
 }
 
 #[derive(Clone, Default)]
 struct Known {
-    /// No other one of the same [`KnownIndexes`] has it.
+    /// No other description in this process has it, or had it.
     key: u64,
     raw: Vec<u8>,
     fields: u16,
@@ -247,10 +250,10 @@ impl KnownIndexes {
             return Ok((info, 0));
         };
         self.known.resize_with(Self::PLACES, Known::default);
-        self.known[place].keep(&info);
-        self.keys += 1;
-        self.known[place].key = self.keys;
-        Ok((info, self.keys))
+        let known = &mut self.known[place];
+        known.keep(&info);
+        known.key = NEXT_KEY.fetch_add(1, Ordering::Relaxed);
+        Ok((info, known.key))
     }
 
     /// Where a description that begins so would be.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::parser::BlockParser;
 use super::*;
 use crate::innodb::redo::index_info::KnownIndexes;
-use crate::innodb::redo::{CompactRun, Scanner, lsn};
+use crate::innodb::redo::{Body, CompactRun, Record, Scanner, lsn};
 use crate::prepare::native::records::store::Store;
 use crate::prepare::native::testing::{START, write_log};
 use crate::prepare::native::{IndexDictionary, ParsedSegment, RedoLocation, SegmentParser};
@@ -31,12 +31,12 @@ fn record(page: u8) -> Vec<u8> {
     }
 }
 
-/// A group of so many records, each for the page after the one before; of one record without an end of its own.
-fn group(records: u16) -> Vec<u8> {
+/// A group of so many records, three for each page from the first one on; of one record without an end of its own.
+fn group(first: u8, records: u16) -> Vec<u8> {
     if records == 0 {
         return vec![DUMMY];
     }
-    let mut group: Vec<u8> = (0..records).flat_map(|n| record((n / 3) as u8)).collect();
+    let mut group: Vec<u8> = (0..records).flat_map(|n| record(first.wrapping_add((n / 3) as u8))).collect();
     if records == 1 {
         group[0] |= 0x80;
     } else {
@@ -51,6 +51,14 @@ fn dummies(n: usize) -> Vec<u8> {
     [vec![DUMMY; n], vec![END]].concat()
 }
 
+/// A record in words, with the index that it is of.
+fn in_words(record: &Record<'_>) -> String {
+    match &record.body {
+        Body::RecDelete { index, .. } => format!("{record} of {:?}", index.raw()),
+        _ => record.to_string(),
+    }
+}
+
 /// Every record in words, with the end of its group; and the end.
 type Said = (Vec<(String, Lsn)>, Lsn);
 
@@ -62,18 +70,20 @@ fn at_once(blocks: &[[u8; BLOCK_LEN]], checkpoint: Lsn) -> Said {
         while let Some(group) = scanner.poll().unwrap() {
             let end = group.end_lsn;
             let changes = group.records().filter(|record| record.kind.is_page_change());
-            records.extend(changes.map(|record| (record.to_string(), end)));
+            records.extend(changes.map(|record| (in_words(&record), end)));
         }
     }
     (records, scanner.recovered_lsn().map_or(checkpoint, |lsn| lsn.max(checkpoint)))
 }
 
-fn in_segments(root: &Path, segment_len: usize, checkpoint: Lsn) -> (Said, u64) {
+/// What the log says when it is parsed in segments; of those that take more than `free` bytes nothing is kept for the next one.
+fn in_segments(root: &Path, segment_len: usize, checkpoint: Lsn, free: usize) -> (Said, u64) {
     let log =
         Log::open(&RedoLocation::Logfile(root.join(LOGFILE)), &crate::innodb::encryption::NoKeyring).unwrap();
     let mut segments = Segments { segment_len, ..Segments::of(&log, &budget()) };
     let dictionary = Arc::new(IndexDictionary::default());
     let (mut segment, mut parsed) = (Segment::default(), ParsedSegment::new(checkpoint, &budget()));
+    parsed.free = free;
     let mut parser = BlockParser::new(checkpoint, None, dictionary.clone());
     let (mut records, mut reached, mut number) = (Vec::new(), checkpoint, 0);
     while segments.next(&mut segment).unwrap() {
@@ -86,7 +96,7 @@ fn in_segments(root: &Path, segment_len: usize, checkpoint: Lsn) -> (Said, u64) 
             let mut lean = CompactRun::new((space, page), run.start_lsn, run.end_lsn, index, run.bytes);
             let before = records.len();
             while let Some(record) = lean.next(&mut known) {
-                records.push((record.unwrap().to_string(), run.end_lsn));
+                records.push((in_words(&record.unwrap()), run.end_lsn));
             }
             assert_eq!(records.len() - before, run.records as usize);
         }
@@ -103,31 +113,32 @@ proptest! {
     fn pieces_say_what_the_whole_says(
         groups in prop::collection::vec(
             prop_oneof![
-                8 => (0..40u16).prop_map(group),
-                1 => (0..900u16).prop_map(group),
+                8 => (0..4u8, 0..40u16).prop_map(|(first, records)| group(first, records)),
+                1 => (0..4u8, 0..900u16).prop_map(|(first, records)| group(first, records)),
                 1 => (1..4000usize).prop_map(dummies),
             ],
             0..60,
         ),
         piece_blocks in 1..12usize,
         checkpoint_group in any::<prop::sample::Index>(),
+        free in prop::sample::select(vec![0, 4096, 6 << 20]),
     ) {
         let before: usize = groups.iter().take(checkpoint_group.index(groups.len() + 1)).map(Vec::len).sum();
         let checkpoint = lsn::advance(START, before as u64);
         let dir = tempfile::tempdir().unwrap();
         let blocks = write_log(dir.path(), &groups, checkpoint);
-        let (said, _) = in_segments(dir.path(), piece_blocks * BLOCK_LEN, checkpoint);
+        let (said, _) = in_segments(dir.path(), piece_blocks * BLOCK_LEN, checkpoint, free);
         prop_assert_eq!(said, at_once(&blocks, checkpoint));
     }
 }
 
 #[test]
 fn a_log_has_many_pieces_and_its_runs_reach_the_store() {
-    let groups: Vec<_> = (0..3000).map(|n| group(n % 7)).collect();
+    let groups: Vec<_> = (0..3000).map(|n| group(0, n % 7)).collect();
     let dir = tempfile::tempdir().unwrap();
     let checkpoint = lsn::first_payload(START);
     write_log(dir.path(), &groups, checkpoint);
-    let ((records, _), segments) = in_segments(dir.path(), 4096, checkpoint);
+    let ((records, _), segments) = in_segments(dir.path(), 4096, checkpoint, 6 << 20);
     assert!(segments > 10, "{segments}");
     let mut store = Store::new(START, 1 << 20, dir.path());
     let log =

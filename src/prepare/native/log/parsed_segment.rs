@@ -30,8 +30,10 @@ pub struct ParsedSegment {
     pub(crate) dynamic: TableMetadata,
     /// Tablespaces whose size is set, and where.
     grown: Vec<(SpaceId, Lsn)>,
-    /// Memory beyond [`FREE`], charged to the budget.
+    /// Memory beyond `free`, charged to the budget.
     charge: Charge,
+    /// Bytes that are not charged.
+    pub(crate) free: usize,
     /// Number of records for pages.
     pub(crate) records: u64,
     /// The end of the last mini-transaction that was taken in, if there is one.
@@ -111,6 +113,7 @@ impl ParsedSegment {
             dynamic: TableMetadata::default(),
             grown: Vec::new(),
             charge: budget.charged(PARSED),
+            free: FREE,
             records: 0,
             end: None,
             reached: checkpoint,
@@ -143,7 +146,7 @@ impl ParsedSegment {
         let taken = parser + self.bytes.capacity() + self.runs.capacity() * size_of::<Run>();
         let taken =
             taken + events + self.dynamic.memory() + self.grown.capacity() * size_of::<(SpaceId, Lsn)>();
-        Ok(self.charge.set(taken.saturating_sub(FREE) as u64)?)
+        Ok(self.charge.set(taken.saturating_sub(self.free) as u64)?)
     }
 
     /// Adds a record, whose bytes `put` appends, to the last run of its mini-transaction, or begins a new one.
