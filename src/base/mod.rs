@@ -1,10 +1,11 @@
 //! Holds what every layer shares: typed ids, the user-facing error, server versions, progress counters, the
-//! stop request, threads and locks, the limit on memory that a stream can use, and read buffers. It also
+//! stop request, threads and locks, the limit on memory that a stream can use, read buffers, and CRC-32C. It also
 //! escapes text of other parties, for display and for pasting.
 
 pub mod budget;
 pub mod buffer;
 pub mod confined;
+pub mod crc32c;
 pub mod error;
 pub mod gtid;
 pub mod ids;

@@ -17,6 +17,7 @@
 //! was still writing pages has the stop LSN [`NO_STOP`]; the server's own reader ends there and says nothing.
 
 use super::bytes::{be32, be64};
+use crate::base::crc32c::crc32c;
 use crate::base::{Lsn, PageNo, SpaceId};
 
 /// Bytes of a block.
@@ -82,7 +83,7 @@ impl TrackingBlock {
         let (VERSION, TYPE_RESET | TYPE_PAGES, Some(payload)) = (version, kind, payload) else {
             return Err(TrackingError::Header { version, kind, len });
         };
-        if crc32c::crc32c(payload) != be32(block, 2) {
+        if crc32c(payload) != be32(block, 2) {
             return Err(TrackingError::Checksum);
         }
         if kind == TYPE_RESET {
@@ -103,7 +104,7 @@ pub(crate) mod testing {
         let mut block = vec![0; BLOCK_LEN];
         block[0] = VERSION;
         block[1] = kind;
-        block[2..6].copy_from_slice(&crc32c::crc32c(payload).to_be_bytes());
+        block[2..6].copy_from_slice(&crc32c(payload).to_be_bytes());
         block[6..8].copy_from_slice(&(payload.len() as u16).to_be_bytes());
         block[8..16].copy_from_slice(&stop.0.to_be_bytes());
         block[16..24].copy_from_slice(&reset.0.to_be_bytes());

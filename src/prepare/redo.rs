@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use super::Datadir;
 use super::lengths::Growth;
 use super::logfile::{RedoRead, RedoStream};
+use crate::base::crc32c::crc32c;
 use crate::base::nofollow;
 use crate::base::read::read_full;
 use crate::base::{Budget, Code, Error, Lsn, Result};
@@ -187,7 +188,7 @@ fn shorten(block: &mut [u8; BLOCK_LEN], used: usize) {
     }
     block[DATA_LEN..DATA_LEN + 2].copy_from_slice(&(used as u16).to_be_bytes());
     block[used..crc_at].fill(0);
-    let crc = crc32c::crc32c(&block[..crc_at]);
+    let crc = crc32c(&block[..crc_at]);
     block[crc_at..].copy_from_slice(&crc.to_be_bytes());
 }
 

@@ -11,7 +11,7 @@ use std::io::IoSlice;
 
 use crate::base::progress::Progress;
 use crate::base::ticket_lock::TicketLock;
-use crate::base::{PageBuffer, Result, SpaceId};
+use crate::base::{Code, Error, PageBuffer, Result, SpaceId};
 use crate::source::changed_pages::ListedPages;
 use crate::source::extents::{Block, ExtentBuilder};
 use crate::source::inventory::Datafile;
@@ -34,7 +34,7 @@ pub(super) struct DeltaWork<'a> {
     reading: Reading<'a>,
     /// `None`: all pages are read.
     listed: Option<&'a ListedPages>,
-    order: TicketLock<Option<Delta>>,
+    order: TicketLock<DeltaWriter>,
     /// Pages sent, and pages that the datafiles have.
     pub(super) sent: AtomicU64,
     pub(super) pages: AtomicU64,
@@ -110,7 +110,7 @@ impl<'a> DeltaWork<'a> {
             cursor: Mutex::new(cursor),
             reading,
             listed,
-            order: TicketLock::new(None),
+            order: TicketLock::new(DeltaWriter::new()),
             sent: AtomicU64::new(0),
             pages: AtomicU64::new(0),
         }
@@ -204,15 +204,14 @@ impl<'a> DeltaWork<'a> {
         };
         let size = current.file.layout().physical();
         self.sent.fetch_add(changed.iter().filter(|page| !page.is_zero).count() as u64, Ordering::Relaxed);
-        self.order.pass(Some(task.ticket), |delta| {
+        self.order.pass(Some(task.ticket), |writer| {
             if task.part == 0 {
-                *delta = Some(Delta::begin(current, member_writer)?);
+                writer.begin(current, member_writer)?;
             }
-            let Some(delta) = delta else { return Ok(()) };
             for page in &changed {
-                delta.push(*page, &buffer[page.at..page.at + size], reader, member_writer)?;
+                writer.push(current, *page, &buffer[page.at..page.at + size], reader, member_writer)?;
             }
-            if task.last { delta.end(reader, member_writer) } else { Ok(()) }
+            if task.last { writer.end(current, reader, member_writer) } else { Ok(()) }
         })?;
         let total = current.file.bytes;
         let done = |part: u64| (total as u128 * u128::from(part) / u128::from(current.parts().max(1))) as u64;
@@ -235,18 +234,22 @@ enum Content {
     OnDisk,
 }
 
-/// A `.delta` member while it is written.
-struct Delta {
-    current: Arc<Current>,
+/// Writes one `.delta` member after the other; its memory is used for all of them.
+struct DeltaWriter {
     numbers: Vec<u32>,
     contents: Vec<Content>,
     kept: Vec<u8>,
     out: PieceWriter,
 }
 
-impl Delta {
+impl DeltaWriter {
+    fn new() -> DeltaWriter {
+        let (numbers, contents, kept) = Default::default();
+        DeltaWriter { numbers, contents, kept, out: PieceWriter::new() }
+    }
+
     /// Sends the `.meta` member, and begins the `.delta`.
-    fn begin(current: &Arc<Current>, member_writer: &MemberWriter<'_>) -> Result<Delta> {
+    fn begin(&mut self, current: &Current, member_writer: &MemberWriter<'_>) -> Result<()> {
         let file = &current.file;
         let meta = DeltaMeta {
             page_size: file.layout().physical() as u32,
@@ -256,17 +259,13 @@ impl Delta {
             file_size: Some(file.bytes),
         };
         member_writer.send_bytes(&format!("{}{META}", current.member), meta.render().as_bytes())?;
-        Ok(Delta {
-            current: current.clone(),
-            numbers: Vec::new(),
-            contents: Vec::new(),
-            kept: Vec::new(),
-            out: PieceWriter::new(member_name(&format!("{}{DELTA}", current.member))?),
-        })
+        self.out.begin(member_name(&format!("{}{DELTA}", current.member))?);
+        Ok(())
     }
 
     fn push(
         &mut self,
+        current: &Current,
         page: ChangedPage,
         bytes: &[u8],
         reader: &mut PageReader<'_>,
@@ -274,7 +273,7 @@ impl Delta {
     ) -> Result<()> {
         // A full cluster is sent only when there is more: only then is it known not to be the last.
         if self.numbers.len() == cluster_pages(bytes.len()) {
-            self.send_cluster(false, reader, member_writer)?;
+            self.send_cluster(current, false, reader, member_writer)?;
         }
         self.numbers.push(page.number);
         self.contents.push(match page.is_zero {
@@ -290,11 +289,12 @@ impl Delta {
 
     fn send_cluster(
         &mut self,
+        current: &Current,
         last: bool,
         reader: &mut PageReader<'_>,
         member_writer: &MemberWriter<'_>,
     ) -> Result<()> {
-        let size = self.current.file.layout().physical();
+        let size = current.file.layout().physical();
         let header = ClusterHeader { pages: std::mem::take(&mut self.numbers), last };
         self.out.data(&header.encode(size), member_writer)?;
         let mut again = vec![0; size];
@@ -303,7 +303,7 @@ impl Delta {
                 Content::Zero => self.out.hole(size, member_writer)?,
                 Content::Kept(at) => self.out.data(&self.kept[at..at + size], member_writer)?,
                 Content::OnDisk => {
-                    self.current.file.read_page(u64::from(*number), &mut again, reader)?;
+                    current.file.read_page(u64::from(*number), &mut again, reader)?;
                     self.out.data(&again, member_writer)?;
                 }
             }
@@ -312,15 +312,20 @@ impl Delta {
         Ok(())
     }
 
-    fn end(&mut self, reader: &mut PageReader<'_>, member_writer: &MemberWriter<'_>) -> Result<()> {
-        self.send_cluster(true, reader, member_writer)?;
+    fn end(
+        &mut self,
+        current: &Current,
+        reader: &mut PageReader<'_>,
+        member_writer: &MemberWriter<'_>,
+    ) -> Result<()> {
+        self.send_cluster(current, true, reader, member_writer)?;
         self.out.end(member_writer)
     }
 }
 
-/// Cuts the content of a member into chunks of [`BLOCK`] bytes.
+/// Cuts the content of one member after the other into chunks of [`BLOCK`] bytes.
 struct PieceWriter {
-    member: MemberName,
+    member: Option<MemberName>,
     /// Bytes of the member that were sent.
     offset: u64,
     buffer: PageBuffer,
@@ -330,15 +335,19 @@ struct PieceWriter {
 }
 
 impl PieceWriter {
-    fn new(member: MemberName) -> PieceWriter {
+    fn new() -> PieceWriter {
         PieceWriter {
-            member,
+            member: None,
             offset: 0,
             buffer: PageBuffer::new(BLOCK),
             filled: 0,
             shape: ExtentBuilder::default(),
             digest: BlockDigest::new(),
         }
+    }
+
+    fn begin(&mut self, member: MemberName) {
+        (self.member, self.offset, self.filled) = (Some(member), 0, 0);
     }
 
     fn data(&mut self, mut bytes: &[u8], member_writer: &MemberWriter<'_>) -> Result<()> {
@@ -372,7 +381,8 @@ impl PieceWriter {
     fn send(&mut self, member_writer: &MemberWriter<'_>) -> Result<()> {
         let block = Block { len: self.filled, map: std::mem::take(&mut self.shape).into_map() };
         self.digest.update(&self.buffer[..self.filled]);
-        let (head, data) = member_writer.chunk(&self.member, self.offset, &block, &self.buffer);
+        let member = self.member.as_ref().ok_or_else(no_member)?;
+        let (head, data) = member_writer.chunk(member, self.offset, &block, &self.buffer);
         let mut parts: Vec<_> =
             std::iter::once(IoSlice::new(&head)).chain(data.into_iter().map(IoSlice::new)).collect();
         member_writer.write_now(&mut parts)?;
@@ -385,6 +395,11 @@ impl PieceWriter {
         if self.filled > 0 {
             self.send(member_writer)?;
         }
-        member_writer.end(&self.member, self.offset, std::mem::take(&mut self.digest))
+        let member = self.member.take().ok_or_else(no_member)?;
+        member_writer.end(&member, self.offset, std::mem::take(&mut self.digest))
     }
+}
+
+fn no_member() -> Error {
+    Error::new(Code::Internal, "pages of a member that was not begun")
 }

@@ -58,9 +58,10 @@ pub(super) fn track(
 }
 
 impl Backup<'_> {
-    /// The settings of all reading threads.
-    fn reading<'a>(&'a self, filter: &'a dyn PageFilter) -> Reading<'a> {
+    /// The settings of all reading threads; `in_order`: they read whole files.
+    fn reading<'a>(&'a self, filter: &'a dyn PageFilter, in_order: bool) -> Reading<'a> {
         Reading {
+            in_order,
             format: self.family.pages(),
             plain: self.plain_layout,
             owner: self.facts.owner,
@@ -81,7 +82,7 @@ impl Backup<'_> {
     pub(super) fn send_pages(&self, live: &mut HeldResources, summary: &mut SendSummary) -> Result<()> {
         let files = &self.inventory.datafiles;
         let Some(increment) = self.increment() else {
-            let work = datafiles::Work::new(files, self.reading(&EveryPage));
+            let work = datafiles::Work::new(files, self.reading(&EveryPage, true));
             summary.throttle = self.read(live, || work.run(self.member_writer, self.pacer, self.progress))?;
             return Ok(());
         };
@@ -91,7 +92,7 @@ impl Backup<'_> {
             ChangedPages::Unknown(why) => (None, format!("all pages were read: {why}")),
         };
         let filter = SinceLsn(from);
-        let work = DeltaWork::new(files, self.reading(&filter), listed.as_ref());
+        let work = DeltaWork::new(files, self.reading(&filter, listed.is_none()), listed.as_ref());
         summary.throttle = self.read(live, || work.run(self.member_writer, self.pacer, self.progress))?;
         let (sent, of) = (work.sent.into_inner(), work.pages.into_inner());
         summary.changed = Some(Changed { from, sent, of, how });

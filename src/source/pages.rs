@@ -42,6 +42,8 @@ pub struct Reading<'a> {
     pub plain: PageLayout,
     /// The server's user.
     pub owner: u32,
+    /// Whether files are read from their start to their end, so that the kernel may read ahead.
+    pub in_order: bool,
     /// For reads that disturb the server's as little as can be.
     pub gives_way: Option<Arc<LowPriorityReads>>,
     /// Collects pages that are in use and empty.
@@ -131,7 +133,7 @@ impl OpenDatafile {
         let path = datafile.path.clone();
         let failed = |e| files::failed(&path, e);
         let file = files::open(&path, reading.owner).map_err(failed)?;
-        let file = Uncached::new(file, reading.gives_way.clone());
+        let file = Uncached::new(file, reading.in_order, reading.gives_way.clone());
         let bytes = file.bytes().map_err(failed)?;
         let mut open = OpenDatafile {
             file,

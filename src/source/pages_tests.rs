@@ -47,6 +47,7 @@ fn pages_that_are_not_selected_are_holes() {
         format: crate::family::redo_of_copies().pages(),
         plain: PageLayout::plain(PAGE).unwrap(),
         owner: rustix::process::getuid().as_raw(),
+        in_order: true,
         gives_way: None,
         suspects: &suspects,
         filter: &filter,

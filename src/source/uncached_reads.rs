@@ -45,10 +45,10 @@ const BY_LOOKING: u8 = 1;
 const PLAIN: u8 = 2;
 
 impl Uncached {
-    /// Takes a file that will be read from its start to its end.
-    pub fn new(file: File, gives_way: Option<Arc<LowPriorityReads>>) -> Uncached {
+    /// Takes a file. `in_order`: it will be read from its start to its end.
+    pub fn new(file: File, in_order: bool, gives_way: Option<Arc<LowPriorityReads>>) -> Uncached {
         // Only a hint to the kernel.
-        let advice = if gives_way.is_some() { Advice::Random } else { Advice::Sequential };
+        let advice = if in_order && gives_way.is_none() { Advice::Sequential } else { Advice::Random };
         let _ = fadvise(&file, 0, None, advice);
         let direct = match &gives_way {
             Some(gives_way) if gives_way.past_cache() => {
@@ -259,7 +259,7 @@ mod tests {
                 }
                 // The second MiB is somebody's.
                 plain.read_exact_at(&mut vec![0; MIB], MIB as u64).unwrap();
-                let uncached = Uncached::new(File::open(&path).unwrap(), None);
+                let uncached = Uncached::new(File::open(&path).unwrap(), true, None);
                 uncached.give_up(way);
                 let mut buffer = vec![0; MIB];
                 for block in 0..3 {
@@ -280,7 +280,7 @@ mod tests {
     fn every_way_reads_the_same_and_sees_the_end() {
         let (path, _, bytes) = file();
         for way in [BY_KERNEL, BY_LOOKING, PLAIN] {
-            let uncached = Uncached::new(File::open(&path).unwrap(), None);
+            let uncached = Uncached::new(File::open(&path).unwrap(), true, None);
             uncached.give_up(way);
             let mut buffer = vec![0; 100_000];
             uncached.read_exact_at(&mut buffer, 70_001).unwrap();
@@ -294,8 +294,11 @@ mod tests {
     fn reads_that_give_way_are_the_same() {
         let (path, _, bytes) = file();
         for past_cache in [true, false] {
-            let uncached =
-                Uncached::new(File::open(&path).unwrap(), Some(Arc::new(LowPriorityReads::new(past_cache))));
+            let uncached = Uncached::new(
+                File::open(&path).unwrap(),
+                true,
+                Some(Arc::new(LowPriorityReads::new(past_cache))),
+            );
             let mut buffer = PageBuffer::new(1 << 20);
             for at in (0..LEN).step_by(1 << 20) {
                 uncached.read_exact_at(&mut buffer, at as u64).unwrap();
@@ -318,7 +321,7 @@ mod tests {
                 return Ok(());
             }
             let uncached =
-                Uncached::new(File::open(&path).unwrap(), Some(Arc::new(LowPriorityReads::new(true))));
+                Uncached::new(File::open(&path).unwrap(), true, Some(Arc::new(LowPriorityReads::new(true))));
             let mut buffer = PageBuffer::new(LEN);
             uncached.read_exact_at(&mut buffer, 0).unwrap();
             if uncached.direct.is_none() || uncached.direct_is_refused.load(Ordering::Relaxed) {

@@ -85,6 +85,7 @@ fn read_all(facts: &ServerFacts, file: &Datafile) -> Result<u64> {
         format: maria().pages(),
         plain: PageLayout::full_crc32(facts.page_size()? as usize).unwrap(),
         owner: facts.owner,
+        in_order: true,
         gives_way: None,
         suspects: &suspects,
         filter: &EveryPage,

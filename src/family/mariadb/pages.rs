@@ -8,6 +8,7 @@
 //! compression ends where its type field says: `0x8000` and the length in units of 256 bytes
 //! (`buf_page_is_corrupted`, `buf_page_full_crc32_size`). Bytes 0 to 4 hold the version of the key, 0 for a page in the clear.
 
+use crate::base::crc32c::crc32c;
 use crate::base::{PageNo, SpaceId};
 use crate::innodb::page::header::{PAGE_NO, SPACE_ID, TYPE};
 use crate::innodb::page::{
@@ -67,7 +68,7 @@ fn full_crc32(page: &[u8], expected: Expected) -> Result<Verdict, PageDefect> {
         return Ok(Verdict::AllZero);
     }
     let end = stored_len(page).min(page.len()) - CHECKSUM;
-    let (stored, computed) = (u32_at(page, end), crc32c::crc32c(&page[..end]));
+    let (stored, computed) = (u32_at(page, end), crc32c(&page[..end]));
     if stored != computed {
         return Err(PageDefect::Checksum { stored, computed });
     }
@@ -121,7 +122,7 @@ mod tests {
     }
 
     fn seal(page: &mut [u8], len: usize) {
-        let crc = crc32c::crc32c(&page[..len - CHECKSUM]);
+        let crc = crc32c(&page[..len - CHECKSUM]);
         page[len - CHECKSUM..len].copy_from_slice(&crc.to_be_bytes());
     }
 

@@ -14,6 +14,7 @@
 
 use super::header::{FLUSH_LSN, LSN, PAGE_NO, SPACE_ID, TYPE};
 use super::{FIL_HEADER, FIL_TRAILER};
+use crate::base::crc32c::crc32c;
 use crate::innodb::bytes::{be32, put32};
 
 /// What `innodb_checksum_algorithm=none` stores (`BUF_NO_CHECKSUM_MAGIC`).
@@ -21,7 +22,7 @@ pub const NO_CHECKSUM: u32 = 0xDEAD_BEEF;
 
 /// CRC-32C over what a plain page's checksum covers. `page` has at least 1024 bytes.
 pub fn crc32(page: &[u8]) -> u32 {
-    crc32c::crc32c(&page[PAGE_NO..FLUSH_LSN]) ^ crc32c::crc32c(body(page))
+    crc32c(&page[PAGE_NO..FLUSH_LSN]) ^ crc32c(body(page))
 }
 
 /// The CRC-32C of a plain page as servers on big-endian machines computed it.
@@ -41,7 +42,7 @@ pub fn innodb_old(page: &[u8]) -> u32 {
 
 /// CRC-32C over what the checksum of a ROW_FORMAT=COMPRESSED page covers.
 pub fn zip_crc32(page: &[u8]) -> u32 {
-    zip_ranges(page).into_iter().fold(0, |crc, range| crc ^ crc32c::crc32c(range))
+    zip_ranges(page).into_iter().fold(0, |crc, range| crc ^ crc32c(range))
 }
 
 /// The `innodb` checksum of a ROW_FORMAT=COMPRESSED page.
@@ -119,16 +120,9 @@ pub(crate) fn adler32(state: u32, bytes: &[u8]) -> u32 {
 /// after go in one by one, since pages are aligned in the server's memory.
 fn crc32c_swapped(page: &[u8], from: usize, to: usize) -> u32 {
     let aligned = from.next_multiple_of(8).min(to);
-    let mut crc = crc32c::crc32c(&page[from..aligned]);
-    let groups = page[aligned..to].chunks_exact(8);
-    let rest = groups.remainder();
-    for group in groups {
-        let mut swapped = [0; 8];
-        swapped.copy_from_slice(group);
-        swapped.reverse();
-        crc = crc32c::crc32c_append(crc, &swapped);
-    }
-    crc32c::crc32c_append(crc, rest)
+    let mut swapped = page[from..to].to_vec();
+    swapped[aligned - from..].chunks_exact_mut(8).for_each(<[u8]>::reverse);
+    crc32c(&swapped)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 
 use super::{BLOCK_HEADER, BLOCK_LEN, BLOCK_PAYLOAD, BLOCK_TRAILER, lsn};
 use crate::base::Lsn;
+use crate::base::crc32c::crc32c;
 use crate::innodb::bytes::{be16, be32, put16, put32};
 
 const NUMBER: usize = 0;
@@ -112,7 +113,7 @@ impl<'a> Block<'a> {
             return BlockState::Encrypted(self.data_len());
         }
         let stored = be32(self.0, CHECKSUM);
-        if stored != crc32c::crc32c(&self.0[..CHECKSUM]) && stored != NO_CHECKSUM {
+        if stored != crc32c(&self.0[..CHECKSUM]) && stored != NO_CHECKSUM {
             return BlockState::BadChecksum;
         }
         let len = usize::from(self.data_len());
@@ -140,7 +141,7 @@ pub fn cut(bytes: &[u8; BLOCK_LEN], used: usize) -> [u8; BLOCK_LEN] {
         put16(&mut block, FIRST_GROUP, 0);
     }
     if be32(bytes, CHECKSUM) != NO_CHECKSUM {
-        let crc = crc32c::crc32c(&block[..CHECKSUM]);
+        let crc = crc32c(&block[..CHECKSUM]);
         put32(&mut block, CHECKSUM, crc);
     }
     block
@@ -187,7 +188,7 @@ impl BlockWriter {
     /// The blocks, checksums in place, and the LSN at which the log ends.
     pub fn finish(mut self) -> (Vec<[u8; BLOCK_LEN]>, Lsn) {
         for block in &mut self.blocks {
-            let crc = crc32c::crc32c(&block[..CHECKSUM]);
+            let crc = crc32c(&block[..CHECKSUM]);
             put32(block, CHECKSUM, crc);
         }
         (self.blocks, self.next)
@@ -288,7 +289,7 @@ mod tests {
             let mut block = BlockWriter::new(Lsn(8192)).finish().0[0];
             put16(&mut block, DATA_LEN, data_len);
             put16(&mut block, FIRST_GROUP, first_group);
-            let crc = crc32c::crc32c(&block[..508]);
+            let crc = crc32c(&block[..508]);
             put32(&mut block, CHECKSUM, crc);
             assert_eq!(Block::of(&block).check(Lsn(8192)), BlockState::Malformed, "{data_len} {first_group}");
             assert!(Block::of(&block).payload().len() <= BLOCK_PAYLOAD);

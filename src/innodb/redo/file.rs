@@ -13,6 +13,7 @@ use std::fmt;
 
 use super::BLOCK_LEN;
 use crate::base::Lsn;
+use crate::base::crc32c::crc32c;
 use crate::innodb::bytes::{be32, be64, put32, put64};
 
 /// Name of the folder that holds the redo files, inside `innodb_log_group_home_dir`.
@@ -154,7 +155,7 @@ impl RedoHead {
     /// Reads the first 2048 bytes of a redo file (or of more of it).
     pub fn read(bytes: &[u8]) -> Result<Self, HeadError> {
         let head: &[u8; HEAD_LEN] = bytes.first_chunk().ok_or(HeadError::Short(bytes.len()))?;
-        let (stored, computed) = (be32(head, CHECKSUM), crc32c::crc32c(&head[..CHECKSUM]));
+        let (stored, computed) = (be32(head, CHECKSUM), crc32c(&head[..CHECKSUM]));
         if stored != computed {
             return Err(HeadError::Checksum { stored, computed });
         }
@@ -220,12 +221,12 @@ impl RedoHead {
 }
 
 fn seal(block: &mut [u8]) {
-    let crc = crc32c::crc32c(&block[..CHECKSUM]);
+    let crc = crc32c(&block[..CHECKSUM]);
     put32(block, CHECKSUM, crc);
 }
 
 fn checkpoint(block: &[u8]) -> Option<Lsn> {
-    let valid = be32(block, CHECKSUM) == crc32c::crc32c(&block[..CHECKSUM]);
+    let valid = be32(block, CHECKSUM) == crc32c(&block[..CHECKSUM]);
     Some(Lsn(be64(block, CHECKPOINT_LSN))).filter(|lsn| valid && lsn.0 != 0)
 }
 

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::records::run::RANGE_PAGES;
 use super::tablespaces::{OpenTablespace, TablespaceFiles};
+use crate::base::crc32c::crc32c;
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, PageBuffer, PageNo, Result, SpaceId};
@@ -227,7 +228,7 @@ fn head<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<u8> {
     }
     let count = (bytes.len() - ENTRIES_AT) / ENTRY_LEN;
     bytes[COUNT_AT..ENTRIES_AT].copy_from_slice(&(count as u32).to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[COUNT_AT..]);
+    let crc = crc32c(&bytes[COUNT_AT..]);
     bytes[CRC_AT..COUNT_AT].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
@@ -238,7 +239,7 @@ fn entries(head: &[u8]) -> Vec<Entry> {
     let read = || {
         let count = number(COUNT_AT)? as usize;
         let end = ENTRIES_AT.checked_add(count.checked_mul(ENTRY_LEN)?)?;
-        let is_whole = head.starts_with(MAGIC) && number(CRC_AT)? == crc32c::crc32c(head.get(COUNT_AT..end)?);
+        let is_whole = head.starts_with(MAGIC) && number(CRC_AT)? == crc32c(head.get(COUNT_AT..end)?);
         let entry = |at: usize| {
             let entry = Entry {
                 space: SpaceId(number(at)?),
