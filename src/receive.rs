@@ -199,10 +199,11 @@ fn take_in(
         target: staging.target(),
         owner: staging.owner(),
         alone: true,
+        base: None,
     });
     let mut fits = |lineage: &_| match options.target {
         Some(_) => Err(chain::needs_base(lineage)),
-        None => Ok(()),
+        None => Ok(None),
     };
     let arrived = arrival::receive(
         options,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Result, Stop};
 use crate::codec::Layer;
+use crate::restore::file_writer::Finished;
 use crate::restore::{ExternalFiles, PathMap, Received};
 
 use super::layers::Opened;
@@ -32,6 +33,8 @@ pub(super) struct Arrived {
     pub(super) early: Option<StreamingPrepare>,
     /// Layers around the stream, from the outside in.
     pub(super) layers: Vec<Layer>,
+    /// Number of pages that were laid over the base's datafiles on the way; `None` if they stand in files.
+    pub(super) overlaid: Option<u64>,
     /// Notes for the user.
     pub(super) notes: Vec<String>,
 }
@@ -64,11 +67,12 @@ pub(super) fn receive(
     drop(opened.stream_reader);
 
     progress.enter(Phase::Finishing);
-    let (received, places) = files.finish()?;
+    let Finished { received, places, overlaid } = files.finish()?;
     let has_manifest = book.verify(&received, options.allow_no_manifest)?;
     let aside = places.iter().flat_map(PathMap::set_aside);
     let notes = aside
         .map(|(member, name)| format!("{member} was set aside as {name}: it would configure your server"))
         .collect();
-    Ok(Arrived { received, book, has_manifest, outside, external, early, layers: opened.layers, notes })
+    let layers = opened.layers;
+    Ok(Arrived { received, book, has_manifest, outside, external, early, layers, notes, overlaid })
 }

@@ -44,6 +44,11 @@ impl ArrivingDeltas {
         }
     }
 
+    /// Returns the description that has arrived of the datafile whose `.delta` the member is.
+    pub(super) fn of(&self, member: &MemberName) -> Option<&DeltaMeta> {
+        self.found.get(member.as_str().strip_suffix(DELTA)?)
+    }
+
     /// Checks all after they have arrived.
     pub(super) fn check(
         &self,

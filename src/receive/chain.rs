@@ -16,7 +16,7 @@ use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::family;
 use crate::innodb::encryption::NoKeyring;
 use crate::prepare::{self, Datadir, Prepare, Resources};
-use crate::restore::overlay::{self, BaseFiles, Fetch};
+use crate::restore::overlay::{self, Fetch};
 use crate::restore::owner::FILE_MODE;
 use crate::restore::{ExternalFiles, Mapping, Staging, Target, clone_file, external_files};
 use crate::session::message::BASE_MAX;
@@ -157,13 +157,19 @@ impl Chain<'_> {
             nofollow::create_dir(data, crate::restore::owner::DIR_MODE)
                 .map_err(|e| Error::io(Code::TargetIo, data.display(), e))?;
         }
+        // Pages are laid over a folder of the user's only when their stream has proved to be whole.
+        let base = match (self.staging, self.base) {
+            (Some(staging), None) if !is_first => Some(base_files(staging.data(), &[])?),
+            _ => None,
+        };
         let place = self.staging.zip(data.as_ref()).map(|(staging, data)| Place {
             data,
             target: staging.target(),
             owner: staging.owner(),
             alone: false,
+            base: base.as_ref(),
         });
-        let mut fits = |lineage: &Lineage| self.fit(lineage).map(drop);
+        let mut fits = |lineage: &Lineage| self.fit(lineage);
         let arrived =
             with_stream(self.options, &mut *stream_reader, self.progress, self.stop, |memory, opened| {
                 let hooks = Hooks { fits: &mut fits, tap: None };
@@ -172,8 +178,14 @@ impl Chain<'_> {
         let lineage = arrived.book.lineage()?;
         let fit = self.fit(&lineage)?;
         self.note(&arrived)?;
-        if let (Some(fit), Some(data)) = (fit, &data) {
-            self.lay_over(data, fit)?;
+        match (fit, &data, arrived.overlaid) {
+            (Some(Fit::Datafiles), Some(data), Some(pages)) => self.take_place(data, pages)?,
+            (Some(Fit::AfterRedo), _, Some(_)) => {
+                let what = "the stream says two things of the backup that it builds on";
+                return Err(Error::new(Code::StreamRefused, what));
+            }
+            (Some(fit), Some(data), None) => self.lay_over(data, fit)?,
+            _ => {}
         }
         let prepared = false;
         self.before = Some(Before { lineage, prepared });
@@ -233,13 +245,35 @@ impl Chain<'_> {
                 (base_files(staging.data(), &[])?, Fetch::Move)
             }
         };
-        let pages = lay_over(arriving, &base, fetch, self.options.parallel, self.progress, self.stop)?;
-        self.summary.pages += pages;
-        let failed = |e| Error::io(Code::TargetIo, arriving.display(), e);
-        nofollow::remove_all(staging.data()).map_err(failed)?;
-        nofollow::rename(arriving, staging.data()).map_err(failed)?;
+        let files = overlay::find(arriving)?;
+        let done = overlay::lay_over(
+            arriving,
+            &files,
+            &base,
+            fetch,
+            self.options.parallel,
+            self.progress,
+            self.stop,
+        )?;
+        tracing::info!("{} datafiles kept, {} new, {} pages laid over", done.kept, done.made, done.pages);
+        overlay::remove_deltas(arriving, &files)?;
+        self.take_place(arriving, done.pages)?;
         self.summary.steps.push(("overlay", begun.elapsed()));
         Ok(())
+    }
+
+    /// Makes the folder `arriving`, over whose datafiles `pages` pages were laid, the datadir.
+    fn take_place(&mut self, arriving: &Path, pages: u64) -> Result<()> {
+        let Some(staging) = self.staging else { return Ok(()) };
+        self.summary.pages += pages;
+        let failed = |e| Error::io(Code::TargetIo, arriving.display(), e);
+        match nofollow::remove_file(&arriving.join(INCREMENT)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
+        say_full(arriving)?;
+        nofollow::remove_all(staging.data()).map_err(failed)?;
+        nofollow::rename(arriving, staging.data()).map_err(failed)
     }
 
     /// Applies the redo of a backup whose successor does not hold all pages that it changes.
@@ -273,26 +307,6 @@ impl Chain<'_> {
         };
         prepare::prepare(&Prepare::Native, &datadir, None, &means).map(drop)
     }
-}
-
-/// Lays the increment in `arriving` over `base`, and makes its metadata that of a full backup. Returns the number of pages.
-pub(super) fn lay_over(
-    arriving: &Path,
-    base: &BaseFiles,
-    fetch: Fetch,
-    threads: usize,
-    progress: &Progress,
-    stop: &Stop,
-) -> Result<u64> {
-    let files = overlay::find(arriving)?;
-    let done = overlay::lay_over(arriving, &files, base, fetch, threads, progress, stop)?;
-    tracing::info!("{} datafiles kept, {} new, {} pages laid over", done.kept, done.made, done.pages);
-    overlay::remove_deltas(arriving, &files)?;
-    let gone = nofollow::remove_file(&arriving.join(INCREMENT));
-    gone.or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
-        .map_err(|e| Error::io(Code::TargetIo, arriving.display(), e))?;
-    say_full(arriving)?;
-    Ok(done.pages)
 }
 
 /// Says in the metadata that the folder holds a full backup by now.

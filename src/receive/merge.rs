@@ -184,10 +184,16 @@ impl Merge<'_> {
             Source::Folder(dir) => copy_increment(&dir, next, self.stop)?,
             Source::Stream(link) => {
                 let mut stream_reader = (link.open)()?;
-                let place = Place { data: next, target: root, owner: Owner::of_target(root), alone: false };
+                let place = Place {
+                    data: next,
+                    target: root,
+                    owner: Owner::of_target(root),
+                    alone: false,
+                    base: None,
+                };
                 let mut fits = |lineage: &Lineage| match was_merged(&lineage.increment) {
-                    true => Ok(()),
-                    false => base.takes(lineage).map(drop).map_err(Error::from),
+                    true => Ok(None),
+                    false => Ok(Some(base.takes(lineage)?)),
                 };
                 let stream = &mut *stream_reader;
                 let arrived =

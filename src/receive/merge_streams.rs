@@ -147,12 +147,12 @@ impl Increment {
         stop: &Stop,
     ) -> Result<Increment> {
         nofollow::create_dir(dir, DIR_MODE).map_err(|e| Error::io(Code::TargetIo, dir.display(), e))?;
-        let place = Place { data: dir, target: dir, owner: None, alone: false };
+        let place = Place { data: dir, target: dir, owner: None, alone: false, base: None };
         let mut fits = |lineage: &Lineage| match before {
-            None if lineage.increment.is_some() => Ok(()),
+            None if lineage.increment.is_some() => Ok(None),
             None => Err(crate::stream::chain::Misfit::NoIncrement.into()),
             Some(before) => match before.lineage.takes(lineage)? {
-                Fit::Datafiles => Ok(()),
+                Fit::Datafiles => Ok(Some(Fit::Datafiles)),
                 Fit::AfterRedo => Err(Error::new(
                     Code::WrongBase,
                     "the redo of the increment before it would have to be applied first",
@@ -207,7 +207,7 @@ impl Merge<'_> {
     ) -> Result<Lineage> {
         let mut stream_reader = (full.open)()?;
         let mut fits = |lineage: &Lineage| match lineage.increment {
-            None => Ok(()),
+            None => Ok(None),
             Some(_) => Err(super::chain::needs_base(lineage)),
         };
         let mut tap = |passing: Passing<'_>| match passing {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result};
 use crate::prepare::Prepare;
+use crate::restore::overlay::BaseFiles;
 use crate::restore::{ExternalFiles, FileWriter, Mapping, Owner, PathMap, WriteTask, external_files};
-use crate::stream::chain::{INCREMENT, Lineage};
+use crate::stream::chain::{Fit, INCREMENT, Lineage};
 use crate::stream::metadata::{ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
 use crate::stream::{Chunk, Demux, Event, Limits, MemberName};
 use crate::transport::StreamReader;
@@ -47,8 +48,8 @@ pub(super) enum Passing<'a> {
 
 /// Callbacks that are called while a stream arrives.
 pub(super) struct Hooks<'a> {
-    /// Is told, before any data, what the stream says that it builds on.
-    pub(super) fits: &'a mut (dyn FnMut(&Lineage) -> Result<()> + Send),
+    /// Is told, before any data, what the stream says that it builds on. Says how it fits that, if it is there.
+    pub(super) fits: &'a mut (dyn FnMut(&Lineage) -> Result<Option<Fit>> + Send),
     /// Sees all that passes.
     pub(super) tap: Option<Tap<'a>>,
 }
@@ -68,6 +69,8 @@ pub(super) struct Place<'a> {
     /// True if the copy is made of this stream alone: files that lay outside the datadir go to their places, and the redo is
     /// applied while it arrives. In a chain, both wait for its end.
     pub(super) alone: bool,
+    /// The datafiles, in a folder that nobody needs if the stream is bad, that an increment's pages may be laid over at once.
+    pub(super) base: Option<&'a BaseFiles>,
 }
 
 /// The files of a stream that has ended, not compared with its manifest yet.
@@ -166,6 +169,9 @@ impl<'a> Receiver<'a> {
                 if let Some(early) = &mut self.early {
                     early.chunk(&chunk)?;
                 }
+                if let Some(meta) = self.book.delta_meta(&chunk.member) {
+                    self.files.begin_delta(&chunk.member, meta)?;
+                }
                 let mut work = self.files.chunk(chunk, serial)?;
                 if let Some(early) = &self.early {
                     early.attach(&mut work, &member, from, to);
@@ -179,7 +185,12 @@ impl<'a> Receiver<'a> {
                     tap(Passing::End(&member))?;
                 }
                 if member == INCREMENT {
-                    (self.hooks.fits)(&self.book.lineage()?)?;
+                    let fit = (self.hooks.fits)(&self.book.lineage()?)?;
+                    if let Some(base) =
+                        self.place.and_then(|place| place.base).filter(|_| fit == Some(Fit::Datafiles))
+                    {
+                        self.files.lay_over(base.clone());
+                    }
                 }
                 if let Some(early) = &mut self.early {
                     early.end(&member, size);

@@ -15,7 +15,7 @@ use crate::stream::delta::DELTA;
 use crate::stream::manifest::{LeftOut, MANIFEST, MANIFEST_MAX, Manifest};
 use crate::stream::metadata::{
     BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints,
-    INFO, Info, LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
+    DeltaMeta, INFO, Info, LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
 };
 use crate::stream::{Chunk, MANIFEST_SHARE, MemberName, Piece};
 
@@ -97,6 +97,11 @@ impl StreamMetadata {
             self.keep(chunk)?;
         }
         Ok(())
+    }
+
+    /// Returns the description of the datafile whose changed pages `member` has, if it has arrived.
+    pub(super) fn delta_meta(&self, member: &MemberName) -> Option<&DeltaMeta> {
+        self.deltas.of(member)
     }
 
     /// Handles the end of a member.

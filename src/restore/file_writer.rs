@@ -12,17 +12,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::arriving_overlay::{ArrivingDelta, ArrivingOverlay, DeltaCounts};
 use super::file_cache::FileCache;
 use super::flusher::{FLUSH_EVERY, FLUSH_LAST, Flusher};
+use super::overlay::{BaseFiles, clear};
 use super::path_map::PathMap;
+use super::write::write_at;
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageBuffer, Result};
+use crate::stream::delta::{DELTA, META, Run};
 use crate::stream::digest::{BLOCK, BlockDigest, Digest};
+use crate::stream::metadata::DeltaMeta;
 use crate::stream::{Chunk, MemberName, Piece};
-
-/// Most bytes written in one call. In kernels with large folios a larger write asks for larger blocks of memory, which in
-/// a virtual machine may have to be fetched from the host first: measured at half the speed.
-const WRITE_MAX: usize = 64 << 10;
 
 /// Longest holes of one chunk that are hashed, as zeros. A few bytes of a stream can have 256 TiB of them; where digests are
 /// wanted, chunks are no longer than a block.
@@ -37,6 +38,19 @@ pub struct FileWriter {
     places: Option<PathMap>,
     members: HashMap<MemberName, Arc<Member>>,
     shared: Arc<Shared>,
+    /// Set for an increment whose pages go straight into the datafiles of its base.
+    overlay: Option<ArrivingOverlay>,
+    deltas: Arc<DeltaCounts>,
+}
+
+/// What was written, in the end.
+pub struct Finished {
+    /// Size and digest of every member.
+    pub received: Received,
+    /// Where they are.
+    pub places: Option<PathMap>,
+    /// Number of pages that were laid over datafiles of the base, if that was asked for.
+    pub overlaid: Option<u64>,
 }
 
 struct Shared {
@@ -52,6 +66,8 @@ pub struct WriteTask {
     chunk: Chunk,
     /// The digest block that the chunk is.
     block: Option<u64>,
+    /// For pages of a datafile: where in it they belong.
+    runs: Vec<Run>,
     amend: Option<Amend>,
     after: Option<After>,
 }
@@ -64,8 +80,13 @@ type After = Box<dyn FnOnce() + Send>;
 /// A member on its way.
 struct Member {
     id: usize,
+    name: MemberName,
     /// Its file; `None` where nothing is written.
     path: Option<PathBuf>,
+    /// Length of the file before: bytes up to there are none of the member's until they are written.
+    had: u64,
+    /// Set if its bytes are changed pages that go to their places in that file.
+    delta: Option<ArrivingDelta>,
     hashing: Mutex<Hashing>,
     /// One writer a file: the kernel lets no two write the same file at a time, and lets those that wait for each other
     /// spin. Meanwhile the others verify and hash.
@@ -105,7 +126,39 @@ impl FileWriter {
     pub fn new(places: Option<PathMap>, progress: Arc<Progress>) -> Result<FileWriter> {
         let flusher = Mutex::new(places.as_ref().map(|_| Flusher::start()).transpose()?);
         let shared = Arc::new(Shared { handles: FileCache::new(), flusher, progress });
-        Ok(FileWriter { places, members: HashMap::new(), shared })
+        Ok(FileWriter { places, members: HashMap::new(), shared, overlay: None, deltas: Arc::default() })
+    }
+
+    /// Has changed pages go straight into the datafiles of `base`, which come into this folder for it; unless some have arrived
+    /// already.
+    pub fn lay_over(&mut self, base: BaseFiles) {
+        let is_part = |name: &MemberName| name.as_str().ends_with(DELTA) || name.as_str().ends_with(META);
+        if !self.members.keys().any(is_part) {
+            self.overlay = Some(ArrivingOverlay::new(base));
+        }
+    }
+
+    /// Begins a member with the changed pages of the datafile that `meta` describes. Where nothing is written, they are verified.
+    ///
+    /// # Errors
+    /// [`Code::StreamRefused`] if there can be no such datafile, [`Code::TargetIo`].
+    pub fn begin_delta(&mut self, member: &MemberName, meta: &DeltaMeta) -> Result<()> {
+        if self.members.contains_key(member) {
+            return Ok(());
+        }
+        match (&mut self.overlay, &mut self.places) {
+            (Some(overlay), Some(places)) => {
+                let (path, file, delta) = overlay.begin(member, meta, places, &self.deltas)?;
+                self.shared.handles.insert(self.members.len(), file);
+                self.insert(member, Some(path), 0, Some(delta));
+            }
+            (_, None) => {
+                let delta = ArrivingDelta::new(member, meta, &self.deltas)?;
+                self.insert(member, None, 0, Some(delta));
+            }
+            (None, Some(_)) => {}
+        }
+        Ok(())
     }
 
     /// The places of members that have not begun yet may be changed.
@@ -121,6 +174,7 @@ impl FileWriter {
     /// Takes a chunk. `serial` members are hashed here, in the order of the stream, whatever their chunks are.
     pub fn chunk(&mut self, chunk: Chunk, serial: bool) -> Result<WriteTask> {
         let member = self.member(&chunk.member)?;
+        let runs = member.delta.as_ref().map(|delta| delta.chunk(&chunk)).transpose()?.unwrap_or_default();
         let block = {
             match &mut *lock(&member.hashing) {
                 Hashing::Done(_) => None,
@@ -138,7 +192,7 @@ impl FileWriter {
             }
         };
         member.pending.fetch_add(1, Ordering::AcqRel);
-        Ok(WriteTask { shared: self.shared.clone(), member, chunk, block, amend: None, after: None })
+        Ok(WriteTask { shared: self.shared.clone(), member, chunk, block, runs, amend: None, after: None })
     }
 
     /// Takes the end of a member.
@@ -151,8 +205,8 @@ impl FileWriter {
         Ok(())
     }
 
-    /// Ends writing, once all chunks and ends were given in and all work is done. Returns sizes and digests.
-    pub fn finish(mut self) -> Result<(Received, Option<PathMap>)> {
+    /// Ends writing, once all chunks and ends were given in and all work is done.
+    pub fn finish(mut self) -> Result<Finished> {
         let flusher = lock(&self.shared.flusher).take();
         flusher.map_or(Ok(()), Flusher::finish)?;
         let mut received = Received::new();
@@ -167,25 +221,52 @@ impl FileWriter {
             let digest = lock(&member.hashing).finish(size);
             received.insert(name, (size, digest));
         }
-        Ok((received, self.places.take()))
+        let overlaid = self.overlay.as_ref().map(|_| self.deltas.pages());
+        Ok(Finished { received, places: self.places.take(), overlaid })
     }
 
     fn member(&mut self, name: &MemberName) -> Result<Arc<Member>> {
         if let Some(member) = self.members.get(name) {
             return Ok(member.clone());
         }
-        let id = self.members.len();
-        let path = match &mut self.places {
-            None => None,
+        let (path, had) = match &mut self.places {
+            Some(_) if self.overlay.is_some() && name.as_str().ends_with(META) => (None, 0),
+            Some(_) if self.overlay.is_some() && name.as_str().ends_with(DELTA) => {
+                let message = format!("member '{name}' comes before its description");
+                return Err(Error::new(Code::StreamRefused, message));
+            }
+            None => (None, 0),
             Some(places) => {
-                let (path, file) = places.create(name)?;
-                self.shared.handles.insert(id, file);
-                Some(path)
+                let (path, file) = match &self.overlay {
+                    Some(overlay) => overlay.create(name, places)?,
+                    None => places.create(name)?,
+                };
+                let had = match &self.overlay {
+                    Some(_) => {
+                        file.metadata().map_err(|e| Error::io(Code::TargetIo, path.display(), e))?.len()
+                    }
+                    None => 0,
+                };
+                self.shared.handles.insert(self.members.len(), file);
+                (Some(path), had)
             }
         };
+        Ok(self.insert(name, path, had, None))
+    }
+
+    fn insert(
+        &mut self,
+        name: &MemberName,
+        path: Option<PathBuf>,
+        had: u64,
+        delta: Option<ArrivingDelta>,
+    ) -> Arc<Member> {
         let member = Arc::new(Member {
-            id,
+            id: self.members.len(),
+            name: name.clone(),
             path,
+            had,
+            delta,
             hashing: Mutex::new(Hashing::UnderWay(Box::default(), Order::Blocks)),
             writing: Mutex::new(()),
             pending: AtomicUsize::new(1),
@@ -194,7 +275,7 @@ impl FileWriter {
             unflushed: AtomicU64::new(0),
         });
         self.members.insert(name.clone(), member.clone());
-        Ok(member)
+        member
     }
 }
 
@@ -253,7 +334,7 @@ impl WriteTask {
 
     /// Verifies, hashes and writes the chunk; gives its buffer back.
     pub fn land(self) -> Result<PageBuffer> {
-        let WriteTask { shared, member, chunk, block, amend, after } = self;
+        let WriteTask { shared, member, chunk, block, runs, amend, after } = self;
         chunk.verify()?;
         if let Some(block) = block {
             let leaf = chunk.leaf();
@@ -262,7 +343,10 @@ impl WriteTask {
             }
         }
         let amended = amend.map(|amend| amend(&chunk)).unwrap_or_default();
-        shared.write(&member, &chunk, &amended)?;
+        match &member.delta {
+            Some(delta) => shared.lay_over(&member, delta, &chunk, &runs)?,
+            None => shared.write(&member, &chunk, &amended)?,
+        }
         if let Some(then) = after {
             then();
         }
@@ -283,10 +367,14 @@ impl Shared {
         let mut end = 0;
         let writing = lock(&member.writing);
         for (at, piece) in chunk.pieces() {
-            let Piece::Data(bytes) = piece else { continue };
-            for (n, slice) in bytes.chunks(WRITE_MAX).enumerate() {
-                file.write_all_at(slice, at + (n * WRITE_MAX) as u64).map_err(failed)?;
-            }
+            let bytes = match piece {
+                Piece::Data(bytes) => bytes,
+                Piece::Hole(len) => {
+                    clear(&file, at, len, member.had).map_err(failed)?;
+                    continue;
+                }
+            };
+            write_at(&file, bytes, at).map_err(failed)?;
             written += bytes.len() as u64;
             end = at + bytes.len() as u64;
         }
@@ -301,13 +389,28 @@ impl Shared {
         Ok(())
     }
 
+    fn lay_over(&self, member: &Member, delta: &ArrivingDelta, chunk: &Chunk, runs: &[Run]) -> Result<()> {
+        let Some(path) = &member.path else { return Ok(()) };
+        let failed = |e| Error::io(Code::TargetIo, path.display(), e);
+        let file = self.handles.get(member.id, path).map_err(failed)?;
+        let writing = lock(&member.writing);
+        let written = delta.write(&file, chunk, runs).map_err(failed)?;
+        drop(writing);
+        member.unflushed.fetch_add(written, Ordering::AcqRel);
+        self.flush(member, FLUSH_EVERY, &file);
+        Ok(())
+    }
+
     /// The last chunk is written and the end was seen: a hole at the end gets its length, and the file is closed.
     fn complete(&self, member: &Member) -> Result<()> {
         lock(&member.hashing).finish(member.size.load(Ordering::Acquire));
+        member.delta.as_ref().map_or(Ok(()), |delta| delta.end(&member.name))?;
         if let Some(path) = &member.path {
             let failed = |e| Error::io(Code::TargetIo, path.display(), e);
             let size = member.size.load(Ordering::Acquire);
-            if size > member.written.load(Ordering::Acquire) {
+            if let Some(delta) = &member.delta {
+                self.handles.get(member.id, path).and_then(|file| delta.lengthen(&file)).map_err(failed)?;
+            } else if size > member.written.load(Ordering::Acquire) || size < member.had {
                 self.handles.get(member.id, path).and_then(|file| file.set_len(size)).map_err(failed)?;
             }
             if member.unflushed.load(Ordering::Acquire) >= FLUSH_LAST {

@@ -21,10 +21,12 @@ use rustix::fs::{FallocateFlags, FileType, fallocate};
 
 use super::clone_file;
 use super::owner::{DIR_MODE, FILE_MODE};
+use super::path_map::refuse_settings;
 use crate::base::nofollow;
 use crate::base::progress::Progress;
 use crate::base::read::read_up_to;
-use crate::base::{Code, Confined, Error, PageBuffer, Result, SpaceId, Stop};
+use crate::base::{Code, Error, PageBuffer, Result, SpaceId, Stop};
+use crate::stream::MemberName;
 use crate::stream::delta::{ClusterHeader, DELTA, META};
 use crate::stream::metadata::DeltaMeta;
 
@@ -45,12 +47,22 @@ pub struct DeltaFile {
 }
 
 /// The datafiles of the backup before the increment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct BaseFiles {
     /// By tablespace id, those of tablespaces with one file.
     pub by_space: BTreeMap<SpaceId, PathBuf>,
     /// The folder; files of the system tablespace are found in it by their names.
     pub root: PathBuf,
+}
+
+impl BaseFiles {
+    /// Finds the datafile `name` of the tablespace `space`.
+    pub(super) fn find(&self, name: &Path, space: SpaceId) -> Option<PathBuf> {
+        match space {
+            SpaceId::SYSTEM => Some(self.root.join(name)).filter(|path| nofollow::is_file(path)),
+            space => self.by_space.get(&space).cloned(),
+        }
+    }
 }
 
 /// How the datafiles of the base come into the folder of the increment.
@@ -111,9 +123,10 @@ fn walk(root: &Path, below: &Path, depth: usize, found: &mut Vec<DeltaFile>) -> 
                 .map_err(|e| Error::io(Code::TargetIo, root.join(&path).display(), e))?;
             let meta = DeltaMeta::parse(&text)
                 .map_err(|e| Error::new(Code::StreamRefused, format!("{}", path.display())).cause(e))?;
-            let name = Confined::parse(datafile)
+            let name = MemberName::parse(datafile)
                 .map_err(|e| Error::new(Code::StreamRefused, format!("{}", path.display())).cause(e))?;
-            found.push(DeltaFile { name: name.as_ref().to_owned(), meta });
+            refuse_settings(&name)?;
+            found.push(DeltaFile { name: name.as_str().into(), meta });
         }
     }
     Ok(())
@@ -187,11 +200,7 @@ fn one(
     let path = dir.join(&file.name);
     let failed = |e| Error::io(Code::TargetIo, path.display(), e);
     let mut outcome = Overlaid::default();
-    let is_system = file.meta.space == SpaceId::SYSTEM;
-    let source = match is_system {
-        true => Some(base.root.join(&file.name)).filter(|path| nofollow::is_file(path)),
-        false => base.by_space.get(&file.meta.space).cloned(),
-    };
+    let source = base.find(&file.name, file.meta.space);
     let has_come = nofollow::is_file(&path);
     match source {
         Some(_) | None if has_come => {}
@@ -245,17 +254,31 @@ fn write_run(target: &File, bytes: &[u8], at: u64, size: usize, had: u64) -> io:
         let len = run.len() * size;
         if !is_zero(&run[0]) {
             target.write_all_at(&bytes[(offset - at) as usize..][..len], offset)?;
-        } else if offset < had {
-            let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            if fallocate(target, punch, offset, len as u64).is_err() {
-                // Not every file system has holes.
-                target.write_all_at(&bytes[(offset - at) as usize..][..len], offset)?;
-            }
+        } else {
+            clear(target, offset, len as u64, had)?;
         }
         offset += len as u64;
     }
     // Zeros at the end count for the length, where nothing else says it.
     if target.metadata()?.len() < offset { target.set_len(offset) } else { Ok(()) }
+}
+
+/// Makes bytes zero, as holes where the file system has them. What lies behind `had`, the length that the file had before, is.
+pub(super) fn clear(target: &File, offset: u64, len: u64, had: u64) -> io::Result<()> {
+    let len = len.min(had.saturating_sub(offset));
+    if len == 0
+        || fallocate(target, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len).is_ok()
+    {
+        return Ok(());
+    }
+    let zeros = vec![0; RUN_MAX.min(len as usize)];
+    let mut at = 0;
+    while at < len {
+        let now = (len - at).min(zeros.len() as u64);
+        target.write_all_at(&zeros[..now as usize], offset + at)?;
+        at += now;
+    }
+    Ok(())
 }
 
 /// Makes the folders that `name` lies in.

@@ -13,6 +13,7 @@ use super::owner::{DIR_MODE, FILE_MODE};
 use crate::base::nofollow;
 use crate::base::{Code, Error, Result};
 use crate::stream::MemberName;
+use crate::stream::delta::{DELTA, META};
 use crate::stream::metadata::BACKUP_CNF;
 
 /// The staged datadir, and the members that are to lie elsewhere.
@@ -67,22 +68,28 @@ impl PathMap {
                 }
                 Ok((path, file))
             }
-            // Two members can't be one file, and none can be a folder of another.
-            Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
-                let message =
-                    format!("member '{member}' would take the place of another ({})", path.display());
-                let error = Error::new(Code::StreamRefused, message);
-                Err(match self.elsewhere.values().any(|place| *place == path) {
+            Err(e) => {
+                let mapped = self.elsewhere.values().any(|place| *place == path);
+                let error = taken(member, &path, e);
+                Err(match mapped && error.code == Code::StreamRefused {
                     true => error.hint("give the file that lay outside the datadir another place with --map"),
                     false => error,
                 })
             }
-            Err(e) if e.raw_os_error() == Some(NAME_TOO_LONG) => Err(Error::new(
-                Code::StreamRefused,
-                format!("member '{member}' has a name too long for this file system"),
-            )
-            .cause(e)),
-            Err(e) => Err(Error::io(Code::TargetIo, path.display(), e)),
+        }
+    }
+
+    /// Makes the file `from` that of a member, or makes one if there is none, and opens it for reading and writing.
+    ///
+    /// # Errors
+    /// [`Code::StreamRefused`] if another member has its place, [`Code::TargetIo`].
+    pub fn adopt(&mut self, member: &MemberName, from: Option<&Path>) -> Result<(PathBuf, File)> {
+        let Some(from) = from else { return self.create(member) };
+        let path = self.path(member);
+        let moved = path.parent().map_or(Ok(()), |parent| self.make_dirs(parent));
+        match moved.and_then(|()| nofollow::rename_new(from, &path)).and_then(|()| nofollow::open_rw(&path)) {
+            Ok(file) => Ok((path, file)),
+            Err(e) => Err(taken(member, &path, e)),
         }
     }
 
@@ -116,6 +123,32 @@ impl PathMap {
     }
 }
 
+/// Returns the error for a member that can't be made at `path`.
+fn taken(member: &MemberName, path: &Path, e: io::Error) -> Error {
+    // Two members can't be one file, and none can be a folder of another.
+    if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) {
+        let message = format!("member '{member}' would take the place of another ({})", path.display());
+        return Error::new(Code::StreamRefused, message);
+    }
+    if e.raw_os_error() == Some(NAME_TOO_LONG) {
+        let message = format!("member '{member}' has a name too long for this file system");
+        return Error::new(Code::StreamRefused, message).cause(e);
+    }
+    Error::io(Code::TargetIo, path.display(), e)
+}
+
+/// Refuses a datafile of an increment that a server would take for its own settings or keys. It is made of pages of a stream, and
+/// no server has one of such a name.
+///
+/// # Errors
+/// [`Code::StreamRefused`].
+pub fn refuse_settings(datafile: &MemberName) -> Result<()> {
+    match configures(datafile) {
+        true => Err(Error::new(Code::StreamRefused, format!("'{datafile}' can't be the name of a datafile"))),
+        false => Ok(()),
+    }
+}
+
 /// What is before the name of a member that is set aside.
 const ASIDE: &str = "backup-";
 
@@ -131,9 +164,10 @@ fn aside_name(member: &MemberName) -> String {
 fn configures(member: &MemberName) -> bool {
     const NAMES: &[&str] = &["mysqld-auto.cnf", "mysqld.my", "my.cnf", ".my.cnf", ".mylogin.cnf", "auto.cnf"];
     let name = member.file_name().to_ascii_lowercase();
+    let name = name.strip_suffix(DELTA).or(name.strip_suffix(META)).unwrap_or(&name);
     let is_tablespace = name.ends_with(".ibd") || name.ends_with(".ibu");
     let in_datadir =
-        NAMES.contains(&&*name) || name.starts_with("keyring") || name.starts_with("component_keyring");
+        NAMES.contains(&name) || name.starts_with("keyring") || name.starts_with("component_keyring");
     name.ends_with(".pem") || (member.parent().is_none() && in_datadir && !is_tablespace)
 }
 
@@ -176,6 +210,8 @@ mod tests {
             ("server-key.pem", "backup-server-key.pem"),
             ("keys/ca.pem", "keys/backup-ca.pem"),
             ("keyring.ibd", "keyring.ibd"),
+            ("keyring.ibd.delta", "keyring.ibd.delta"),
+            ("keyring.ibd.meta", "keyring.ibd.meta"),
             ("db/keyring.CSV", "db/keyring.CSV"),
             ("db/auto.cnf", "db/auto.cnf"),
             ("xtrabackup_info", "xtrabackup_info"),

@@ -4,90 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::chains::{Streams, run, xbrecv, xbrecv_on};
 use crate::support::folders::{assert_same_files, files};
 use crate::support::listening::{Listening, sending};
 use crate::support::pages::{RESTFUL, Unlogged, assert_same_pages, rest, settle};
 use crate::support::pipe::{Said, has_manifest, into_file, into_nothing, on_file, said, xbsend};
 use crate::support::{Kind, Random, Server, assert_same, check_tables, checksums, seed, tool};
 use xbpipe::base::Lsn;
-
-/// `xbrecv`, which prepares natively.
-fn xbrecv(target: &Path) -> Command {
-    let mut command = xbrecv_on(&[], &[target]);
-    command.stdout(Stdio::null());
-    command
-}
-
-/// A full backup of a server in a file, then so many increments, each with one more row.
-struct Streams {
-    source: Server,
-    dir: tempfile::TempDir,
-    streams: Vec<PathBuf>,
-    /// Holes are sent as zeros, for extractors that don't know them.
-    dense: bool,
-}
-
-impl Streams {
-    fn take(increments: usize) -> Streams {
-        Streams::take_as(increments, false)
-    }
-
-    fn take_as(increments: usize, dense: bool) -> Streams {
-        let source = Server::start(Kind::Mysql97, &[]);
-        source.execute("CREATE DATABASE d; CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(100))");
-        source.execute("CREATE TABLE d.m (id INT PRIMARY KEY) ENGINE = MyISAM");
-        let mut all = Streams { source, dir: tempfile::tempdir().unwrap(), streams: Vec::new(), dense };
-        all.back_up(None);
-        for _ in 0..increments {
-            let lsndir = all.path("lsn");
-            all.back_up(Some(&lsndir));
-        }
-        all
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn back_up(&mut self, since: Option<&Path>) {
-        let n = self.streams.len();
-        self.source.execute(&format!("INSERT INTO d.t VALUES ({n}, 'row'); INSERT INTO d.m VALUES ({n})"));
-        let stream = self.path(&format!("{n}.xb"));
-        let mut send = xbsend(&self.source);
-        send.arg("--extra-lsndir").arg(self.path("lsn"));
-        if let Some(since) = since {
-            send.arg("--since").arg(since);
-        }
-        if self.dense {
-            send.arg("--dense");
-        }
-        into_file(send, &stream).ok();
-        self.streams.push(stream);
-    }
-
-    fn restore(&self, target: &str, streams: &[&Path]) -> Said {
-        let mut receive = xbrecv(&self.path(target));
-        receive.args(streams);
-        let said = said(receive.spawn().unwrap());
-        if said.status != Some(0) {
-            assert!(!self.path(target).exists());
-        }
-        said
-    }
-
-    fn verify(&self, streams: &[&Path]) -> Said {
-        let mut receive = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
-        receive.args(["--progress=none", "--verify-only"]).args(streams);
-        said(receive.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
-    }
-
-    /// Both ways of giving this chain are refused with this code.
-    #[track_caller]
-    fn refused(&self, streams: &[&Path], code: &str, words: &str) {
-        self.verify(streams).failed(code).says(words);
-        self.restore("refused", streams).failed(code).says(words);
-    }
-}
 
 #[test]
 fn a_chain_is_restored_and_wrong_chains_are_refused() {
@@ -208,17 +131,6 @@ fn an_increment_of_another_server_or_history_is_refused() {
         send.arg(format!("--since={bad}"));
         into_file(send, &chain.path("x")).failed("usage");
     }
-}
-
-fn xbrecv_on(words: &[&str], paths: &[&Path]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
-    command.args(words).arg("--progress=none").args(paths);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn run(words: &[&str], paths: &[&Path]) -> Said {
-    said(xbrecv_on(words, paths).spawn().unwrap())
 }
 
 /// Both folders hold the same backup; only a merged one remembers what was merged.

@@ -1,6 +1,7 @@
 //! The judge of chains of backups, on random workloads (support/workload).
 //!
-//! A full backup and increments are taken while work goes on, with changes of definitions, restarts and crashes between them.
+//! A full backup and increments are taken while work goes on, with changes of definitions, restarts and crashes between them, and
+//! with runs of both programs that are killed.
 //! What the chain comes to must be, page for page, what the source has once it has come to rest (support/pages says which
 //! bytes are left out, and why), whether the streams are given in one go or each increment is laid over the folder before it.
 //!
@@ -10,7 +11,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::support::folders::assert_same_files;
 use crate::support::pages::{RESTFUL, Unlogged, assert_same_pages, rest, send_around, settle};
@@ -75,6 +76,14 @@ impl Case {
         if !self.streams.is_empty() {
             send.arg("--since").arg(self.base());
         }
+        if self.random.one_in(3) {
+            let mut killed = xbsend(&self.source);
+            if !self.streams.is_empty() {
+                killed.arg("--since").arg(self.path("lsn"));
+            }
+            killed.stdout(std::fs::File::create(self.path("killed.xb")).unwrap());
+            self.kill(killed);
+        }
         send.arg("--extra-lsndir").arg(self.path("lsn"));
         match self.random.below(4) {
             0 => drop(send.arg("--compress")),
@@ -135,11 +144,30 @@ impl Case {
         panic!("the undo tablespace is not truncated");
     }
 
+    /// Starts a program, and kills it soon after.
+    fn kill(&mut self, mut command: Command) {
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(self.random.below(250)));
+        let _ = child.kill();
+        said(child);
+    }
+
     /// All streams in one go.
-    fn restore(&self, prepare: &str) -> (PathBuf, Lsn) {
+    fn restore(&mut self, prepare: &str) -> (PathBuf, Lsn) {
         let target = self.path(prepare);
-        let mut receive = xbrecv(&target);
-        receive.args(["--prepare", prepare]).args(&self.streams);
+        let receiving = || {
+            let mut receive = xbrecv(&target);
+            receive.args(["--prepare", prepare]).args(&self.streams);
+            receive
+        };
+        let (mut receive, killed) = (receiving(), receiving());
+        if self.random.one_in(2) {
+            self.kill(killed);
+            if target.exists() {
+                // It was faster.
+                std::fs::remove_dir_all(&target).unwrap();
+            }
+        }
         let said = said(receive.spawn().unwrap()).ok();
         let end = said.value("redo").map(|redo| redo.rsplit(' ').next().unwrap().parse().unwrap());
         (target, Lsn(end.unwrap_or_default()))

@@ -6,6 +6,7 @@ mod support;
 
 mod bench;
 mod chain;
+mod chain_hostile;
 mod codec;
 mod copy_binlog;
 mod copy_encrypted;

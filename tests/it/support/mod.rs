@@ -14,6 +14,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod census;
+pub mod chains;
 mod checks;
 pub mod crafted;
 pub mod crafted_ends;

@@ -146,15 +146,18 @@ impl StreamMaker {
     /// The same, whatever the members say.
     pub fn assembled(contents: &BTreeMap<String, Vec<u8>>, manifest: Manifest) -> Vec<u8> {
         // What says how the others are to be taken comes first.
-        const FIRST: [&str; 2] = ["backup-my.cnf", "xtrabackup_tablespaces"];
+        const FIRST: [&str; 3] = ["backup-my.cnf", "xbpipe_increment", "xtrabackup_tablespaces"];
+        let first = FIRST.into_iter().filter(|name| contents.contains_key(*name));
+        let rest = contents.keys().map(String::as_str).filter(|name| !FIRST.contains(name));
+        let names: Vec<&str> = first.chain(rest).collect();
+        StreamMaker::in_order(&names, contents, manifest)
+    }
+
+    /// The same, with the members in this order.
+    pub fn in_order(names: &[&str], contents: &BTreeMap<String, Vec<u8>>, manifest: Manifest) -> Vec<u8> {
         let mut stream = StreamMaker::new();
-        for name in FIRST {
-            if let Some(content) = contents.get(name) {
-                stream.add(name, content);
-            }
-        }
-        for (name, content) in contents.iter().filter(|(name, _)| !FIRST.contains(&name.as_str())) {
-            stream.add_sparse(name, content);
+        for name in names {
+            stream.add_sparse(name, &contents[*name]);
         }
         let manifest = Manifest { members: stream.members.clone(), ..manifest };
         stream.finish_with(&manifest.encode()).bytes
