@@ -34,7 +34,7 @@ use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::codec::Layer;
 use crate::codec::age::Keys;
 use crate::family;
-use crate::innodb::encryption::NoKeyring;
+use crate::innodb::encryption::Keyring;
 use crate::prepare::{self, Datadir, Prepare, Resources, checks};
 use crate::restore::{ExternalFiles, Mapping, Received, Staging, Target, durability};
 use crate::stream::MemberName;
@@ -60,6 +60,8 @@ pub struct ReceiveOptions {
     pub mappings: Vec<Mapping>,
     /// Keys for an encrypted stream.
     pub keys: Keys,
+    /// Keys of the server's encrypted tablespaces and redo.
+    pub keyring: Arc<dyn Keyring>,
     /// True if a stream without manifest is accepted.
     pub allow_no_manifest: bool,
     /// Number of threads that verify and write.
@@ -278,7 +280,7 @@ impl Staged {
         let run = prepare::run_folder(staging.data());
         let gtid_executed = book.gtid_executed()?;
         let datadir = Datadir {
-            keyring: Arc::new(NoKeyring),
+            keyring: options.keyring.clone(),
             redo: family::redo_of_copies(),
             root: staging.data(),
             left_out: book.left_out(),

@@ -27,11 +27,12 @@ use crate::base::{Code, Error, Lsn, Result, Stop};
 use crate::codec::Compression;
 use crate::codec::age::{self, Recipient, SecretString};
 use crate::family::{self, Family, RedoRetention, SourceServer};
-use crate::innodb::encryption::{Keyring, NoKeyring};
+use crate::innodb::encryption::Keyring;
 use crate::innodb::page::PageLayout;
 use crate::source::backup_position::BackupPosition;
 use crate::source::inventory::Inventory;
 use crate::source::locks::{HeldLock, LockTimes};
+use crate::source::pages::EncryptedFiles;
 use crate::source::replication::{self, ReplicaChannel};
 use crate::source::selection::Selection;
 use crate::source::server_facts::{ServerFacts, ServerVariables};
@@ -89,6 +90,8 @@ pub struct SendOptions {
     pub compression: Option<Compression>,
     /// Encryption of the stream.
     pub encryption: Encryption,
+    /// Keys of encrypted tablespaces, with which their pages are verified in the clear.
+    pub keyring: Arc<dyn Keyring>,
     /// Folder for redo that the receiver is too slow for.
     pub tmpdir: PathBuf,
     /// Bytes of redo that may be spooled there.
@@ -173,6 +176,8 @@ pub struct SendSummary {
     pub changed: Option<Changed>,
     /// Pages read again because they were torn.
     pub torn_retries: u64,
+    /// Numbers of encrypted datafiles whose pages were verified in the clear, and of those for which there was no key.
+    pub encrypted: (u64, u64),
     /// How reading was held back; empty where it was not.
     pub throttle: String,
     /// Notes for the user: files that were left out, and why.
@@ -261,7 +266,7 @@ pub fn run(
     let backup = Backup {
         options,
         family,
-        keyring: &NoKeyring,
+        keyring: &*options.keyring,
         server: &*server,
         facts: &facts,
         inventory: &inventory,
@@ -273,6 +278,7 @@ pub fn run(
         plain_layout: PageLayout::plain(facts.page_size()? as usize)
             .ok_or_else(|| Error::new(Code::Unsupported, "innodb_page_size is no page size"))?,
         suspects: EmptyPages::new(checkpoint),
+        encrypted: EncryptedFiles::default(),
         redo_uuid,
         server_started,
         left_out,
@@ -315,6 +321,7 @@ struct Backup<'a> {
     stop: &'a Stop,
     plain_layout: PageLayout,
     suspects: EmptyPages,
+    encrypted: EncryptedFiles,
     redo_uuid: Option<u32>,
     server_started: Option<u64>,
     /// Tablespaces that were not chosen.

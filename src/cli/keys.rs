@@ -1,12 +1,17 @@
 //! Files with keys. What is in them is never shown.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use crate::base::{Code, Error, Result};
 use crate::codec::CodecError;
 use crate::codec::age::{Key, Keys, Recipient, SecretString};
+use crate::innodb::encryption::keyring_file::{KEYRING_MAX, KeyringFile};
+use crate::innodb::encryption::{Keyring, NoKeyring};
 use crate::send::Encryption;
 
 use super::secrets;
@@ -59,6 +64,30 @@ pub(super) fn keys(identities: &[PathBuf], passphrase: Option<&Path>) -> Result<
         keys.push(Key::passphrase(self::passphrase(file)?));
     }
     Ok(Keys::new(keys))
+}
+
+/// Reads the keyring that encrypted tablespaces are prepared or verified with.
+///
+/// # Errors
+/// [`Code::Usage`]: the file can't be read, or is none.
+pub(super) fn keyring(file: Option<&Path>) -> Result<Arc<dyn Keyring>> {
+    let Some(path) = file else { return Ok(Arc::new(NoKeyring)) };
+    let open = File::open(path).map_err(|e| unreadable(path, e))?;
+    secrets::warn_of(path, &open);
+    let mut content = Zeroizing::new(Vec::new());
+    let read = open.take(KEYRING_MAX + 1).read_to_end(&mut content).map_err(|e| unreadable(path, e))?;
+    if read as u64 > KEYRING_MAX {
+        return Err(Error::new(Code::Usage, format!("{} is too large for a keyring file", path.display())));
+    }
+    let refused = |what: String| {
+        Error::new(Code::Usage, format!("{}: {what}", path.display()))
+            .hint("its path stands in component_keyring_file.cnf, or in the server's keyring_file_data")
+    };
+    let keyring = KeyringFile::parse(&content).map_err(|e| refused(e.to_string()))?;
+    if keyring.names().next().is_none() {
+        return Err(refused("there is no master key of InnoDB in it".to_owned()));
+    }
+    Ok(Arc::new(keyring))
 }
 
 /// A file's content as a passphrase, without the line break at its end.

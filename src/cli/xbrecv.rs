@@ -100,6 +100,10 @@ struct Args {
     /// The server binary for --prepare=server [default: the first mysqld in PATH and the usual places]
     #[arg(long, value_name = "PATH", help_heading = "Prepare")]
     mysqld: Option<PathBuf>,
+    /// Keyring file of the server that the backup is of: encrypted tablespaces and redo are prepared natively. That of
+    /// component_keyring_file, or of the plugin keyring_file
+    #[arg(long, value_name = "FILE", help_heading = "Prepare")]
+    keyring: Option<PathBuf>,
     /// Memory for recovery, as 512M or 4G [default: a quarter of what is free, at most 512M for native]
     #[arg(long, value_name = "BYTES", value_parser = arguments::bytes, help_heading = "Prepare")]
     use_memory: Option<u64>,
@@ -264,6 +268,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
         mappings: args.map,
         allow_no_manifest: args.allow_no_manifest,
         keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
+        keyring: keys::keyring(args.keyring.as_deref())?,
         parallel: threads(args.parallel)?,
         use_memory: match prepare {
             Prepare::Native => native_memory(args.use_memory),

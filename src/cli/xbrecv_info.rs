@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::base::progress::Progress;
 use crate::base::{Result, Stop};
+use crate::innodb::encryption::NoKeyring;
 use crate::prepare::Prepare;
 use crate::receive::ReceiveOptions;
 use crate::receive::info::{self, BackupInfo};
@@ -56,6 +57,7 @@ fn of_stream(args: &Args) -> Result<BackupInfo> {
         prepare: Prepare::None,
         mappings: Vec::new(),
         keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
+        keyring: Arc::new(NoKeyring),
         allow_no_manifest: args.allow_no_manifest,
         parallel: arguments::threads(None)?,
         use_memory: arguments::default_memory(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::base::progress::Progress;
 use crate::base::{Result, Stop};
+use crate::innodb::encryption::NoKeyring;
 use crate::prepare::Prepare;
 use crate::receive::ReceiveOptions;
 use crate::receive::chain::Link;
@@ -37,7 +38,7 @@ pub(super) struct Args {
     #[arg(value_name = "DIR")]
     dir: PathBuf,
     /// Write one stream to standard output instead, of the full backup and its increments: no datadir is made
-    #[arg(long, conflicts_with_all = ["map", "use_memory", "allow_no_manifest"])]
+    #[arg(long, conflicts_with_all = ["map", "use_memory", "allow_no_manifest", "keyring"])]
     stream: bool,
     /// Folder for the increments meanwhile, with --stream [default: the system's]
     #[arg(long, value_name = "DIR", requires = "stream")]
@@ -45,6 +46,10 @@ pub(super) struct Args {
     /// Files with increments in their order; - is standard input
     #[arg(value_name = "STREAM")]
     streams: Vec<PathBuf>,
+    /// Keyring file of the server that the backup is of: encrypted tablespaces and redo are prepared natively. That of
+    /// component_keyring_file, or of the plugin keyring_file
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
     /// File with the secret key that encrypted streams were made for. May be given again
     #[arg(long, value_name = "FILE")]
     identity: Vec<PathBuf>,
@@ -82,6 +87,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         parallel: arguments::threads(args.parallel)?,
         use_memory: arguments::native_memory(args.use_memory),
         apply_redo_only: false,
+        keyring: keys::keyring(args.keyring.as_deref())?,
     };
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
@@ -113,6 +119,7 @@ fn merge_streams(args: Args) -> Result<()> {
         prepare: Prepare::None,
         mappings: Vec::new(),
         keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
+        keyring: Arc::new(NoKeyring),
         allow_no_manifest: false,
         parallel: arguments::threads(args.parallel)?,
         use_memory: arguments::default_memory(),
@@ -146,6 +153,7 @@ pub(super) fn merge(
         prepare: Prepare::None,
         mappings: Vec::new(),
         keys,
+        keyring: folder.keyring.clone(),
         allow_no_manifest,
         parallel: folder.parallel,
         use_memory: folder.use_memory,

@@ -11,7 +11,7 @@ use crate::receive::prepare_command::{self, FolderOptions};
 use crate::restore::Mapping;
 
 use super::progress::{Display, Mode};
-use super::{arguments, folder_report, signals, xbrecv_merge};
+use super::{arguments, folder_report, keys, signals, xbrecv_merge};
 
 /// The arguments of `xbrecv prepare` as typed.
 #[derive(clap::Args, Debug)]
@@ -30,6 +30,10 @@ pub(super) struct Args {
     /// Where files are that lay outside the source's datadir; a relative NEW lies inside DIR. May be given again
     #[arg(long, value_name = "OLD=NEW", value_parser = Mapping::parse)]
     map: Vec<Mapping>,
+    /// Keyring file of the server that the backup is of: encrypted tablespaces and redo are prepared natively. That of
+    /// component_keyring_file, or of the plugin keyring_file
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
     /// Threads that apply redo [default: number of cores]
     #[arg(long, value_name = "N")]
     parallel: Option<usize>,
@@ -52,6 +56,7 @@ pub(super) fn run(args: Args) -> Result<()> {
         parallel: arguments::threads(args.parallel)?,
         use_memory: arguments::native_memory(args.use_memory),
         apply_redo_only: args.apply_redo_only,
+        keyring: keys::keyring(args.keyring.as_deref())?,
     };
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;

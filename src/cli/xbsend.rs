@@ -115,6 +115,10 @@ struct Args {
     #[arg(long, value_name = "DIR", help_heading = "Increment")]
     extra_lsndir: Option<PathBuf>,
 
+    /// The server's keyring file (of component_keyring_file, or of the plugin keyring_file): pages of encrypted tablespaces are
+    /// verified in the clear. They travel encrypted in any case
+    #[arg(long, value_name = "FILE", help_heading = "Backup")]
+    keyring: Option<PathBuf>,
     /// Threads that read datafiles [default: number of cores, at most 4]
     #[arg(long, value_name = "N", help_heading = "Backup")]
     parallel: Option<usize>,
@@ -333,6 +337,7 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         dense: args.dense || files.contains_key("dense"),
         compression,
         encryption: encryption(&args, &files)?,
+        keyring: keys::keyring(args.keyring.clone().or_else(|| path(&files, "keyring")).as_deref())?,
         datadir: args.datadir.or_else(|| path(&files, "datadir")),
         tmpdir: args.tmpdir.or_else(|| path(&files, "tmpdir")).unwrap_or_else(std::env::temp_dir),
         spool_limit: args.spool_limit,

@@ -38,6 +38,19 @@ pub(super) fn render(program: &str, s: &SendSummary, line: Option<NetworkFacts>)
         ("backup lock", lock(&s.backup_lock)),
         ("table lock", lock(&s.table_lock)),
         (
+            "encrypted",
+            match s.encrypted {
+                (0, 0) => String::new(),
+                (opened, 0) => format!("{opened} datafiles, verified in the clear"),
+                (0, sealed) => format!(
+                    "{sealed} datafiles, whose pages were not verified: their keys would be needed (--keyring FILE)"
+                ),
+                (opened, sealed) => {
+                    format!("{opened} datafiles verified in the clear, {sealed} not verified")
+                }
+            },
+        ),
+        (
             "torn pages",
             if s.torn_retries > 0 { format!("{} read again", s.torn_retries) } else { String::new() },
         ),

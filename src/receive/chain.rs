@@ -14,7 +14,6 @@ use crate::base::nofollow;
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::family;
-use crate::innodb::encryption::NoKeyring;
 use crate::prepare::{self, Datadir, Prepare, Resources};
 use crate::restore::overlay::{self, Fetch};
 use crate::restore::owner::FILE_MODE;
@@ -293,7 +292,7 @@ impl Chain<'_> {
             .unwrap_or_default();
         let run = prepare::run_folder(root);
         let datadir = Datadir {
-            keyring: Arc::new(NoKeyring),
+            keyring: self.options.keyring.clone(),
             redo: family::redo_of_copies(),
             root,
             left_out: &self.left_out,

@@ -17,7 +17,7 @@ use crate::base::nofollow;
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::family;
-use crate::innodb::encryption::NoKeyring;
+use crate::innodb::encryption::Keyring;
 use crate::prepare::native::{self, RedoLocation, Writes};
 use crate::prepare::{self, Datadir, Resources, checks};
 use crate::restore::{Mapping, Owner, durability};
@@ -38,6 +38,8 @@ pub struct FolderOptions {
     pub parallel: usize,
     /// Memory for redo records, in bytes.
     pub use_memory: u64,
+    /// Keys of its encrypted tablespaces and redo.
+    pub keyring: Arc<dyn Keyring>,
     /// True if the folder is to be marked as one that increments will still be laid over, as XtraBackup's scripts expect it.
     pub apply_redo_only: bool,
 }
@@ -87,7 +89,7 @@ pub fn run(options: &FolderOptions, progress: &Progress, stop: &Stop) -> Result<
     let run = prepare::run_folder(&root);
     let gtid_executed = binlog.as_ref().and_then(|info| info.gtid_executed.clone());
     let datadir = Datadir {
-        keyring: Arc::new(NoKeyring),
+        keyring: options.keyring.clone(),
         redo: family::redo_of_copies(),
         root: &root,
         left_out: &left_out,

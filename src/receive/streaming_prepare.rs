@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::base::progress::Progress;
 use crate::base::{Budget, Result};
 use crate::family;
-use crate::innodb::encryption::NoKeyring;
 use crate::innodb::page::LOGICAL_MAX;
 use crate::prepare::native::{StreamedTablespace, StreamingApply};
 use crate::restore::WriteTask;
@@ -35,7 +34,7 @@ impl StreamingPrepare {
         let changes = !options.allow_no_manifest;
         let live = StreamingApply::start(
             family::redo_of_copies(),
-            Arc::new(NoKeyring),
+            options.keyring.clone(),
             root,
             memory,
             budget,

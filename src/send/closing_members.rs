@@ -194,7 +194,7 @@ impl Backup<'_> {
     /// Sends it, and completes the cut's GTID set from it: what a server commits that recovers with this binlog.
     pub(super) fn send_binlog(&self, binlog: OpenBinlog, gtid_executed: String) -> Result<String> {
         let what = binlog.path.display().to_string();
-        let cipher = binlog.sealed.and_then(|header| self.keyring.cipher(Sealed::Binlog(&header)));
+        let cipher = binlog.sealed.and_then(|header| self.keyring.cipher(Sealed::Binlog(&header)).ok());
         let mut watched = Watched { file: binlog.file, gtids: GtidScanner::new(), at: 0, cipher };
         self.member_writer.send_reader(&binlog.name, &mut watched, binlog.bytes, &what)?;
         let index = format!("./{}\n", binlog.name);
@@ -234,6 +234,7 @@ impl Backup<'_> {
         self.member_writer.send_bytes(INFO, info.as_bytes())?;
         let manifest = self.send_manifest(&mut summary, ended)?;
         summary.redo_bytes = summary.end_lsn.since(summary.checkpoint_lsn);
+        summary.encrypted = self.encrypted.counts();
         summary.torn_retries = crate::base::progress::Progress::get(&self.progress.torn_retries);
         self.member_writer.stream_writer.finish()?;
         // Last, when the backup is whole: what stands there is what the next increment builds on.

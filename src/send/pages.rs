@@ -70,6 +70,7 @@ impl Backup<'_> {
             suspects: &self.suspects,
             filter,
             keyring: self.keyring,
+            encrypted: &self.encrypted,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +52,24 @@ pub struct Reading<'a> {
     pub filter: &'a dyn PageFilter,
     /// Keys of encrypted tablespaces.
     pub keyring: &'a dyn Keyring,
+    /// Counts encrypted tablespaces.
+    pub encrypted: &'a EncryptedFiles,
+}
+
+/// Numbers of files of encrypted tablespaces.
+#[derive(Debug, Default)]
+pub struct EncryptedFiles {
+    /// Those whose pages are verified in the clear.
+    pub opened: AtomicU64,
+    /// Those without a key: checksums of their pages can't be verified.
+    pub sealed: AtomicU64,
+}
+
+impl EncryptedFiles {
+    /// Returns both numbers.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.opened.load(Ordering::Relaxed), self.sealed.load(Ordering::Relaxed))
+    }
 }
 
 /// A datafile that is being read.
@@ -72,6 +90,8 @@ pub struct OpenDatafile {
     pages: u32,
     /// The last page of extent descriptors that was wanted, by its number; `None` for one that tells nothing.
     descriptors: Mutex<Option<(u64, Option<Vec<u8>>)>>,
+    /// Whether its page 0 says that it is encrypted.
+    is_encrypted: bool,
     /// The cipher, if it is encrypted and the key is known.
     cipher: Option<Arc<dyn Cipher>>,
 }
@@ -115,6 +135,12 @@ impl OpenDatafile {
             let mut open = Self::take(datafile, first_page, reading)?;
             match open.check_length(datafile) {
                 Ok(()) => {
+                    let counts = reading.encrypted;
+                    match (&open.cipher, open.is_encrypted) {
+                        (Some(_), _) => counts.opened.fetch_add(1, Ordering::Relaxed),
+                        (None, true) => counts.sealed.fetch_add(1, Ordering::Relaxed),
+                        (None, false) => 0,
+                    };
                     open.bytes -= open.bytes % open.layout.physical() as u64;
                     if datafile.space == SpaceId::SYSTEM && datafile.part == 0 {
                         open.foreign = open.legacy_doublewrite()?;
@@ -146,6 +172,7 @@ impl OpenDatafile {
             foreign: Vec::new(),
             pages: 0,
             descriptors: Mutex::default(),
+            is_encrypted: false,
             cipher: None,
             path: path.clone(),
         };
@@ -171,7 +198,7 @@ impl OpenDatafile {
     /// The tablespace's own word about page size and id.
     fn read_page0(&mut self, datafile: &Datafile, keyring: &dyn Keyring) -> Result<()> {
         let mut head = vec![0; self.bytes.min(64 << 10) as usize];
-        let mut last = None;
+        let (mut last, mut lacking) = (None, None);
         for read in 0..READS_MAX {
             self.read_at(&mut head, 0)?;
             match self.format.page0(&head) {
@@ -181,8 +208,15 @@ impl OpenDatafile {
                     self.flags = Some(page0.flags);
                     self.pages = page0.size;
                     let info = page0.encryption.as_deref();
-                    self.cipher = info.and_then(|info| keyring.cipher(Sealed::Tablespace(self.space, info)));
-                    return Ok(());
+                    self.is_encrypted = info.is_some();
+                    match info.map(|info| keyring.cipher(Sealed::Tablespace(self.space, info))).transpose() {
+                        // The page may have been torn.
+                        Err(e) if keyring.has_keys() => lacking = Some(e),
+                        cipher => {
+                            self.cipher = cipher.ok().flatten();
+                            return Ok(());
+                        }
+                    }
                 }
                 Ok(page0) => last = Some(format!("it says it is tablespace {}", page0.space)),
                 // The server made the file of an undo tablespace new and has not written to it yet: redo fills it.
@@ -190,6 +224,15 @@ impl OpenDatafile {
                 Err(e) => last = Some(e.to_string()),
             }
             pause(read);
+        }
+        if let Some(lacking) = lacking {
+            return Err(Error::new(
+                Code::Encrypted,
+                format!("{} is encrypted: it {lacking}", self.path.display()),
+            )
+            .hint(
+                "give the server's own keyring file, or no --keyring: then encrypted pages travel unverified",
+            ));
         }
         Err(Error::new(
             Code::CorruptPage,

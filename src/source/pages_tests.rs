@@ -52,6 +52,7 @@ fn pages_that_are_not_selected_are_holes() {
         suspects: &suspects,
         filter: &filter,
         keyring: &NoKeyring,
+        encrypted: &Default::default(),
     };
     let open = OpenDatafile::open(&datafile, 0, &reading).unwrap();
     let mut buffer = vec![0; BLOCK];

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::pipe::{Said, copy, into_file, pipe, said, xbrecv, xbsend};
+use crate::support::folders::assert_same_files;
+use crate::support::pipe::{Said, copy, into_file, on_file, pipe, said, xbrecv, xbsend};
 use crate::support::{Kind, Server, WriteLoad, assert_same, check_load, check_tables, checksums, seed, tool};
 
 fn prepare(dir: &Path) -> Said {
@@ -18,6 +19,154 @@ fn add_keyring(datadir: &Path, keyring: &Path) {
     std::fs::write(datadir.join("mysqld.my"), r#"{"components": "file://component_keyring_file"}"#).unwrap();
     let cnf = format!(r#"{{"path": "{}", "read_only": false}}"#, keyring.display());
     std::fs::write(datadir.join("component_keyring_file.cnf"), cnf).unwrap();
+}
+
+/// A server whose keyring is the file `keyring`, with everything encrypted that can be.
+fn everything_encrypted(keyring: &Path) -> Server {
+    let mut source = Server::start(Kind::Mysql97, &["--default-table-encryption=ON"]);
+    source.stop();
+    add_keyring(source.datadir(), keyring);
+    source.restart();
+    source.execute("SET GLOBAL innodb_redo_log_encrypt = ON; SET GLOBAL innodb_undo_log_encrypt = ON");
+    source.execute("ALTER TABLESPACE mysql ENCRYPTION = 'Y'; SET GLOBAL binlog_encryption = ON");
+    source.execute("CREATE DATABASE e; CREATE TABLE e.t (a INT PRIMARY KEY AUTO_INCREMENT, b VARCHAR(2000), KEY (b(100)))");
+    source.execute("INSERT INTO e.t (b) VALUES (REPEAT('x', 1000)), (REPEAT('y', 1500))");
+    for _ in 0..8 {
+        source.execute("INSERT INTO e.t (b) SELECT b FROM e.t");
+    }
+    source.execute("CREATE TABLE e.z (a INT PRIMARY KEY, b TEXT) ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8");
+    source.execute(
+        "INSERT INTO e.z SELECT a, b FROM e.t; CREATE TABLE e.c COMPRESSION='lz4' SELECT * FROM e.t",
+    );
+    source.execute(
+        "CREATE TABLE e.clear (a INT PRIMARY KEY) ENCRYPTION = 'N'; INSERT INTO e.clear VALUES (1), (2)",
+    );
+    source.execute("CREATE TABLE e.g (a INT PRIMARY KEY, p GEOMETRY NOT NULL SRID 0, SPATIAL INDEX (p))");
+    source.execute("INSERT INTO e.g SELECT a, POINT(a, 2 * a) FROM e.t");
+    source.execute("CREATE TABLESPACE gen ADD DATAFILE 'gen.ibd' ENCRYPTION = 'Y'; CREATE TABLE e.h (a INT PRIMARY KEY) TABLESPACE gen");
+    source
+}
+
+/// A stream of `source`, taken under a write load.
+fn stream_under_load(source: &Server, stream: &Path, words: &[&str]) -> Said {
+    let load = WriteLoad::start(source, seed(), 4);
+    load.wait_for(30);
+    let mut send = xbsend(source);
+    send.args(words);
+    let said = into_file(send, stream);
+    load.stop();
+    said.ok()
+}
+
+#[test]
+fn everything_encrypted_is_prepared_natively_with_the_keyring() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let keyring = at("keyring");
+    let source = everything_encrypted(&keyring);
+    let with_keys = format!("--keyring={}", keyring.display());
+    let stream = at("full.xb");
+    stream_under_load(&source, &stream, &[]).says("pages were not verified");
+    let sent = stream_under_load(&source, &stream, &[&with_keys]);
+    sent.says("verified in the clear");
+    let receive = |target: &str, words: &[&str]| {
+        let mut receive = xbrecv(&at(target));
+        receive.args(words);
+        on_file(receive, &stream)
+    };
+    // Without the key, or with another one, it is named.
+    receive("refused", &["--prepare=native"]).failed("encrypted").says("needs the master key INNODBKey-");
+    let other = at("other");
+    let hex = "7".repeat(64);
+    let content = format!(r#"{{"elements": [{{"data_id": "INNODBKey-x-1", "data": "{hex}"}}]}}"#);
+    std::fs::write(&other, content).unwrap();
+    let wrong = format!("--keyring={}", other.display());
+    receive("refused", &["--prepare=native", &wrong])
+        .failed("encrypted")
+        .says("which the keyring does not have");
+    let mut send = xbsend(&source);
+    send.arg(&wrong);
+    into_file(send, &at("unsent")).failed("encrypted").says("which the keyring does not have");
+    let bad: [&[u8]; 3] = [b"", b"{\"elements\": []}", b"Keyring file version:2.0"];
+    for content in bad {
+        std::fs::write(&other, content).unwrap();
+        receive("refused", &[&wrong]).failed("usage");
+    }
+    let folder = format!("--keyring={}", dir.path().display());
+    receive("refused", &[&folder]).failed("usage");
+    assert!(!at("refused").exists());
+
+    // While it arrives; in its folder; in little memory.
+    receive("early", &["--prepare=native", &with_keys]).ok();
+    receive("late", &["--prepare=none"]).ok();
+    let unlike = |folder: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+        command.args(["prepare", "--progress=none", &with_keys, "--use-memory=1M"]).arg(at(folder));
+        said(command.stderr(Stdio::piped()).spawn().unwrap())
+    };
+    prepare(&at("late")).failed("encrypted").says("needs the master key INNODBKey-");
+    unlike("late").ok();
+    assert_same_files(&at("early"), &at("late"));
+    for target in ["early", "late"] {
+        // No word of the rows is readable in it.
+        let mut files = vec![at(target)];
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                files.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                assert!(!bytes.windows(100).any(|w| w == [b'x'; 100]), "{}", path.display());
+            }
+        }
+        add_keyring(&at(target), &keyring);
+        let restored = Server::start_on(Kind::Mysql97, &at(target), &["--log-bin=binlog"]);
+        check_tables(&restored);
+        check_load(&restored);
+    }
+}
+
+#[test]
+fn chains_are_prepared_with_the_keyring_though_keys_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let keyring = at("keyring");
+    let source = everything_encrypted(&keyring);
+    let with_keys = format!("--keyring={}", keyring.display());
+    let lsn = at("lsn");
+    let take = |name: &str, words: &[&str]| {
+        let mut send = xbsend(&source);
+        send.arg("--extra-lsndir").arg(&lsn).arg(&with_keys).args(words);
+        into_file(send, &at(name)).ok();
+        at(name)
+    };
+    let since = format!("--since={}", lsn.display());
+    let mut streams = vec![take("full", &[])];
+    source.execute("ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER TABLE e.clear ENCRYPTION = 'Y'");
+    source.execute("ALTER TABLESPACE gen ENCRYPTION = 'N'; INSERT INTO e.h SELECT a FROM e.t; DELETE FROM e.t WHERE a % 3 = 0");
+    source.execute("CREATE TABLE e.new (a INT PRIMARY KEY, b TEXT) AS SELECT a, b FROM e.z; INSERT INTO e.clear VALUES (7)");
+    streams.push(take("one", &[&since]));
+    source.execute("ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER TABLE e.z ENCRYPTION = 'N'; ALTER TABLE e.c ENCRYPTION = 'N'");
+    source.execute("ALTER TABLESPACE gen ENCRYPTION = 'Y'; ALTER TABLESPACE mysql ENCRYPTION = 'N'; UPDATE e.t SET b = 'z' WHERE a % 5 = 0");
+    streams.push(take("two", &[&since]));
+    source.execute("ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER TABLESPACE gen ENCRYPTION = 'N'; ALTER TABLESPACE mysql ENCRYPTION = 'Y'");
+    source.execute("INSERT INTO e.h SELECT a + 100000 FROM e.t; ALTER TABLESPACE gen ENCRYPTION = 'Y'");
+    source.execute("CREATE TABLE e.newer (a INT PRIMARY KEY, b TEXT) AS SELECT a, b FROM e.t; ALTER INSTANCE ROTATE INNODB MASTER KEY");
+    streams.push(take("three", &[&since]));
+    let mut whole = xbrecv(&at("copy"));
+    whole.args(["--prepare=native", &with_keys]).args(&streams);
+    said(whole.spawn().unwrap()).ok();
+    let mut merged = xbrecv(&at("merged"));
+    merged.args(["--prepare=none", &with_keys]);
+    on_file(merged, &streams[0]).ok();
+    let mut merge = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    merge.args(["merge", "--progress=none", &with_keys]).arg(at("merged")).args(&streams[1..]);
+    said(merge.stderr(Stdio::piped()).spawn().unwrap()).ok();
+    for target in ["copy", "merged"] {
+        add_keyring(&at(target), &keyring);
+        let restored = Server::start_on(Kind::Mysql97, &at(target), &["--log-bin=binlog"]);
+        check_tables(&restored);
+        assert_same(&checksums(&restored), &checksums(&source));
+    }
 }
 
 #[test]

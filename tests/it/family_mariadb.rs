@@ -90,6 +90,7 @@ fn read_all(facts: &ServerFacts, file: &Datafile) -> Result<u64> {
         suspects: &suspects,
         filter: &EveryPage,
         keyring: &NoKeyring,
+        encrypted: &Default::default(),
     };
     let torn = AtomicU64::new(0);
     let mut reader = PageReader::new(&torn, &reading);

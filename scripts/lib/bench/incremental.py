@@ -92,6 +92,10 @@ class Bench:
         return Command("xbrecv", [str(self.settings.programs / "xbrecv"), "--progress=none", f"--parallel={self.settings.parallel}",
                                   f"--use-memory={self.settings.use_memory}", str(target), *map(str, streams)])
 
+    def to_file(self, command: Command) -> Command:
+        """The same program with its output in a file, as most people keep a backup."""
+        return Command(command.name, ["sh", "-c", 'rm -f "$0" && exec "$@" > "$0"', str(self.home / "kept.xb"), *command.argv])
+
     def send_to(self, stream: Path, *options: str) -> None:
         command = self.xbsend(f"--extra-lsndir={self.home / 'lsn'}", *options)
         with open(stream, "wb") as out, open(self.logs / "keep.log", "wb") as log:
@@ -110,6 +114,8 @@ class Bench:
             self.measured("full", lambda: self.xbsend())
             self.measured("by LSN", lambda: self.xbsend(since, "--page-tracking=off"))
             self.measured("by page tracking", lambda: self.xbsend(since, "--page-tracking=on"))
+            self.measured("full, into a file", lambda: self.to_file(self.xbsend()))
+            self.measured("by page tracking, into a file", lambda: self.to_file(self.xbsend(since, "--page-tracking=on")))
             words = (self.logs / "xbsend.log").read_text(errors="replace")
             if "found by page tracking" not in words:
                 raise BenchError(f"page tracking was not used:\n{words}")
@@ -170,7 +176,9 @@ def table(times: Dict[str, List[float]], shape: Shape, options) -> str:
         mark = "met" if over / under <= wanted else "NOT met"
         lines.append(f"  {words:64}{over / under:6.2f}   at most {wanted:g}: {mark}")
 
-    goal("increment by page tracking / full backup", middle["by page tracking"], middle["full"], TRACKED_GOAL)
+    for where in ["", ", into a file"]:
+        tracked, full = middle[f"by page tracking{where}"], middle[f"full{where}"]
+        goal(f"increment by page tracking / full backup{where}", tracked, full, TRACKED_GOAL)
     goal("increment by LSN / cat of the files", middle["by LSN"], middle["cat"], SCAN_GOAL)
     rest = middle["increments read"]
     goal("chain restored less reading its increments / full restored", middle["chain restored"] - rest, middle["full restored"], CHAIN_GOAL)

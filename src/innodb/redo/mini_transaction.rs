@@ -7,6 +7,7 @@ use super::lsn;
 use super::parse::{Head, body};
 use super::record::{Kind, Record};
 use crate::base::{Lsn, PageNo, SpaceId};
+use crate::innodb::encryption::key_info::INFO_LEN;
 use crate::innodb::page::FSP_SIZE;
 
 /// A record inside the bytes of a scanner, which are fewer than [`super::MINI_TRANSACTION_MAX`] and some blocks.
@@ -87,6 +88,18 @@ impl<'a> RawRecord<'a> {
     pub fn sets_space_size(&self) -> bool {
         const OFFSET: [u8; 2] = (FSP_SIZE as u16).to_be_bytes();
         self.page == PageNo(0) && self.kind == Kind::Write4 && self.rest.starts_with(&OFFSET)
+    }
+
+    /// Returns the encryption information that it writes to its tablespace's page 0 (`fsp_header_write_encryption`): zeros where
+    /// there is to be none. Nothing else of this length is written there.
+    #[inline(always)]
+    pub fn encryption_info(&self) -> Option<&'a [u8; INFO_LEN]> {
+        /// Bytes of the offset in the page, and of the length.
+        const HEAD: usize = 4;
+        if self.page != PageNo(0) || self.kind != Kind::WriteString {
+            return None;
+        }
+        self.rest.get(HEAD..)?.try_into().ok()
     }
 }
 

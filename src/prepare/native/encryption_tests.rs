@@ -7,7 +7,7 @@ use super::testing::{Around, PAGE_LEN, PAGES, START, SYSTEM, TABLE, write_log, w
 use super::*;
 use crate::base::progress::Progress;
 use crate::base::{Budget, Code, PageNo, Stop};
-use crate::innodb::encryption::{Cipher, Keyring, Sealed, Unit};
+use crate::innodb::encryption::{Cipher, Keyring, NoKey, Sealed, Unit};
 use crate::innodb::page::header::TYPE;
 use crate::innodb::page::{Expected, FilHeader, PageLayout, PageType, Scratch, Verdict, verify};
 use crate::innodb::redo::{BLOCK_LEN, Kind, lsn};
@@ -15,7 +15,7 @@ use crate::prepare::Resources;
 use crate::stream::metadata::LOGFILE;
 
 /// The original type of an encrypted page (`FIL_PAGE_ORIGINAL_TYPE_V1`).
-const ORIGINAL_TYPE: usize = 26;
+const ORIGINAL_TYPE: usize = 28;
 /// Says of a redo block that it is encrypted, in the length of its data.
 const BLOCK_ENCRYPTED: u8 = 0x80;
 
@@ -64,17 +64,17 @@ impl Cipher for Flip {
 struct OneKey;
 
 impl Keyring for OneKey {
-    fn cipher(&self, sealed: Sealed<'_>) -> Option<Arc<dyn Cipher>> {
+    fn cipher(&self, sealed: Sealed<'_>) -> std::result::Result<Arc<dyn Cipher>, NoKey> {
         match sealed {
             Sealed::Tablespace(space, info) => {
                 assert!(info.starts_with(b"lCC"));
-                (space == TABLE.1).then(|| Arc::new(Flip) as Arc<dyn Cipher>)
+                (space == TABLE.1).then(|| Arc::new(Flip) as Arc<dyn Cipher>).ok_or(NoKey::Unknown)
             }
             Sealed::Redo(info) => {
                 assert!(info.starts_with(b"lCC"));
-                Some(Arc::new(Flip))
+                Ok(Arc::new(Flip))
             }
-            Sealed::Binlog(_) => None,
+            Sealed::Binlog(_) => Err(NoKey::Unknown),
         }
     }
 }

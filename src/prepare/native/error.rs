@@ -1,11 +1,24 @@
 //! Errors that several steps of native prepare give.
 
 use crate::base::{Code, Error, Lsn};
+use crate::innodb::encryption::NoKey;
 
-/// Redo, or a page, that only a server with the keys can read.
-pub(crate) fn encrypted(what: impl std::fmt::Display) -> Error {
-    Error::new(Code::Encrypted, format!("{what} is encrypted, which only a server with its keys can recover"))
-        .hint("receive with --prepare=none and start your own server, which has the keys, on the copy")
+/// Redo, or a page, that can't be read without a key.
+pub(crate) fn encrypted(what: impl std::fmt::Display, lacking: &NoKey) -> Error {
+    let hint = match lacking {
+        NoKey::NotGiven(_) => {
+            "give the server's keyring file with --keyring; or receive with --prepare=none and start your own server, which has \
+             the keys, on the copy"
+        }
+        NoKey::Missing(_) | NoKey::Wrong(_) => {
+            "give the keyring file of the server that the backup is of, with all its keys; or receive with --prepare=none and \
+             start a server that has them on the copy"
+        }
+        NoKey::Unknown => {
+            "receive with --prepare=none and start your own server, which has the keys, on the copy"
+        }
+    };
+    Error::new(Code::Encrypted, format!("{what} is encrypted: it {lacking}")).hint(hint)
 }
 
 /// Redo that can't be applied.

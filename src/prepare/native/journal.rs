@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::records::run::RANGE_PAGES;
+use super::space_keys::SpaceKeys;
 use super::tablespaces::{OpenTablespace, TablespaceFiles};
 use crate::base::crc32c::crc32c;
 use crate::base::nofollow;
@@ -97,6 +98,9 @@ impl Journal {
         let page_len = space.layout.physical();
         let entry = Entry { space: space.id, page_len, first, count: images.len() / page_len };
         let at = HEAD_LEN as u64 + self.len;
+        // As they will be in their file: nothing is left in the clear.
+        let sealed = space.encrypted(first, images);
+        let images = sealed.as_deref().unwrap_or(images);
         self.file.write_all_at(images, at).map_err(|e| failed(&self.path, e))?;
         self.waiting.push((space.clone(), entry));
         self.len += images.len() as u64;
@@ -124,7 +128,7 @@ impl Journal {
             }
             self.buffer.resize(entry.len());
             self.file.read_exact_at(&mut self.buffer, at).map_err(|e| failed(&self.path, e))?;
-            space.write(entry.first, &self.buffer)?;
+            space.write_as_they_are(entry.first, &self.buffer)?;
             synced = Some(space);
             at += entry.len() as u64;
         }
@@ -161,7 +165,7 @@ pub(crate) fn recover(datadir: &Datadir<'_>) -> Result<()> {
         return Ok(());
     }
     // A page 0 that is damaged keeps its tablespace from being found by its id, so these come first, by place.
-    let spaces = TablespaceFiles::find(datadir, Default::default())?;
+    let spaces = TablespaceFiles::find(datadir, Default::default(), &SpaceKeys::default())?;
     let mut mended = 0;
     for path in &journals {
         mended += restore(path, &spaces)?;
@@ -198,6 +202,7 @@ fn restore(path: &Path, spaces: &TablespaceFiles) -> Result<usize> {
             }
             let image_at = images_at + (n * entry.page_len) as u64;
             let filled = read_up_to(&journal, &mut image, image_at).map_err(unreadable)?;
+            open.decrypt(page, &mut image);
             let is_sound = open.verify(page, &image, &mut scratch) == Ok(Verdict::Ok);
             if filled == image.len() && is_sound {
                 open.write(page, &image)?;
@@ -276,7 +281,7 @@ mod tests {
             write_space(root, SYSTEM, b"0");
             let around = Around::of(root);
             let datadir = around.datadir(root);
-            let spaces = TablespaceFiles::find(&datadir, Default::default()).unwrap();
+            let spaces = TablespaceFiles::find(&datadir, Default::default(), &SpaceKeys::default()).unwrap();
             let space = Arc::new(spaces.get(TABLE.1).unwrap().open(TABLE.1).unwrap());
 
             let mut images = vec![0; 2 * PAGE_LEN];

@@ -64,6 +64,7 @@ mod memory;
 mod pages;
 pub(crate) mod records;
 mod redo_format;
+mod space_keys;
 mod streaming;
 mod tablespaces;
 
@@ -120,7 +121,7 @@ pub fn apply(
     let mut notes = file_operations::apply(datadir, &events)?;
     let mut removed = file_operations::removed(&events);
     removed.extend(left_out);
-    let spaces = TablespaceFiles::find(datadir, removed)?;
+    let spaces = TablespaceFiles::find(datadir, removed, &contents.keys)?;
     spaces.check_lengths(&contents.growth)?;
     let ends = bounds::TablespaceBounds::new(extended(&events));
     let job = pages::apply::Job {

@@ -99,6 +99,9 @@ pub trait CopiedLog: Send + Sync {
     /// An LSN before which no record starts.
     fn start(&self) -> Lsn;
 
+    /// Returns whether it may go on behind the end of the backup: the sender could not cut its last block, which is encrypted.
+    fn may_go_on(&self) -> bool;
+
     /// Reads it from the start, in segments that can be parsed each by itself.
     fn segments<'a>(&'a self, budget: &Budget) -> Box<dyn SegmentReader + 'a>;
 }

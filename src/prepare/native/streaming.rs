@@ -59,8 +59,8 @@ pub struct StreamingApplyHandle {
     watermark: Arc<Watermark>,
     /// Once the header of the redo was read.
     store: OnceLock<(Lsn, Mutex<Store>)>,
-    /// Whether pages may be changed.
-    changes: bool,
+    /// Whether pages may be changed: the redo ends with the backup.
+    changes: AtomicBool,
     hands: Mutex<Vec<Worker>>,
     has_failed: AtomicBool,
     failed: Mutex<Option<Error>>,
@@ -146,7 +146,7 @@ impl StreamingApply {
         let Some(ScannedLog { mut contents, scanned, checkpoint }) = found? else { return Ok(None) };
         let promised = promised(datadir, checkpoint);
         if promised.is_some_and(|promised| contents.end > promised) {
-            return match self.shared.changes {
+            return match self.shared.changes.load(Ordering::Acquire) {
                 true => Err(corrupt(format!("it goes on to LSN {}, beyond the backup's end", contents.end))),
                 false => Ok(None),
             };
@@ -188,7 +188,7 @@ impl StreamingApplyHandle {
             keyring,
             watermark: Arc::default(),
             store: OnceLock::new(),
-            changes,
+            changes: AtomicBool::new(changes),
             hands: Mutex::default(),
             has_failed: AtomicBool::new(false),
             failed: Mutex::default(),
@@ -218,11 +218,13 @@ impl StreamingApplyHandle {
         }
         let Ok(page0) = self.format.pages().page0(first_bytes) else { return Ok(None) };
         if page0.flags.is_encrypted() || page0.encryption.is_some() {
-            let sealed = page0.encryption.as_deref().map(|info| Sealed::Tablespace(page0.space, info));
-            return match sealed.and_then(|sealed| self.keyring.cipher(sealed)) {
-                // Its pages get their records at the end.
-                Some(_) => Ok(None),
-                None => Err(encrypted(member)),
+            // Its pages get their records at the end. Where page 0 does not say which key it has, redo may.
+            return match page0.encryption.as_deref() {
+                None => Ok(None),
+                Some(info) => match self.keyring.cipher(Sealed::Tablespace(page0.space, info)) {
+                    Ok(_) => Ok(None),
+                    Err(lacking) => Err(encrypted(member, &lacking)),
+                },
             };
         }
         Ok(Some(StreamedTablespace { id: page0.space, layout: page0.layout }))
@@ -259,7 +261,7 @@ impl StreamingApplyHandle {
         amended: &mut Vec<(u64, Vec<u8>)>,
     ) {
         let page_len = space.layout.physical();
-        let has_records = self.changes && worker.take(&lock(store), range, base);
+        let has_records = self.changes.load(Ordering::Acquire) && worker.take(&lock(store), range, base);
         let mut seen = Vec::new();
         for slot in slots {
             let number = range.page(slot);
@@ -313,7 +315,11 @@ impl StreamingApplyHandle {
         let Some(log) = self.format.follow(path, self.watermark.clone(), &*self.keyring)? else {
             return Ok(None);
         };
-        let store = Mutex::new(Store::new(log.start(), store_memory(memory), root));
+        if log.may_go_on() {
+            self.changes.store(false, Ordering::Release);
+        }
+        let store = Store::new(log.start(), store_memory(memory), root).encrypting(self.keyring.has_keys());
+        let store = Mutex::new(store);
         let (_, store) = self.store.get_or_init(|| (log.start(), store));
         let mut contents = LogContents::from(log.checkpoint(), budget);
         let (mut segments, mut segment) = (log.segments(budget), Segment::default());

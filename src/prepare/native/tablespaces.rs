@@ -13,11 +13,12 @@ use rustix::io::Errno;
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
-use crate::innodb::encryption::{Cipher, Sealed, Unit};
-use crate::innodb::page::{Expected, PageDefect, PageFormat, PageLayout, Scratch, Verdict};
+use crate::innodb::encryption::{Cipher, NoKey, Unit};
+use crate::innodb::page::{Expected, FilHeader, PageDefect, PageFormat, PageLayout, Scratch, Verdict};
 use crate::prepare::datafiles::{self, Promise};
 use crate::prepare::lengths::Growth;
 use crate::prepare::native::error::corrupt;
+use crate::prepare::native::space_keys::{SpaceCiphers, SpaceKeys};
 use crate::prepare::{Datadir, lengths, options};
 
 /// The tablespaces of a copy, by id.
@@ -30,9 +31,7 @@ pub(crate) struct TablespaceFiles {
 pub(crate) struct Tablespace {
     format: &'static dyn PageFormat,
     pub(crate) layout: PageLayout,
-    encrypted: bool,
-    /// The cipher, if it is encrypted and the key is known.
-    cipher: Option<Arc<dyn Cipher>>,
+    ciphers: SpaceCiphers,
     promise: Promise,
     files: Vec<PathBuf>,
 }
@@ -42,7 +41,7 @@ pub(crate) struct OpenTablespace {
     pub(crate) id: SpaceId,
     pub(crate) format: &'static dyn PageFormat,
     pub(crate) layout: PageLayout,
-    cipher: Option<Arc<dyn Cipher>>,
+    ciphers: SpaceCiphers,
     files: Vec<OpenFile>,
     pages: u64,
 }
@@ -55,8 +54,13 @@ struct OpenFile {
 }
 
 impl TablespaceFiles {
-    /// Looks into page 0 of every file that is one of a tablespace; `removed` are those that redo deletes.
-    pub(crate) fn find(datadir: &Datadir<'_>, removed: BTreeSet<SpaceId>) -> Result<TablespaceFiles> {
+    /// Looks into page 0 of every file that is one of a tablespace; `removed` are those that redo deletes,
+    /// `keys` what it says of their encryption.
+    pub(crate) fn find(
+        datadir: &Datadir<'_>,
+        removed: BTreeSet<SpaceId>,
+        keys: &SpaceKeys,
+    ) -> Result<TablespaceFiles> {
         let format = datadir.redo.pages();
         let mut by_id = HashMap::new();
         let mut files: BTreeMap<SpaceId, Vec<PathBuf>> = BTreeMap::new();
@@ -78,10 +82,9 @@ impl TablespaceFiles {
                     format!("{} is of tablespace {}, not {id}", first.display(), page0.space),
                 ));
             }
-            let encrypted = page0.flags.is_encrypted() || page0.encryption.is_some();
             let info = page0.encryption.as_deref();
-            let cipher = info.and_then(|info| datadir.keyring.cipher(Sealed::Tablespace(id, info)));
-            by_id.insert(id, Tablespace { format, layout: page0.layout, encrypted, cipher, promise, files });
+            let ciphers = SpaceCiphers::find(id, info, page0.flags.is_encrypted(), keys, &*datadir.keyring);
+            by_id.insert(id, Tablespace { format, layout: page0.layout, ciphers, promise, files });
         }
         Ok(TablespaceFiles { by_id, removed })
     }
@@ -141,9 +144,9 @@ impl TablespaceFiles {
 }
 
 impl Tablespace {
-    /// Whether its pages are encrypted, and nobody here knows the key.
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.encrypted && self.cipher.is_none()
+    /// Why its pages can't be read, if they are encrypted and nobody here knows the key.
+    pub(crate) fn lacking(&self) -> Option<&NoKey> {
+        self.ciphers.lacking.as_ref()
     }
 
     /// Opens its files for reading and writing.
@@ -162,7 +165,7 @@ impl Tablespace {
             id,
             format: self.format,
             layout: self.layout,
-            cipher: self.cipher.clone(),
+            ciphers: self.ciphers.clone(),
             files,
             pages: first,
         })
@@ -205,25 +208,59 @@ impl OpenTablespace {
             part[filled..].fill(0);
             done += len;
         }
-        if let Some(cipher) = &self.cipher {
-            for (n, page) in into[..done].chunks_exact_mut(page_len).enumerate() {
-                cipher.decrypt(Unit::Page(PageNo(first.0 + n as u32)), page);
-            }
-        }
+        self.decrypt(first, &mut into[..done]);
         Ok(done)
     }
 
-    /// Writes pages that follow each other.
-    pub(crate) fn write(&self, first: PageNo, pages: &[u8]) -> Result<()> {
-        let Some(cipher) = &self.cipher else { return self.write_as_they_are(first, pages) };
+    /// Decrypts pages that follow each other, as far as they are encrypted.
+    pub(crate) fn decrypt(&self, first: PageNo, pages: &mut [u8]) {
+        if self.ciphers.opens.is_empty() {
+            return;
+        }
+        for (n, page) in pages.chunks_exact_mut(self.layout.physical()).enumerate() {
+            let number = PageNo(first.0 + n as u32);
+            match &self.ciphers.opens[..] {
+                [cipher] => cipher.decrypt(Unit::Page(number), page),
+                all => self.try_ciphers(all, number, page),
+            }
+        }
+    }
+
+    /// Decrypts a page with the cipher that makes it sound.
+    fn try_ciphers(&self, all: &[Arc<dyn Cipher>], number: PageNo, page: &mut [u8]) {
+        if FilHeader::of(page).is_none_or(|header| !header.page_type().is_encrypted()) {
+            return;
+        }
+        let (sealed, mut scratch) = (page.to_vec(), Scratch::new());
+        for cipher in all {
+            page.copy_from_slice(&sealed);
+            cipher.decrypt(Unit::Page(number), page);
+            if self.verify(number, page, &mut scratch).is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Encrypts pages that follow each other, as they will be in their files; `None` if they are not encrypted there.
+    pub(crate) fn encrypted(&self, first: PageNo, pages: &[u8]) -> Option<Vec<u8>> {
+        let cipher = self.ciphers.seals.as_ref()?;
         let mut sealed = pages.to_vec();
         for (n, page) in sealed.chunks_exact_mut(self.layout.physical()).enumerate() {
             cipher.encrypt(Unit::Page(PageNo(first.0 + n as u32)), page);
         }
-        self.write_as_they_are(first, &sealed)
+        Some(sealed)
     }
 
-    fn write_as_they_are(&self, first: PageNo, pages: &[u8]) -> Result<()> {
+    /// Writes pages that follow each other.
+    pub(crate) fn write(&self, first: PageNo, pages: &[u8]) -> Result<()> {
+        match self.encrypted(first, pages) {
+            Some(sealed) => self.write_as_they_are(first, &sealed),
+            None => self.write_as_they_are(first, pages),
+        }
+    }
+
+    /// Writes pages that are encrypted where they have to be.
+    pub(crate) fn write_as_they_are(&self, first: PageNo, pages: &[u8]) -> Result<()> {
         let page_len = self.layout.physical();
         let mut done = 0;
         while done < pages.len() {

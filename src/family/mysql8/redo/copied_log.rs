@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::base::nofollow;
 use crate::base::read::read_up_to;
 use crate::base::{Code, Error, Lsn, Result};
-use crate::innodb::encryption::{Cipher, Keyring, Sealed};
+use crate::innodb::encryption::{Cipher, Keyring, NoKey, Sealed};
 use crate::innodb::redo::{
     BLOCK_LEN, BlockState, Fed, FileName, HEAD_LEN, HeadError, RedoFile, RedoHead, ScanError, Scanner,
     newest_checkpoint,
@@ -26,8 +26,8 @@ pub(super) struct Log {
     pub(super) checkpoint: Lsn,
     /// The watermark of a log that still grows.
     watermark: Option<Arc<Watermark>>,
-    /// The cipher, if it is encrypted and the key is known.
-    pub(super) cipher: Option<Arc<dyn Cipher>>,
+    /// The cipher of what is encrypted of it, or why there is none.
+    pub(super) cipher: std::result::Result<Arc<dyn Cipher>, NoKey>,
 }
 
 impl Log {
@@ -67,7 +67,7 @@ impl Log {
         let checkpoint = newest_checkpoint(files.iter().map(|(_, _, redo)| redo))
             .ok_or_else(|| corrupt("it has no valid checkpoint"))?;
         let sealed = files.iter().find_map(|(_, _, redo)| redo.head.encryption.as_deref());
-        let cipher = sealed.and_then(|info| keyring.cipher(Sealed::Redo(info)));
+        let cipher = sealed.map_or(Err(NoKey::Unknown), |info| keyring.cipher(Sealed::Redo(info)));
         Ok(Log { files, checkpoint, watermark, cipher })
     }
 
@@ -96,7 +96,7 @@ pub(super) fn take(scanner: &mut Scanner, block: &[u8; BLOCK_LEN]) -> Result<boo
 
 pub(super) fn scan_error(e: ScanError) -> Error {
     match e {
-        ScanError::Encrypted { .. } => encrypted("the redo of the backup"),
+        ScanError::Encrypted { .. } => encrypted("the redo of the backup", &NoKey::Unknown),
         ScanError::TooLarge(over) => over.into(),
         e => corrupt(e),
     }

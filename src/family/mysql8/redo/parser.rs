@@ -114,6 +114,9 @@ impl Records {
         if record.sets_space_size() {
             into.note_growth(record.space, record.start_lsn());
         }
+        if let Some(info) = record.encryption_info() {
+            into.note_key(record.space, info);
+        }
         let follows = std::mem::replace(&mut self.last_end, record.at.end) == record.at.start;
         let (space, page, start) = (record.space, record.page, record.start_lsn());
         let place = RecordPlace { space, page, start, follows, index };

@@ -8,7 +8,7 @@ use crate::base::read::read_up_to;
 use crate::base::{Budget, Charge, Code, Error, Lsn, PageBuffer, Result};
 use crate::innodb::encryption::Unit;
 use crate::innodb::redo::{BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, MINI_TRANSACTION_MAX};
-use crate::prepare::native::error::corrupt;
+use crate::prepare::native::error::{corrupt, encrypted};
 use crate::prepare::native::{CopiedLog, PARSED, Segment, SegmentReader};
 
 use super::copied_log::Log;
@@ -130,11 +130,7 @@ impl<'a> Segments<'a> {
                 .map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
             let whole = filled - filled % BLOCK_LEN;
             if whole > 0 {
-                if let Some(cipher) = &self.log.cipher {
-                    for (n, block) in into[..whole].chunks_exact_mut(BLOCK_LEN).enumerate() {
-                        cipher.decrypt(Unit::RedoBlock(self.read.plus((n * BLOCK_LEN) as u64)), block);
-                    }
-                }
+                self.decrypt(&mut into[..whole])?;
                 self.read = self.read.plus(whole as u64);
                 return Ok(whole);
             }
@@ -147,6 +143,24 @@ impl<'a> Segments<'a> {
     }
 }
 
+impl Segments<'_> {
+    /// Decrypts whole blocks from where reading has come to, as far as they are encrypted.
+    fn decrypt(&self, blocks: &mut [u8]) -> Result<()> {
+        for (n, block) in blocks.chunks_exact_mut(BLOCK_LEN).enumerate() {
+            match (&self.log.cipher, block.first_chunk::<BLOCK_LEN>()) {
+                (Ok(cipher), _) => {
+                    cipher.decrypt(Unit::RedoBlock(self.read.plus((n * BLOCK_LEN) as u64)), block);
+                }
+                (Err(lacking), Some(block)) if Block::of(block).is_encrypted() => {
+                    return Err(encrypted("the redo of the backup", lacking));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 impl CopiedLog for Log {
     fn checkpoint(&self) -> Lsn {
         self.checkpoint
@@ -154,6 +168,10 @@ impl CopiedLog for Log {
 
     fn start(&self) -> Lsn {
         self.checkpoint.block_start()
+    }
+
+    fn may_go_on(&self) -> bool {
+        self.cipher.is_ok()
     }
 
     fn segments<'a>(&'a self, budget: &Budget) -> Box<dyn SegmentReader + 'a> {

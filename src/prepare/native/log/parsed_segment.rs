@@ -7,6 +7,7 @@ use std::io;
 
 use super::table_metadata::TableMetadata;
 use crate::base::{Budget, Charge, Lsn, PageNo, Result, SpaceId};
+use crate::innodb::encryption::key_info::INFO_LEN;
 use crate::innodb::redo::FileEvent;
 use crate::prepare::lengths::Growth;
 use crate::prepare::native::records::run::RecordRun;
@@ -30,6 +31,8 @@ pub struct ParsedSegment {
     pub(crate) dynamic: TableMetadata,
     /// Tablespaces whose size is set, and where.
     grown: Vec<(SpaceId, Lsn)>,
+    /// Encryption information that is written to tablespaces, in the order of the log.
+    pub(crate) keys: Vec<(SpaceId, [u8; INFO_LEN])>,
     /// Memory beyond `free`, charged to the budget.
     charge: Charge,
     /// Bytes that are not charged.
@@ -49,6 +52,7 @@ struct Before {
     bytes: usize,
     runs: usize,
     grown: usize,
+    keys: usize,
     records: u64,
 }
 
@@ -112,6 +116,7 @@ impl ParsedSegment {
             events: Vec::new(),
             dynamic: TableMetadata::default(),
             grown: Vec::new(),
+            keys: Vec::new(),
             charge: budget.charged(PARSED),
             free: FREE,
             records: 0,
@@ -125,12 +130,13 @@ impl ParsedSegment {
     pub(crate) fn clear(&mut self) -> bool {
         let unusual = self.charge.bytes() > 0;
         if unusual {
-            (self.bytes, self.runs, self.events, self.grown) = Default::default();
+            (self.bytes, self.runs, self.events, self.grown, self.keys) = Default::default();
         }
         self.bytes.clear();
         self.runs.clear();
         self.events.clear();
         self.grown.clear();
+        self.keys.clear();
         self.dynamic = TableMetadata::default();
         (self.records, self.end, self.before) = (0, None, Before::default());
         unusual
@@ -144,8 +150,9 @@ impl ParsedSegment {
     pub(crate) fn charge(&mut self, parser: usize) -> Result<()> {
         let events: usize = self.events.iter().map(FileEvent::memory).sum();
         let taken = parser + self.bytes.capacity() + self.runs.capacity() * size_of::<Run>();
-        let taken =
-            taken + events + self.dynamic.memory() + self.grown.capacity() * size_of::<(SpaceId, Lsn)>();
+        let keys = self.keys.capacity() * size_of::<(SpaceId, [u8; INFO_LEN])>();
+        let grown = self.grown.capacity() * size_of::<(SpaceId, Lsn)>();
+        let taken = taken + events + self.dynamic.memory() + grown + keys;
         Ok(self.charge.set(taken.saturating_sub(self.free) as u64)?)
     }
 
@@ -181,6 +188,7 @@ impl ParsedSegment {
             bytes: self.bytes.len(),
             runs: self.runs.len(),
             grown: self.grown.len(),
+            keys: self.keys.len(),
             records: self.records,
         };
         self.end = Some(end);
@@ -188,11 +196,17 @@ impl ParsedSegment {
 
     /// Drops what came in of the mini-transaction at hand.
     pub(crate) fn drop_mini_transaction(&mut self) {
-        let Before { bytes, runs, grown, records } = self.before;
+        let Before { bytes, runs, grown, keys, records } = self.before;
         self.bytes.truncate(bytes);
         self.runs.truncate(runs);
         self.grown.truncate(grown);
+        self.keys.truncate(keys);
         self.records = records;
+    }
+
+    /// A record writes the encryption information of a tablespace: another one, or none any more.
+    pub(crate) fn note_key(&mut self, space: SpaceId, info: &[u8; INFO_LEN]) {
+        self.keys.push((space, *info));
     }
 
     /// Adds where tablespaces grow.

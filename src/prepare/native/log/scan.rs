@@ -15,6 +15,7 @@ use crate::prepare::native::error::{corrupt, spill_error, too_short};
 use crate::prepare::native::memory::store_memory;
 use crate::prepare::native::records::store::{CachedLsnLookup, Store};
 use crate::prepare::native::redo_format::{CopiedLog, SegmentParser, SegmentReader};
+use crate::prepare::native::space_keys::SpaceKeys;
 use crate::prepare::{Datadir, Resources};
 
 /// An event, with its path, is there so often.
@@ -28,6 +29,8 @@ pub(crate) struct LogContents {
     pub(crate) dynamic: TableMetadata,
     /// The places in redo at which tablespaces grow.
     pub(crate) growth: Growth,
+    /// Encryption information that redo writes.
+    pub(crate) keys: SpaceKeys,
     /// The end of the last mini-transaction.
     pub(crate) end: Lsn,
     /// Number of records for pages, and how many of them the pages were known to have.
@@ -46,6 +49,7 @@ impl LogContents {
             kept: budget.charged("what redo says of files and counters"),
             dynamic: TableMetadata::default(),
             growth: Growth::default(),
+            keys: SpaceKeys::default(),
             end: checkpoint,
             records: 0,
             dropped: 0,
@@ -65,7 +69,8 @@ impl LogContents {
         self.events_len += parsed.events.iter().map(FileEvent::memory).sum::<usize>() as u64;
         // Its fate, and that of its file, are found out from it.
         parsed.put_growth(&mut self.growth);
-        let beside = self.dynamic.memory() + self.growth.memory();
+        parsed.keys.iter().for_each(|(space, info)| self.keys.note(*space, info));
+        let beside = self.dynamic.memory() + self.growth.memory() + self.keys.memory();
         self.kept.set(EVENT_COPIES * self.events_len + beside as u64)?;
         self.events.extend_from_slice(&parsed.events);
         self.dynamic.merge(&parsed.dynamic);
@@ -105,6 +110,7 @@ pub(crate) fn gather(
     let begun = Instant::now();
     let promised = promised(datadir, log.checkpoint());
     let store = Store::new(log.start(), store_memory(means.memory), datadir.root).asking(ask);
+    let store = store.encrypting(datadir.keyring.has_keys());
     let dictionary = store.dictionary().clone();
     let reading = Reading {
         segments: Mutex::new(log.segments(means.budget)),

@@ -8,6 +8,7 @@ use super::bounds::TablespaceBounds;
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, Lsn, PageBuffer, PageNo, Result, SpaceId};
 use crate::innodb::apply::Page;
+use crate::innodb::encryption::NoKey;
 use crate::innodb::page::{Scratch, Verdict};
 use crate::innodb::redo::IndexList;
 use crate::prepare::Resources;
@@ -201,8 +202,8 @@ impl<'a> Worker<'a> {
             };
         };
         let open = space.open(id)?;
-        if space.is_sealed() {
-            return Err(encrypted(open.shown(PageNo(0))));
+        if let Some(lacking) = space.lacking() {
+            return Err(encrypted(open.shown(PageNo(0)), lacking));
         }
         self.space = Some(Arc::new(open));
         Ok(true)
@@ -309,7 +310,7 @@ fn load<'b, 'r, R: Iterator<Item = RecordRun<'r>>>(
 ) -> Result<(Page<'b>, Lsn)> {
     let blank = || Page::blank(space.id, number, space.layout);
     match space.verify(number, bytes, &mut applier.scratch) {
-        Ok(Verdict::Encrypted) => return Err(encrypted(space.shown(number))),
+        Ok(Verdict::Encrypted) => return Err(encrypted(space.shown(number), &NoKey::Unknown)),
         Ok(Verdict::AllZero) => return Ok((blank(), Lsn(0))),
         Ok(Verdict::Ok) => {}
         Err(defect) => {

@@ -26,7 +26,7 @@ const TMPFS: i64 = 0x0102_1994;
 
 /// Asks the tablespaces of `datadir` as they are now. Where they can't be told from each other, nothing is known.
 pub(crate) fn asker(datadir: &Datadir<'_>) -> CachedLsnLookup {
-    let spaces = TablespaceFiles::find(datadir, Default::default()).ok();
+    let spaces = TablespaceFiles::find(datadir, Default::default(), &Default::default()).ok();
     let mut open: HashMap<SpaceId, Option<OpenTablespace>> = HashMap::new();
     let (mut bytes, mut scratch) = (PageBuffer::new(LOGICAL_MAX), Scratch::new());
     Box::new(move |id, page| {

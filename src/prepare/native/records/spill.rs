@@ -11,6 +11,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use aes::Aes256;
+use aes::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
+use ctr::Ctr64BE;
+use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
 use super::buffer::{Arena, RecordBuffer};
 use super::run::PageRange;
 use crate::base::read::read_up_to;
@@ -23,11 +29,14 @@ const PRIVATE_MODE: u32 = 0o600;
 /// Bytes written at a time.
 const WRITE_LEN: usize = 1 << 20;
 const HEAD_LEN: usize = 16;
+const SPILL_KEY_LEN: usize = 32;
 const MEMORY_PAGE: u64 = 4096;
 
 /// The file.
 pub(crate) struct Spill {
     file: Arc<File>,
+    /// For records of encrypted tablespaces: a key that nobody else ever has.
+    cipher: Option<SpillCipher>,
     /// Bytes that were written, and those that wait to be.
     len: u64,
     buffer: PageBuffer,
@@ -36,7 +45,9 @@ pub(crate) struct Spill {
 }
 
 impl Spill {
-    pub(crate) fn create(dir: &Path) -> io::Result<Spill> {
+    /// Makes the file in `dir`. `encrypts`: nothing may stand in it in the clear.
+    pub(crate) fn create(dir: &Path, encrypts: bool) -> io::Result<Spill> {
+        let cipher = encrypts.then(SpillCipher::new).transpose()?;
         let path = dir.join(NAME);
         match nofollow::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -45,7 +56,7 @@ impl Spill {
         let file = nofollow::create_new(&path, PRIVATE_MODE)?;
         nofollow::remove_file(&path)?;
         let buffer = PageBuffer::new(WRITE_LEN);
-        Ok(Spill { file: Arc::new(file), len: 0, buffer, buffered: 0, runs: Vec::new() })
+        Ok(Spill { file: Arc::new(file), cipher, len: 0, buffer, buffered: 0, runs: Vec::new() })
     }
 
     pub(crate) fn begin_run(&mut self) {
@@ -83,6 +94,9 @@ impl Spill {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        if let Some(cipher) = &self.cipher {
+            cipher.apply(self.len, &mut self.buffer[..self.buffered]);
+        }
         self.file.write_all_at(&self.buffer[..self.buffered], self.len)?;
         self.len += self.buffered as u64;
         self.buffered = 0;
@@ -97,6 +111,7 @@ impl Spill {
         let buffer = (buffer - buffer % MEMORY_PAGE) as usize;
         let reader = |run| RunReader {
             file: self.file.clone(),
+            cipher: self.cipher.clone(),
             run,
             buffer: PageBuffer::new(buffer),
             given: 0,
@@ -109,6 +124,7 @@ impl Spill {
 /// One run, read from its beginning.
 pub(crate) struct RunReader {
     file: Arc<File>,
+    cipher: Option<SpillCipher>,
     /// What is not in the buffer yet.
     run: Range<u64>,
     buffer: PageBuffer,
@@ -152,9 +168,34 @@ impl RunReader {
         if len == 0 || read_up_to(&self.file, &mut self.buffer[..len], self.run.start)? < len {
             return Err(broken());
         }
+        if let Some(cipher) = &self.cipher {
+            cipher.apply(self.run.start, &mut self.buffer[..len]);
+        }
         self.run.start += len as u64;
         (self.given, self.filled) = (0, len);
         Ok(())
+    }
+}
+
+/// Encrypts and decrypts the file with AES-256 in counter mode: each byte of it is written once.
+#[derive(Clone)]
+struct SpillCipher(Zeroizing<[u8; SPILL_KEY_LEN]>);
+
+impl SpillCipher {
+    fn new() -> io::Result<SpillCipher> {
+        let mut key = Zeroizing::new([0; SPILL_KEY_LEN]);
+        SystemRandom::new()
+            .fill(&mut *key)
+            .map_err(|_| io::Error::other("the system has no random numbers"))?;
+        Ok(SpillCipher(key))
+    }
+
+    /// Encrypts or decrypts bytes from this offset in the file on.
+    fn apply(&self, offset: u64, bytes: &mut [u8]) {
+        // The key is used for one file: the counter may begin at zero.
+        let mut cipher = Ctr64BE::<Aes256>::new((&*self.0).into(), &Default::default());
+        cipher.seek(offset);
+        cipher.apply_keystream(bytes);
     }
 }
 

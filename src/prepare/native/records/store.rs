@@ -58,6 +58,8 @@ pub(crate) struct Store {
     spill: Option<Spill>,
     spilled: Filter,
     spill_dir: PathBuf,
+    /// Whether what is spilled is encrypted.
+    encrypts: bool,
     /// Greatest length of a row.
     row_max: usize,
 }
@@ -78,8 +80,14 @@ impl Store {
             spill: None,
             spilled: Filter::default(),
             spill_dir: dir.to_owned(),
+            encrypts: false,
             row_max: (memory / STRETCH_SHARE).clamp(STRETCH_MIN, STRETCH_MAX) as usize,
         }
+    }
+
+    /// With `encrypts`, nothing of it is written in the clear.
+    pub(crate) fn encrypting(self, encrypts: bool) -> Store {
+        Store { encrypts, ..self }
     }
 
     /// Pages are all there: what they have is left out.
@@ -224,7 +232,7 @@ impl Store {
             let row = std::mem::take(&mut pending.row);
             pending.last = self.base;
             self.used = self.used.saturating_sub(row.cost() as u64);
-            let spill = opened(&mut self.spill, &self.spill_dir)?;
+            let spill = opened(&mut self.spill, &self.spill_dir, self.encrypts)?;
             spill.begin_run();
             spill.put(range, &row, arena)?;
             spill.end_run()?;
@@ -235,7 +243,7 @@ impl Store {
     }
 
     fn spill(&mut self) -> io::Result<()> {
-        let spill = opened(&mut self.spill, &self.spill_dir)?;
+        let spill = opened(&mut self.spill, &self.spill_dir, self.encrypts)?;
         spill.begin_run();
         for pending in self.table.take() {
             if !pending.row.is_empty() {
@@ -254,10 +262,10 @@ impl Store {
 }
 
 /// The file, made if there is none.
-fn opened<'a>(spill: &'a mut Option<Spill>, dir: &Path) -> io::Result<&'a mut Spill> {
+fn opened<'a>(spill: &'a mut Option<Spill>, dir: &Path, encrypts: bool) -> io::Result<&'a mut Spill> {
     Ok(match spill {
         Some(spill) => spill,
-        none => none.insert(Spill::create(dir)?),
+        none => none.insert(Spill::create(dir, encrypts)?),
     })
 }
 
