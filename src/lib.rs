@@ -68,15 +68,17 @@
 //!   [`family::SourceServer`] (lock stages, discovery, redo log, position), [`innodb::page::PageFormat`] (layout, checksums),
 //!   [`prepare::RedoFormat`] (how redo is found, cut, parsed, applied, and what an empty log looks like). What joins those who read
 //!   redo and those who apply it is one type, [`prepare::native::ParsedSegment`]: runs of records by page, and events of files.
-//! * Keys come in at one seam, [`innodb::encryption`]; which pages travel is decided at another, [`source::page_filter`].
+//! * Keys come in at one seam, [`innodb::encryption`]: a keyring gives the cipher of a tablespace or of the redo log by what stands in
+//!   its page 0 or file header. [`prepare::native`] decrypts what it reads and encrypts what it writes, spill and journal included. Which pages travel is decided at another, [`source::page_filter`].
 //!
 //! ## Increments and partial backups
 //!
 //! [`stream::chain`] says when an increment fits its base: by server, redo log, identity and LSN. The sender compares pages with the
 //! base's checkpoint ([`source::page_filter::SinceLsn`]), or reads only those that the server lists, where that list can be trusted
-//! ([`family::SourceServer::changed_pages`]); they travel in clusters ([`stream::delta`]). The receiver has each stream of a chain arrive whole in a
-//! folder of its own, then moves (or copies) the datafiles before it there by tablespace id and lays the pages over them
-//! ([`restore::overlay`], [`receive::chain`]; in a user's own folder [`receive::merge`]). Since an increment begins at its base's checkpoint, redo is
+//! ([`family::SourceServer::changed_pages`]); they travel in clusters ([`stream::delta`]). The receiver has each stream of a chain arrive in a
+//! folder of its own, to which the datafiles before it are moved by tablespace id, and lays the pages over them as they arrive
+//! (`restore::arriving_overlay`, [`receive::chain`]): all of that is thrown away if the stream turns out to be bad. Over a folder of
+//! the user's, pages are laid when their stream has proved to be whole ([`restore::overlay`], [`receive::merge`]). Since an increment begins at its base's checkpoint, redo is
 //! applied once, at the end. What a partial backup lacks ([`source::selection`]) is in its manifest; redo for it is dropped.
 //!
 //! ## Glossary

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::encryption::{add_keyring, encrypt_everything};
 use crate::support::folders::assert_same_files;
 use crate::support::pipe::{Said, copy, into_file, on_file, pipe, said, xbrecv, xbsend};
 use crate::support::{Kind, Server, WriteLoad, assert_same, check_load, check_tables, checksums, seed, tool};
@@ -14,21 +15,11 @@ fn prepare(dir: &Path) -> Said {
     said(command.spawn().unwrap())
 }
 
-/// Gives the server of `datadir` a keyring in `keyring`.
-fn add_keyring(datadir: &Path, keyring: &Path) {
-    std::fs::write(datadir.join("mysqld.my"), r#"{"components": "file://component_keyring_file"}"#).unwrap();
-    let cnf = format!(r#"{{"path": "{}", "read_only": false}}"#, keyring.display());
-    std::fs::write(datadir.join("component_keyring_file.cnf"), cnf).unwrap();
-}
-
 /// A server whose keyring is the file `keyring`, with everything encrypted that can be.
 fn everything_encrypted(keyring: &Path) -> Server {
     let mut source = Server::start(Kind::Mysql97, &["--default-table-encryption=ON"]);
-    source.stop();
-    add_keyring(source.datadir(), keyring);
-    source.restart();
-    source.execute("SET GLOBAL innodb_redo_log_encrypt = ON; SET GLOBAL innodb_undo_log_encrypt = ON");
-    source.execute("ALTER TABLESPACE mysql ENCRYPTION = 'Y'; SET GLOBAL binlog_encryption = ON");
+    encrypt_everything(&mut source, keyring);
+    source.execute("SET GLOBAL binlog_encryption = ON");
     source.execute("CREATE DATABASE e; CREATE TABLE e.t (a INT PRIMARY KEY AUTO_INCREMENT, b VARCHAR(2000), KEY (b(100)))");
     source.execute("INSERT INTO e.t (b) VALUES (REPEAT('x', 1000)), (REPEAT('y', 1500))");
     for _ in 0..8 {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::encryption::{add_keyring, encrypt_everything};
 use crate::support::folders::assert_same_files;
 use crate::support::pages::{RESTFUL, Unlogged, assert_same_pages, rest, send_around, settle};
 use crate::support::pipe::{into_file, on_file, said, xbrecv, xbsend};
@@ -39,23 +40,34 @@ struct Case {
     tracks: bool,
     /// Increments whose pages the server has listed.
     listed: u32,
+    /// The source's keyring, where it encrypts all that it can.
+    keyring: Option<PathBuf>,
 }
 
 impl Case {
     fn new(seed: u64) -> Case {
         let mut workload = Workload::new(seed, PAGE_SIZES[(seed % 5) as usize]);
         eprintln!("{}", workload.title());
-        let source = Server::start(Kind::Mysql97, &[&RESTFUL[..], &workload.options()].concat());
+        let (random, mut dir) = (Random::new(!seed), tempfile::tempdir().unwrap());
+        // For whoever looks for a cause.
+        dir.disable_cleanup(std::env::var_os("XBPIPE_KEEP").is_some());
+        let mut source = Server::start(Kind::Mysql97, &[&RESTFUL[..], &workload.options()].concat());
+        let keyring = seed.is_multiple_of(3).then(|| dir.path().join("keyring"));
+        if let Some(keyring) = &keyring {
+            encrypt_everything(&mut source, keyring);
+        }
         workload.set_up(&source);
         workload.work(&source, 10, true);
         let tracks = !seed.is_multiple_of(4);
         if tracks {
             source.execute("INSTALL COMPONENT 'file://component_mysqlbackup'");
         }
-        let (random, mut dir) = (Random::new(!seed), tempfile::tempdir().unwrap());
-        // For whoever looks for a cause.
-        dir.disable_cleanup(std::env::var_os("XBPIPE_KEEP").is_some());
-        Case { random, workload, source, dir, streams: Vec::new(), tracks, listed: 0 }
+        Case { random, workload, source, dir, streams: Vec::new(), tracks, listed: 0, keyring }
+    }
+
+    /// What `xbrecv` must be told to prepare natively.
+    fn keys(&self) -> Option<String> {
+        self.keyring.as_ref().map(|keyring| format!("--keyring={}", keyring.display()))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -94,6 +106,9 @@ impl Case {
         if self.tracks {
             send.arg(["--page-tracking=on", "--page-tracking=auto"][self.random.below(2) as usize]);
         }
+        if self.random.one_in(2) {
+            send.args(self.keys());
+        }
         let take = self.random.below(TAKE_MAX);
         let (workload, source) = (&mut self.workload, &self.source);
         let said = send_around(send, take, &stream, || {
@@ -111,6 +126,9 @@ impl Case {
     /// What happens between two backups.
     fn go_on(&mut self) {
         self.workload.work(&self.source, 16, true);
+        if self.keyring.is_some() {
+            self.change_keys();
+        }
         match self.random.below(6) {
             0 => {
                 self.source.stop();
@@ -125,6 +143,23 @@ impl Case {
             _ => {}
         }
         self.workload.work(&self.source, 4, false);
+    }
+
+    /// Keys come, go, and are encrypted with others.
+    fn change_keys(&mut self) {
+        const CHANGES: [&str; 8] = [
+            "ALTER INSTANCE ROTATE INNODB MASTER KEY",
+            "ALTER TABLESPACE mysql ENCRYPTION = 'N'",
+            "ALTER TABLESPACE mysql ENCRYPTION = 'Y'",
+            "SET GLOBAL innodb_undo_log_encrypt = OFF",
+            "SET GLOBAL innodb_undo_log_encrypt = ON",
+            "ALTER TABLE base.numbers ENCRYPTION = 'N'",
+            "ALTER TABLE base.numbers ENCRYPTION = 'Y'",
+            "SET GLOBAL innodb_redo_log_encrypt = ON",
+        ];
+        for _ in 0..self.random.below(4) {
+            self.source.execute(CHANGES[self.random.below(CHANGES.len() as u64) as usize]);
+        }
     }
 
     /// An undo tablespace gets another id.
@@ -157,7 +192,7 @@ impl Case {
         let target = self.path(prepare);
         let receiving = || {
             let mut receive = xbrecv(&target);
-            receive.args(["--prepare", prepare]).args(&self.streams);
+            receive.args(["--prepare", prepare]).args(self.keys()).args(&self.streams);
             receive
         };
         let (mut receive, killed) = (receiving(), receiving());
@@ -188,6 +223,7 @@ impl Case {
             if let Some(before) = &before {
                 receive.arg("--base").arg(before);
             }
+            receive.args(self.keys());
             receive.stdin(std::fs::File::open(stream).unwrap());
             said(receive.spawn().unwrap()).ok();
             if let Some(before) = before.replace(target)
@@ -206,9 +242,16 @@ impl Case {
         merge.args(["merge", "--stream", "--progress=none"]).args(&self.streams).stderr(Stdio::piped());
         into_file(merge, &stream).ok();
         let mut receive = xbrecv(&target);
-        receive.arg("--prepare=native");
+        receive.arg("--prepare=native").args(self.keys());
         on_file(receive, &stream).ok();
         target
+    }
+
+    /// A copy's server needs the keyring, and so does who compares its pages.
+    fn give_keys(&self, copy: &Path) {
+        if let Some(keyring) = &self.keyring {
+            add_keyring(copy, keyring);
+        }
     }
 
     fn server(&self, copy: &Path) -> Server {
@@ -239,13 +282,16 @@ fn judge(seed: u64) -> u32 {
     verify(&case.streams);
     let (copy, end) = case.restore("native");
     let (left, _) = case.restore("none");
+    let stepped = case.step_by_step();
+    assert_same_files(&stepped, &copy);
+    case.give_keys(&copy);
+    case.give_keys(&left);
     settle(&case.source);
     let source = case.source.datadir();
     let pages = assert_same_pages(&[source], &[&copy], end, || Unlogged::of(&case.source, &left));
     let one = case.merged();
+    case.give_keys(&one);
     assert_same_pages(&[source], &[&one], end, || Unlogged::of(&case.source, &left));
-    let stepped = case.step_by_step();
-    assert_same_files(&stepped, &copy);
     let ours = case.server(&copy);
     assert_same(&checksums(&ours), &checksums(&case.source));
     assert_same(&definitions(&ours), &definitions(&case.source));

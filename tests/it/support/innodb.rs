@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::encryption::{decrypt_pages, keyring_of};
 use xbpipe::base::{Lsn, SpaceId};
+use xbpipe::innodb::encryption::{Keyring, Sealed, Unit};
 use xbpipe::innodb::page::Page0;
 use xbpipe::innodb::redo::{self, BLOCK_LEN, Fed, MiniTransaction, RedoFile, RedoHead, Scanner};
 
@@ -34,15 +36,19 @@ pub fn tablespace(path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// All tablespaces under `dirs`, by id.
+/// All tablespaces under `dirs`, by id, decrypted.
 pub fn tablespaces(dirs: &[&Path]) -> BTreeMap<SpaceId, (PathBuf, Page0, Vec<u8>)> {
     let mut files = Vec::new();
     dirs.iter().for_each(|dir| tablespace_files(dir, &mut files));
+    let keyring = keyring_of(dirs);
     files
         .into_iter()
         .map(|path| {
-            let bytes = tablespace(&path);
+            let mut bytes = tablespace(&path);
             let page0 = Page0::read(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            if let Some(keyring) = &keyring {
+                decrypt_pages(keyring, &page0, &mut bytes);
+            }
             (page0.space, (path, page0, bytes))
         })
         .collect()
@@ -73,7 +79,14 @@ pub fn redo_files(datadir: &Path) -> Vec<(Vec<u8>, RedoFile)> {
 /// Gives every group from `start` on to `see`; the LSN of the end of the last one.
 pub fn read_redo(datadir: &Path, start: Lsn, mut see: impl FnMut(&MiniTransaction<'_>)) -> Lsn {
     let mut scanner = Scanner::new(start);
-    for (bytes, file) in redo_files(datadir) {
+    let keyring = keyring_of(&[datadir]);
+    for (mut bytes, file) in redo_files(datadir) {
+        if let (Some(keyring), Some(info)) = (&keyring, &file.head.encryption) {
+            let cipher = keyring.cipher(Sealed::Redo(&**info)).unwrap();
+            for block in bytes[redo::HEAD_LEN..].chunks_exact_mut(BLOCK_LEN) {
+                cipher.decrypt(Unit::RedoBlock(Lsn(0)), block);
+            }
+        }
         while let Some(at) = file.offset_of(scanner.next_block()) {
             let block: &[u8; BLOCK_LEN] = bytes[at as usize..].first_chunk().unwrap();
             let fed = scanner.feed(block).unwrap();

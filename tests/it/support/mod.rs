@@ -18,6 +18,7 @@ pub mod chains;
 mod checks;
 pub mod crafted;
 pub mod crafted_ends;
+pub mod encryption;
 pub mod folders;
 pub mod hostile;
 pub mod imports;
