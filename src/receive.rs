@@ -17,6 +17,7 @@ mod layers;
 pub mod merge;
 pub mod merge_streams;
 pub mod prepare_command;
+mod received_keys;
 mod receiver;
 mod stream_metadata;
 mod streaming_prepare;
@@ -34,8 +35,10 @@ use crate::base::{Budget, Code, Error, Lsn, Result, Stop};
 use crate::codec::Layer;
 use crate::codec::age::Keys;
 use crate::family;
-use crate::innodb::encryption::Keyring;
+use crate::innodb::encryption::key_info::MasterKey;
+use crate::prepare::new_master_key::NewMasterKey;
 use crate::prepare::{self, Datadir, Prepare, Resources, checks};
+use crate::restore::keyring_file::KeyringTarget;
 use crate::restore::{ExternalFiles, Mapping, Received, Staging, Target, durability};
 use crate::stream::MemberName;
 use crate::stream::chain::Lineage;
@@ -45,6 +48,7 @@ use crate::transport::StreamReader;
 
 use arrival::{Arrived, Hooks};
 use layers::{Counted, Opened};
+pub use received_keys::ReceivedKeys;
 use receiver::Place;
 use stream_metadata::StreamMetadata;
 use streaming_prepare::StreamingPrepare;
@@ -61,7 +65,9 @@ pub struct ReceiveOptions {
     /// Keys for an encrypted stream.
     pub keys: Keys,
     /// Keys of the server's encrypted tablespaces and redo.
-    pub keyring: Arc<dyn Keyring>,
+    pub keyring: Arc<ReceivedKeys>,
+    /// The keyring file that gets a new master key for the copy; `None`: the copy's server needs the source's.
+    pub new_master_key: Option<KeyringTarget>,
     /// True if a stream without manifest is accepted.
     pub allow_no_manifest: bool,
     /// Number of threads that verify and write.
@@ -309,6 +315,10 @@ impl Staged {
         summary.steps.extend(prepared.steps);
         summary.lsn = prepared.lsn;
         summary.notes.extend(prepared.notes);
+        let new_entries = match &options.new_master_key {
+            None => Vec::new(),
+            Some(_) => new_entries(options, &datadir, &mut summary.notes)?,
+        };
         checks::check_required(&datadir)?;
         summary.log_bin = prepare::options::binlog(&datadir)?;
         summary.prepare_time = begun.elapsed();
@@ -321,6 +331,10 @@ impl Staged {
         durability::sync_tree(staging.fs(), staging.data())?;
         summary.steps.push(("sync", syncing.elapsed()));
         stop.check()?;
+        // The entries are there before the copy that needs them. If it does not come, nothing needs them.
+        if let Some(keyring) = options.new_master_key.as_ref().filter(|_| !new_entries.is_empty()) {
+            keyring.add(&new_entries, staging.owner())?;
+        }
         let target = staging.target().to_owned();
         summary.external = outside.places();
         outside.announce(staging.hidden())?;
@@ -329,6 +343,23 @@ impl Staged {
         summary.target = Some(target);
         Ok(())
     }
+}
+
+/// Puts the keys of the copy's tablespaces under a new master key. Returns the entries that its server's keyring must have.
+fn new_entries(
+    options: &ReceiveOptions,
+    datadir: &Datadir<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<(String, MasterKey)>> {
+    let master = NewMasterKey::generate()?;
+    let mut entries = options.keyring.entries();
+    let count = master.install(datadir)?;
+    if count > 0 {
+        let entry = master.entry();
+        notes.push(format!("the keys of {count} tablespaces are under the new master key {}", entry.0));
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
 /// Returns sizes and digests for comparison with the manifest, which needs every one of them.

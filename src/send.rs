@@ -15,6 +15,7 @@ mod member_writer;
 pub mod memory;
 mod pages;
 mod rate_limiter;
+mod transition;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,6 +91,8 @@ pub struct SendOptions {
     pub compression: Option<Compression>,
     /// Encryption of the stream.
     pub encryption: Encryption,
+    /// Whom the keys of encrypted tablespaces are sent to; `None`: to nobody.
+    pub transition: Encryption,
     /// Keys of encrypted tablespaces, with which their pages are verified in the clear.
     pub keyring: Arc<dyn Keyring>,
     /// Folder for redo that the receiver is too slow for.
@@ -132,6 +135,20 @@ impl Encryption {
             Encryption::Recipients(all) => Some(format!("age, to {} recipients", all.len())),
             Encryption::Passphrase(_) => Some("age, with a passphrase".into()),
         }
+    }
+
+    /// Whether nothing is encrypted.
+    fn is_none(&self) -> bool {
+        matches!(self, Encryption::None)
+    }
+
+    /// Returns `bytes`, encrypted as an age file.
+    fn encrypt(&self, bytes: &[u8]) -> Result<Vec<u8>> {
+        Ok(match self {
+            Encryption::None => return Err(Error::new(Code::Internal, "encryption to nobody")),
+            Encryption::Recipients(recipients) => age::encrypt(recipients, bytes)?,
+            Encryption::Passphrase(passphrase) => age::encrypt_with_passphrase(passphrase.clone(), bytes)?,
+        })
     }
 
     fn encryptor(&self) -> Result<Option<age::StreamEncryption>> {
@@ -286,6 +303,8 @@ pub fn run(
     };
     let head = live.tailer.head.clone();
     let summary = thread::scope(|scope| {
+        // The keys come before the redo, which may be encrypted.
+        backup.beside(&mut live, || backup.send_keys(&head)).map_err(|e| backup.fail(&mut live, e))?;
         let pump = thread::Builder::new()
             .name("redo-pump".into())
             .spawn_scoped(scope, || failure.watch(|| member_writer.send_redo(&head, &spool)))

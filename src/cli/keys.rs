@@ -16,6 +16,9 @@ use crate::send::Encryption;
 
 use super::secrets;
 
+/// Where a server's keyring file is found.
+const KEYRING_HINT: &str =
+    "its path stands in component_keyring_file.cnf, or in the server's keyring_file_data";
 /// Longest passphrase, and longest list of recipients.
 const PASSPHRASE_MAX: u64 = 4096;
 const RECIPIENTS_MAX: u64 = 1 << 20;
@@ -71,6 +74,17 @@ pub(super) fn keys(identities: &[PathBuf], passphrase: Option<&Path>) -> Result<
 /// # Errors
 /// [`Code::Usage`]: the file can't be read, or is none.
 pub(super) fn keyring(file: Option<&Path>) -> Result<Arc<dyn Keyring>> {
+    let keyring = read_keyring(file)?;
+    match file {
+        Some(path) if !keyring.has_keys() => {
+            let what = format!("{}: there is no master key of InnoDB in it", path.display());
+            Err(Error::new(Code::Usage, what).hint(KEYRING_HINT))
+        }
+        _ => Ok(keyring),
+    }
+}
+
+fn read_keyring(file: Option<&Path>) -> Result<Arc<dyn Keyring>> {
     let Some(path) = file else { return Ok(Arc::new(NoKeyring)) };
     let open = File::open(path).map_err(|e| unreadable(path, e))?;
     secrets::warn_of(path, &open);
@@ -79,15 +93,23 @@ pub(super) fn keyring(file: Option<&Path>) -> Result<Arc<dyn Keyring>> {
     if read as u64 > KEYRING_MAX {
         return Err(Error::new(Code::Usage, format!("{} is too large for a keyring file", path.display())));
     }
-    let refused = |what: String| {
-        Error::new(Code::Usage, format!("{}: {what}", path.display()))
-            .hint("its path stands in component_keyring_file.cnf, or in the server's keyring_file_data")
-    };
+    let refused =
+        |what: String| Error::new(Code::Usage, format!("{}: {what}", path.display())).hint(KEYRING_HINT);
     let keyring = KeyringFile::parse(&content).map_err(|e| refused(e.to_string()))?;
-    if keyring.names().next().is_none() {
-        return Err(refused("there is no master key of InnoDB in it".to_owned()));
+    let is_empty = keyring.names().next().is_none();
+    Ok(if is_empty { Arc::new(NoKeyring) } else { Arc::new(keyring) })
+}
+
+/// Reads a keyring that is going to get its first key, perhaps: the file may be absent, or have none.
+///
+/// # Errors
+/// [`Code::Usage`]: the file can't be read, or is none.
+pub(super) fn keyring_if_any(file: Option<&Path>) -> Result<Arc<dyn Keyring>> {
+    let is_new = |path: &Path| std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+    match file {
+        Some(path) if is_new(path) => Ok(Arc::new(NoKeyring)),
+        file => read_keyring(file),
     }
-    Ok(Arc::new(keyring))
 }
 
 /// A file's content as a passphrase, without the line break at its end.

@@ -10,8 +10,10 @@ use crate::base::progress::Progress;
 use crate::base::{Code, Error, Result, Stop};
 use crate::codec::Layer;
 use crate::prepare::{Mysqld, Prepare, launch};
+use crate::receive::ReceivedKeys;
 use crate::receive::chain::{self, Link};
 use crate::receive::{self, ReceiveOptions, ReceiveSummary};
+use crate::restore::keyring_file::KeyringTarget;
 use crate::restore::{Mapping, Target};
 use crate::transport::network::NetworkFacts;
 use crate::transport::stdin::Stdin;
@@ -104,6 +106,11 @@ struct Args {
     /// component_keyring_file, or of the plugin keyring_file
     #[arg(long, value_name = "FILE", help_heading = "Prepare")]
     keyring: Option<PathBuf>,
+    /// Put the keys of encrypted tablespaces under a new master key, which is added to the file of --keyring (made if it is not
+    /// there): for a server that does not have the source's keyring. The keys come with the stream (xbsend --transition-to) and are
+    /// opened with --identity or --passphrase-file, or stand in that file already. No server may be running with it
+    #[arg(long, requires = "keyring", help_heading = "Prepare")]
+    new_master_key: bool,
     /// Memory for recovery, as 512M or 4G [default: a quarter of what is free, at most 512M for native]
     #[arg(long, value_name = "BYTES", value_parser = arguments::bytes, help_heading = "Prepare")]
     use_memory: Option<u64>,
@@ -263,12 +270,24 @@ fn options(args: Args) -> Result<ReceiveOptions> {
         (false, None) if args.mysqld.is_none() => Prepare::Native,
         (false, _) => Prepare::Server(Mysqld::find(args.mysqld.as_deref())?),
     };
+    let new_master_key = match args.keyring.as_deref().filter(|_| args.new_master_key) {
+        Some(_) if !matches!(prepare, Prepare::Native) => {
+            let what = "--new-master-key needs the native prepare: neither a server nor --prepare=none can change keys";
+            return Err(Error::new(Code::Usage, what));
+        }
+        keyring => keyring.map(KeyringTarget::check).transpose()?,
+    };
+    let given = match &new_master_key {
+        Some(_) => keys::keyring_if_any(args.keyring.as_deref())?,
+        None => keys::keyring(args.keyring.as_deref())?,
+    };
     Ok(ReceiveOptions {
         target: args.dir.as_deref().filter(|_| !args.verify_only).map(Target::check).transpose()?,
         mappings: args.map,
         allow_no_manifest: args.allow_no_manifest,
         keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
-        keyring: keys::keyring(args.keyring.as_deref())?,
+        keyring: Arc::new(ReceivedKeys::new(given, args.new_master_key)),
+        new_master_key,
         parallel: threads(args.parallel)?,
         use_memory: match prepare {
             Prepare::Native => native_memory(args.use_memory),

@@ -8,6 +8,7 @@ use crate::base::{Result, Stop};
 use crate::innodb::encryption::NoKeyring;
 use crate::prepare::Prepare;
 use crate::receive::ReceiveOptions;
+use crate::receive::ReceivedKeys;
 use crate::receive::info::{self, BackupInfo};
 use crate::transport::stdin::Stdin;
 
@@ -57,7 +58,8 @@ fn of_stream(args: &Args) -> Result<BackupInfo> {
         prepare: Prepare::None,
         mappings: Vec::new(),
         keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
-        keyring: Arc::new(NoKeyring),
+        keyring: Arc::new(ReceivedKeys::new(Arc::new(NoKeyring), false)),
+        new_master_key: None,
         allow_no_manifest: args.allow_no_manifest,
         parallel: arguments::threads(None)?,
         use_memory: arguments::default_memory(),

@@ -7,11 +7,11 @@ use crate::base::progress::Progress;
 use crate::base::{Result, Stop};
 use crate::innodb::encryption::NoKeyring;
 use crate::prepare::Prepare;
-use crate::receive::ReceiveOptions;
 use crate::receive::chain::Link;
 use crate::receive::merge::{self, MergeSummary, Source};
 use crate::receive::merge_streams;
 use crate::receive::prepare_command::FolderOptions;
+use crate::receive::{ReceiveOptions, ReceivedKeys};
 use crate::restore::Mapping;
 use crate::transport::stdin::Stdin;
 use crate::transport::stdout::StandardOutput;
@@ -119,7 +119,8 @@ fn merge_streams(args: Args) -> Result<()> {
         prepare: Prepare::None,
         mappings: Vec::new(),
         keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
-        keyring: Arc::new(NoKeyring),
+        keyring: Arc::new(ReceivedKeys::new(Arc::new(NoKeyring), false)),
+        new_master_key: None,
         allow_no_manifest: false,
         parallel: arguments::threads(args.parallel)?,
         use_memory: arguments::default_memory(),
@@ -153,7 +154,8 @@ pub(super) fn merge(
         prepare: Prepare::None,
         mappings: Vec::new(),
         keys,
-        keyring: folder.keyring.clone(),
+        keyring: Arc::new(ReceivedKeys::new(folder.keyring.clone(), false)),
+        new_master_key: None,
         allow_no_manifest,
         parallel: folder.parallel,
         use_memory: folder.use_memory,

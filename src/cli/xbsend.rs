@@ -119,6 +119,13 @@ struct Args {
     /// verified in the clear. They travel encrypted in any case
     #[arg(long, value_name = "FILE", help_heading = "Backup")]
     keyring: Option<PathBuf>,
+    /// Send the keys of encrypted tablespaces along, encrypted to this recipient (age1…), for a server with another keyring:
+    /// xbrecv --new-master-key. May be given again
+    #[arg(long, value_name = "RECIPIENT", help_heading = "Backup")]
+    transition_to: Vec<String>,
+    /// The same, encrypted with the passphrase in this file
+    #[arg(long, value_name = "FILE", help_heading = "Backup")]
+    transition_passphrase_file: Option<PathBuf>,
     /// Threads that read datafiles [default: number of cores, at most 4]
     #[arg(long, value_name = "N", help_heading = "Backup")]
     parallel: Option<usize>,
@@ -337,12 +344,27 @@ fn options(args: Args, typed: &[OsString]) -> Result<SendOptions> {
         dense: args.dense || files.contains_key("dense"),
         compression,
         encryption: encryption(&args, &files)?,
+        transition: transition(&args, &files)?,
         keyring: keys::keyring(args.keyring.clone().or_else(|| path(&files, "keyring")).as_deref())?,
         datadir: args.datadir.or_else(|| path(&files, "datadir")),
         tmpdir: args.tmpdir.or_else(|| path(&files, "tmpdir")).unwrap_or_else(std::env::temp_dir),
         spool_limit: args.spool_limit,
         command: password::without(typed),
     })
+}
+
+/// Returns whom the keys of encrypted tablespaces are sent to.
+fn transition(args: &Args, files: &Options) -> Result<Encryption> {
+    let to = keys::encryption(&args.transition_to, &[], args.transition_passphrase_file.as_deref())?;
+    let has_keyring = args.keyring.is_some() || files.contains_key("keyring");
+    match to {
+        Encryption::None => Ok(to),
+        _ if !has_keyring => {
+            Err(Error::new(Code::Usage, "keys can be sent only where the server's keyring is given")
+                .hint("add --keyring FILE"))
+        }
+        _ => Ok(to),
+    }
 }
 
 fn page_tracking(args: &Args, files: &Options) -> Result<PageTracking> {

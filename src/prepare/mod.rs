@@ -18,6 +18,7 @@ pub mod logfile;
 pub mod mini_transactions;
 pub mod mysqld;
 pub mod native;
+pub mod new_master_key;
 pub mod options;
 pub mod redo;
 pub mod server;

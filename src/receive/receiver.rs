@@ -11,7 +11,7 @@ use crate::prepare::Prepare;
 use crate::restore::overlay::BaseFiles;
 use crate::restore::{ExternalFiles, FileWriter, Mapping, Owner, PathMap, WriteTask, external_files};
 use crate::stream::chain::{Fit, INCREMENT, Lineage};
-use crate::stream::metadata::{ExternalTablespace, LOGFILE, TABLESPACES, TablespaceType};
+use crate::stream::metadata::{BINLOG_KEY, ExternalTablespace, KEYS, LOGFILE, TABLESPACES, TablespaceType};
 use crate::stream::{Chunk, Demux, Event, Limits, MemberName};
 use crate::transport::StreamReader;
 
@@ -183,6 +183,10 @@ impl<'a> Receiver<'a> {
                 self.book.end(&member)?;
                 if let Some(tap) = &mut self.hooks.tap {
                     tap(Passing::End(&member))?;
+                }
+                if [KEYS, BINLOG_KEY].contains(&member.as_str()) {
+                    let content = self.book.take_text(&member);
+                    self.options.keyring.add(member.as_str(), &content, &self.options.keys)?;
                 }
                 if member == INCREMENT {
                     let fit = (self.hooks.fits)(&self.book.lineage()?)?;

@@ -14,8 +14,8 @@ use crate::stream::chain::{INCREMENT, Increment, Lineage};
 use crate::stream::delta::DELTA;
 use crate::stream::manifest::{LeftOut, MANIFEST, MANIFEST_MAX, Manifest};
 use crate::stream::metadata::{
-    BACKUP_CNF, BINLOG_INFO, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS, Checkpoints,
-    DeltaMeta, INFO, Info, LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
+    BACKUP_CNF, BINLOG_INFO, BINLOG_KEY, BackupCnf, BackupType, BinlogInfo, BinlogPosition, CHECKPOINTS,
+    Checkpoints, DeltaMeta, INFO, Info, KEYS, LOGFILE, METADATA_MAX, TABLESPACES, Tablespaces,
 };
 use crate::stream::{Chunk, MANIFEST_SHARE, MemberName, Piece};
 
@@ -24,7 +24,8 @@ use super::consistency::{self, Statements};
 use super::tablespaces::{Against, ArrivingTablespaces, Spaces};
 
 /// Names of the members that are kept.
-const KEPT: &[&str] = &[INCREMENT, BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
+const KEPT: &[&str] =
+    &[KEYS, BINLOG_KEY, INCREMENT, BACKUP_CNF, TABLESPACES, CHECKPOINTS, INFO, BINLOG_INFO, MANIFEST];
 
 /// Maximum number of bytes of a hole in redo that are examined.
 const HOLE_MAX: u64 = 4096;
@@ -97,6 +98,11 @@ impl StreamMetadata {
             self.keep(chunk)?;
         }
         Ok(())
+    }
+
+    /// Gives out the text of a member that has ended.
+    pub(super) fn take_text(&mut self, member: &MemberName) -> Vec<u8> {
+        self.texts.remove(member.as_str()).unwrap_or_default()
     }
 
     /// Returns the description of the datafile whose changed pages `member` has, if it has arrived.

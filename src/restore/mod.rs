@@ -15,6 +15,7 @@ mod external_journal;
 pub mod file_cache;
 pub mod file_writer;
 pub mod flusher;
+pub mod keyring_file;
 pub mod overlay;
 pub mod owner;
 pub mod path_map;

@@ -194,6 +194,9 @@ impl Backup<'_> {
     /// Sends it, and completes the cut's GTID set from it: what a server commits that recovers with this binlog.
     pub(super) fn send_binlog(&self, binlog: OpenBinlog, gtid_executed: String) -> Result<String> {
         let what = binlog.path.display().to_string();
+        if let Some(header) = &binlog.sealed {
+            self.send_binlog_key(header)?;
+        }
         let cipher = binlog.sealed.and_then(|header| self.keyring.cipher(Sealed::Binlog(&header)).ok());
         let mut watched = Watched { file: binlog.file, gtids: GtidScanner::new(), at: 0, cipher };
         self.member_writer.send_reader(&binlog.name, &mut watched, binlog.bytes, &what)?;

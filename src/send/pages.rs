@@ -11,6 +11,7 @@ use crate::family::{ChangeQuery, SourceServer};
 use crate::source::changed_pages::ChangedPages;
 use crate::source::low_priority_reads::LowPriorityReads;
 use crate::source::page_filter::{EveryPage, PageFilter, SinceLsn};
+use crate::source::pages::EncryptedFiles;
 use crate::source::pages::Reading;
 use crate::source::session::Session;
 use crate::stream::chain::Increment;
@@ -59,7 +60,12 @@ pub(super) fn track(
 
 impl Backup<'_> {
     /// The settings of all reading threads; `in_order`: they read whole files.
-    fn reading<'a>(&'a self, filter: &'a dyn PageFilter, in_order: bool) -> Reading<'a> {
+    pub(super) fn reading<'a>(
+        &'a self,
+        filter: &'a dyn PageFilter,
+        in_order: bool,
+        encrypted: &'a EncryptedFiles,
+    ) -> Reading<'a> {
         Reading {
             in_order,
             format: self.family.pages(),
@@ -70,7 +76,7 @@ impl Backup<'_> {
             suspects: &self.suspects,
             filter,
             keyring: self.keyring,
-            encrypted: &self.encrypted,
+            encrypted,
         }
     }
 
@@ -83,7 +89,7 @@ impl Backup<'_> {
     pub(super) fn send_pages(&self, live: &mut HeldResources, summary: &mut SendSummary) -> Result<()> {
         let files = &self.inventory.datafiles;
         let Some(increment) = self.increment() else {
-            let work = datafiles::Work::new(files, self.reading(&EveryPage, true));
+            let work = datafiles::Work::new(files, self.reading(&EveryPage, true, &self.encrypted));
             summary.throttle = self.read(live, || work.run(self.member_writer, self.pacer, self.progress))?;
             return Ok(());
         };
@@ -93,7 +99,8 @@ impl Backup<'_> {
             ChangedPages::Unknown(why) => (None, format!("all pages were read: {why}")),
         };
         let filter = SinceLsn(from);
-        let work = DeltaWork::new(files, self.reading(&filter, listed.is_none()), listed.as_ref());
+        let work =
+            DeltaWork::new(files, self.reading(&filter, listed.is_none(), &self.encrypted), listed.as_ref());
         summary.throttle = self.read(live, || work.run(self.member_writer, self.pacer, self.progress))?;
         let (sent, of) = (work.sent.into_inner(), work.pages.into_inner());
         summary.changed = Some(Changed { from, sent, of, how });

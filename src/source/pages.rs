@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
+use crate::innodb::encryption::key_info::INFO_LEN;
 use crate::innodb::encryption::{Cipher, Keyring, Sealed, Unit};
 use crate::innodb::page::{
     self, Expected, FilHeader, Page0Error, PageDefect, PageFormat, PageLayout, Scratch, SpaceFlags, Verdict,
@@ -90,8 +91,8 @@ pub struct OpenDatafile {
     pages: u32,
     /// The last page of extent descriptors that was wanted, by its number; `None` for one that tells nothing.
     descriptors: Mutex<Option<(u64, Option<Vec<u8>>)>>,
-    /// Whether its page 0 says that it is encrypted.
-    is_encrypted: bool,
+    /// The encryption information of its page 0.
+    encryption: Option<Box<[u8; INFO_LEN]>>,
     /// The cipher, if it is encrypted and the key is known.
     cipher: Option<Arc<dyn Cipher>>,
 }
@@ -136,7 +137,7 @@ impl OpenDatafile {
             match open.check_length(datafile) {
                 Ok(()) => {
                     let counts = reading.encrypted;
-                    match (&open.cipher, open.is_encrypted) {
+                    match (&open.cipher, open.encryption.is_some()) {
                         (Some(_), _) => counts.opened.fetch_add(1, Ordering::Relaxed),
                         (None, true) => counts.sealed.fetch_add(1, Ordering::Relaxed),
                         (None, false) => 0,
@@ -172,7 +173,7 @@ impl OpenDatafile {
             foreign: Vec::new(),
             pages: 0,
             descriptors: Mutex::default(),
-            is_encrypted: false,
+            encryption: None,
             cipher: None,
             path: path.clone(),
         };
@@ -208,7 +209,7 @@ impl OpenDatafile {
                     self.flags = Some(page0.flags);
                     self.pages = page0.size;
                     let info = page0.encryption.as_deref();
-                    self.is_encrypted = info.is_some();
+                    self.encryption = page0.encryption.clone();
                     match info.map(|info| keyring.cipher(Sealed::Tablespace(self.space, info))).transpose() {
                         // The page may have been torn.
                         Err(e) if keyring.has_keys() => lacking = Some(e),
@@ -250,6 +251,16 @@ impl OpenDatafile {
         let mut trx_sys = vec![0; size as usize];
         self.read_at(&mut trx_sys, TRX_SYS_PAGE * size)?;
         Ok(page::doublewrite::legacy_extents(&trx_sys, self.layout))
+    }
+
+    /// Returns whether its flags say that it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.flags.is_some_and(SpaceFlags::is_encrypted)
+    }
+
+    /// Returns the encryption information of its page 0, if it is encrypted.
+    pub fn encryption_info(&self) -> Option<&[u8; INFO_LEN]> {
+        self.encryption.as_deref()
     }
 
     /// Number of blocks to read.

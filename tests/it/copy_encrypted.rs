@@ -160,6 +160,79 @@ fn chains_are_prepared_with_the_keyring_though_keys_change() {
     }
 }
 
+/// A key pair that was made for tests: it protects nothing.
+const RECIPIENT: &str = "age1nyyjgn2j9plgxztywpq6qj9srcmqdrv07jke04tpzgf24nzt7ctqvy08w3";
+const SECRET: &str = "AGE-SECRET-KEY-1H6WCTZG9EDY89493YKQ3LPAJ4578P838Z0890S04NHQFHMU2U2LST0J2FH";
+
+#[test]
+fn a_server_with_another_keyring_gets_the_keys_under_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let keyring = at("keyring");
+    let source = everything_encrypted(&keyring);
+    std::fs::write(at("age.key"), format!("{SECRET}\n")).unwrap();
+    // Keys of new tablespaces must be in their files, not only in the redo log.
+    source
+        .execute("SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0; SET GLOBAL innodb_max_dirty_pages_pct = 0");
+    let source_keys = format!("--keyring={}", keyring.display());
+    let to = format!("--transition-to={RECIPIENT}");
+    let identity = format!("--identity={}", at("age.key").display());
+    let stream = at("full.xb");
+    let mut without = xbsend(&source);
+    without.arg(&to);
+    into_file(without, &stream).failed("usage").says("--keyring");
+    let lsn = format!("--extra-lsndir={}", at("lsn").display());
+    stream_under_load(&source, &stream, &[&source_keys, &to, &lsn]);
+    source.execute("ALTER INSTANCE ROTATE INNODB MASTER KEY; ALTER TABLE e.clear ENCRYPTION = 'Y'");
+    let mut send = xbsend(&source);
+    send.args([&source_keys, &to, &format!("--since={}", at("lsn").display())]);
+    let increment = at("inc.xb");
+    into_file(send, &increment).ok();
+    let bytes = std::fs::read(&stream).unwrap();
+    assert!(!bytes.windows(13).any(|w| w == b"xbpipe-keys 1"), "keys travel in the clear");
+
+    let theirs = at("theirs");
+    let hex = "5".repeat(64);
+    let entry = format!(r#"{{"user":"","data_id":"other","data_type":"AES","data":"{hex}","extension":[]}}"#);
+    let before = format!(r#"{{"version":"1.0","elements":[{entry}]}}"#);
+    std::fs::write(&theirs, &before).unwrap();
+    let their_keys = format!("--keyring={}", theirs.display());
+    let receive = |target: &str, words: &[&str]| {
+        let mut receive = xbrecv(&at(target));
+        receive.args(words).args([&stream, &increment]);
+        said(receive.spawn().unwrap())
+    };
+    let native = "--prepare=native";
+    receive("no", &[native, "--new-master-key", &their_keys]).failed("no-key").says("--identity");
+    receive("no", &["--prepare=none", "--new-master-key", &their_keys, &identity]).failed("usage");
+    assert_ne!(receive("no", &[native, "--new-master-key", &identity]).status, Some(0));
+    let folder = format!("--keyring={}", dir.path().display());
+    receive("no", &[native, "--new-master-key", &folder, &identity]).failed("usage");
+    assert!(!at("no").exists());
+    assert_eq!(std::fs::read_to_string(&theirs).unwrap(), before);
+
+    receive("copy", &[native, "--new-master-key", &their_keys, &identity])
+        .ok()
+        .says("under the new master key");
+    let now = std::fs::read_to_string(&theirs).unwrap();
+    assert!(now.contains(r#""other""#) && now.contains("INNODBKey-") && now.contains("MySQLReplicationKey_"));
+    let sums = checksums(&source);
+    // The source's keyring is not there any more.
+    std::fs::rename(&keyring, at("gone")).unwrap();
+    add_keyring(&at("copy"), &theirs);
+    let mut restored = Server::start_on(Kind::Mysql97, &at("copy"), &["--log-bin=binlog"]);
+    check_tables(&restored);
+    assert_same(&checksums(&restored), &sums);
+    // It goes on: new tables, a new key, a restart.
+    restored
+        .execute("CREATE TABLE e.later (a INT PRIMARY KEY) ENCRYPTION = 'Y'; INSERT INTO e.later VALUES (1)");
+    restored.execute("ALTER INSTANCE ROTATE INNODB MASTER KEY; SET GLOBAL innodb_redo_log_encrypt = ON");
+    restored.stop();
+    restored.restart();
+    check_tables(&restored);
+    assert_eq!(restored.value("SELECT COUNT(*) FROM e.later"), "1");
+}
+
 #[test]
 fn encrypted_tablespaces_undo_and_redo_cross_as_they_are() {
     let dir = tempfile::tempdir().unwrap();

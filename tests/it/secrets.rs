@@ -32,8 +32,11 @@ const SECRET: &[(&str, &str, &str, &[&str])] = &[
     (XBSEND, "--to-file", "tcp://127.0.0.1:1/#x", &["--socket=/nowhere"]),
     (XBSEND, "--tls-key", "x", &["--tls-cert=/nowhere", "--tls-ca=/nowhere", "--socket=/nowhere"]),
     (XBSEND, "--passphrase-file", "x", &["--socket=/nowhere"]),
+    (XBSEND, "--keyring", "x", &["--socket=/nowhere"]),
+    (XBSEND, "--transition-passphrase-file", "x", &["--socket=/nowhere"]),
     (XBRECV, "--identity", "x", &["--verify-only"]),
     (XBRECV, "--passphrase-file", "x", &["--verify-only"]),
+    (XBRECV, "--keyring", "x", &["--verify-only"]),
     (XBRECV, "--tls-key", "x", &["--tls-cert=/nowhere", "--tls-ca=/nowhere", "--verify-only"]),
 ];
 

@@ -79,7 +79,10 @@ class Bench:
 
     def measured(self, key: str, command: Callable[[], Command]) -> None:
         say(f"{self.kind}: {key}")
-        usage = measure.pipe([command()], self.logs)
+        prepared = command()
+        # What was written before is not written while this one runs.
+        os.sync()
+        usage = measure.pipe([prepared], self.logs)
         self.times.setdefault(key, []).append(usage.wall)
 
     # --- xbpipe ---
@@ -94,7 +97,9 @@ class Bench:
 
     def to_file(self, command: Command) -> Command:
         """The same program with its output in a file, as most people keep a backup."""
-        return Command(command.name, ["sh", "-c", 'rm -f "$0" && exec "$@" > "$0"', str(self.home / "kept.xb"), *command.argv])
+        kept = self.home / "kept.xb"
+        kept.unlink(missing_ok=True)
+        return Command(command.name, ["sh", "-c", 'exec "$@" > "$0"', str(kept), *command.argv])
 
     def send_to(self, stream: Path, *options: str) -> None:
         command = self.xbsend(f"--extra-lsndir={self.home / 'lsn'}", *options)

@@ -3,12 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::io::BufRead;
+use std::io::{BufRead, Read, Write};
 use std::sync::Arc;
 
 use age::secrecy::{ExposeSecret, SecretString};
 use age::{DecryptError, Decryptor, EncryptError, Encryptor, Identity, scrypt, x25519};
 use age_core::format::{FileKey, Stanza};
+
+use zeroize::Zeroizing;
 
 use super::super::{CodecError, Lock};
 use super::Sealer;
@@ -146,6 +148,60 @@ pub fn cover_with_passphrase(passphrase: SecretString) -> Result<StreamEncryptio
     cover_to(&[&recipient])
 }
 
+/// Encrypts a short text as an age file for these recipients.
+///
+/// # Errors
+/// [`CodecError::BadKey`] if there are none.
+pub fn encrypt(recipients: &[Recipient], text: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let recipients: Vec<&dyn age::Recipient> = recipients.iter().map(|r| &r.0 as _).collect();
+    encrypt_to(&recipients, text)
+}
+
+/// Encrypts a short text as an age file with a passphrase.
+///
+/// # Errors
+/// [`CodecError::Internal`].
+pub fn encrypt_with_passphrase(passphrase: SecretString, text: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let mut recipient = scrypt::Recipient::new(passphrase);
+    recipient.set_work_factor(WORK_FACTOR);
+    encrypt_to(&[&recipient], text)
+}
+
+fn encrypt_to(recipients: &[&dyn age::Recipient], text: &[u8]) -> Result<Vec<u8>, CodecError> {
+    let encryptor = Encryptor::with_recipients(recipients.iter().copied())
+        .map_err(|e| CodecError::BadKey(e.to_string()))?;
+    let mut file = Vec::new();
+    let written = encryptor.wrap_output(&mut file).and_then(|mut writer| {
+        writer.write_all(text)?;
+        writer.finish().map(drop)
+    });
+    written.map_err(|e| CodecError::Internal(e.to_string()))?;
+    Ok(file)
+}
+
+/// Decrypts an age file of at most `max` bytes of text.
+///
+/// # Errors
+/// [`CodecError`].
+pub fn decrypt(keys: &Keys, file: &[u8], max: u64) -> Result<Zeroizing<String>, CodecError> {
+    let decryptor =
+        Decryptor::new_buffered(file).map_err(|e| refused(e, Lock::Recipients, WORK_FACTOR_USUAL))?;
+    let lock = if decryptor.is_scrypt() { Lock::Passphrase } else { Lock::Recipients };
+    let passphrases: Vec<scrypt::Identity> =
+        keys.0.iter().filter_map(|key| key.as_passphrase(WORK_FACTOR_USUAL)).collect();
+    let tried: Vec<&dyn Identity> = match lock {
+        Lock::Recipients => keys.0.iter().filter_map(Key::secret).collect(),
+        Lock::Passphrase => passphrases.iter().map(|p| p as _).collect(),
+    };
+    if tried.is_empty() {
+        return Err(CodecError::NoKey(lock));
+    }
+    let reader = decryptor.decrypt(tried.into_iter()).map_err(|e| refused(e, lock, WORK_FACTOR_USUAL))?;
+    let mut text = Zeroizing::new(String::with_capacity(max.min(file.len() as u64) as usize));
+    reader.take(max).read_to_string(&mut text).map_err(|_| corrupt("it does not end as it was encrypted"))?;
+    Ok(text)
+}
+
 fn cover_to(recipients: &[&dyn age::Recipient]) -> Result<StreamEncryption, CodecError> {
     let file_key = RefCell::new(None);
     let listening: Vec<_> = recipients.iter().map(|to| Listening { to: *to, file_key: &file_key }).collect();
@@ -242,9 +298,11 @@ impl Key {
     }
 }
 
+fn corrupt(what: &str) -> CodecError {
+    CodecError::Corrupt { layer: super::super::Layer::Age, at: 0, what: what.to_owned() }
+}
+
 fn refused(e: DecryptError, lock: Lock, work_max: u8) -> CodecError {
-    let corrupt =
-        |what: &str| CodecError::Corrupt { layer: super::super::Layer::Age, at: 0, what: what.to_owned() };
     match e {
         DecryptError::NoMatchingKeys if lock == Lock::Recipients => CodecError::WrongKey(lock),
         DecryptError::NoMatchingKeys | DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed

@@ -15,7 +15,10 @@ pub use body::{Body, Carry};
 pub use chunks::{CHUNK, ChunkRun, SEALED, Sealer, TAG};
 pub(super) use decoder::AgeDecoder;
 pub use decoder::Sealed;
-pub use keys::{Key, Keys, Recipient, StreamEncryption, cover, cover_with_passphrase};
+pub use keys::{
+    Key, Keys, Recipient, StreamEncryption, cover, cover_with_passphrase, decrypt, encrypt,
+    encrypt_with_passphrase,
+};
 
 /// First bytes of a binary age file.
 pub const MAGIC: &[u8] = b"age-encryption.org/v1\n";

@@ -10,7 +10,7 @@
 //! | 107 | 4 | CRC-32C of these 64 bytes in the clear, big-endian |
 
 use aes::Aes256;
-use aes::cipher::{BlockDecrypt, KeyInit};
+use aes::cipher::{BlockDecrypt, BlockEncrypt, KeyInit};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::base::crc32c::crc32c;
@@ -26,7 +26,8 @@ const MASTER_KEY_ID: usize = 3;
 const UUID: usize = 7;
 const UUID_LEN: usize = 36;
 const SEALED: usize = 43;
-const SEALED_LEN: usize = 2 * KEY_LEN;
+/// Length in bytes of a key and its initialisation vector.
+pub(super) const SEALED_LEN: usize = 2 * KEY_LEN;
 const CRC: usize = SEALED + SEALED_LEN;
 const BLOCK: usize = 16;
 
@@ -57,6 +58,40 @@ impl SpaceKey {
     pub fn new(key: [u8; KEY_LEN], iv: [u8; KEY_LEN]) -> SpaceKey {
         SpaceKey { key, iv }
     }
+
+    /// Returns both parts, one behind the other.
+    pub(super) fn parts(&self) -> Zeroizing<[u8; SEALED_LEN]> {
+        let mut parts = Zeroizing::new([0; SEALED_LEN]);
+        parts[..KEY_LEN].copy_from_slice(&self.key);
+        parts[KEY_LEN..].copy_from_slice(&self.iv);
+        parts
+    }
+
+    /// Creates it of both parts, one behind the other.
+    pub(super) fn of_parts(parts: &[u8; SEALED_LEN]) -> SpaceKey {
+        let mut key = SpaceKey::new([0; KEY_LEN], [0; KEY_LEN]);
+        key.key.copy_from_slice(&parts[..KEY_LEN]);
+        key.iv.copy_from_slice(&parts[KEY_LEN..]);
+        key
+    }
+
+    /// CRC-32C of both parts, which the encryption information has in the clear.
+    pub(super) fn crc(&self) -> u32 {
+        crc32c(&*self.parts())
+    }
+
+    /// Returns the encryption information for this key under a master key (`Encryption::fill_encryption_info`).
+    pub fn seal(&self, master: &MasterKey, number: u32, uuid: &str) -> [u8; INFO_LEN] {
+        let mut info = [0; INFO_LEN];
+        info[..UUID].copy_from_slice(&[MAGICS[1], &number.to_be_bytes()].concat());
+        let uuid = &uuid.as_bytes()[..uuid.len().min(UUID_LEN)];
+        info[UUID..UUID + uuid.len()].copy_from_slice(uuid);
+        info[SEALED..CRC].copy_from_slice(&*self.parts());
+        let cipher = Aes256::new((&**master).into());
+        info[SEALED..CRC].chunks_exact_mut(BLOCK).for_each(|block| cipher.encrypt_block(block.into()));
+        info[CRC..].copy_from_slice(&self.crc().to_be_bytes());
+        info
+    }
 }
 
 impl KeyInfo {
@@ -84,6 +119,11 @@ impl KeyInfo {
         (self.number != 0).then(|| format!("INNODBKey-{}-{}", self.uuid, self.number))
     }
 
+    /// CRC-32C of the key and its initialisation vector in the clear: the same under whatever master key.
+    pub(super) fn crc(&self) -> u32 {
+        self.crc
+    }
+
     /// Decrypts the key; `None` if the master key is another one.
     pub fn open(&self, master: &MasterKey) -> Option<SpaceKey> {
         let mut clear = Zeroizing::new(self.sealed);
@@ -92,10 +132,7 @@ impl KeyInfo {
         if crc32c(&*clear) != self.crc {
             return None;
         }
-        let mut key = SpaceKey { key: [0; KEY_LEN], iv: [0; KEY_LEN] };
-        key.key.copy_from_slice(&clear[..KEY_LEN]);
-        key.iv.copy_from_slice(&clear[KEY_LEN..]);
-        Some(key)
+        Some(SpaceKey::of_parts(&clear))
     }
 }
 
@@ -104,30 +141,6 @@ pub(super) fn default_master_key() -> MasterKey {
     let mut key = Zeroizing::new([0; KEY_LEN]);
     key[..DEFAULT_MASTER_KEY.len()].copy_from_slice(DEFAULT_MASTER_KEY);
     key
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    //! Encryption information made by hand.
-
-    use aes::cipher::BlockEncrypt;
-
-    use super::*;
-
-    /// The encryption information of a key that this master key encrypts.
-    pub(crate) fn seal(master: &MasterKey, number: u32, uuid: &str, key: &SpaceKey) -> [u8; INFO_LEN] {
-        let mut info = [0; INFO_LEN];
-        info[..3].copy_from_slice(b"lCC");
-        info[MASTER_KEY_ID..UUID].copy_from_slice(&number.to_be_bytes());
-        info[UUID..UUID + uuid.len()].copy_from_slice(uuid.as_bytes());
-        info[SEALED..][..KEY_LEN].copy_from_slice(&key.key);
-        info[SEALED + KEY_LEN..CRC].copy_from_slice(&key.iv);
-        let crc = crc32c(&info[SEALED..CRC]);
-        info[CRC..].copy_from_slice(&crc.to_be_bytes());
-        let cipher = Aes256::new((&**master).into());
-        info[SEALED..CRC].chunks_exact_mut(BLOCK).for_each(|block| cipher.encrypt_block(block.into()));
-        info
-    }
 }
 
 #[cfg(test)]
@@ -140,12 +153,12 @@ mod tests {
     fn a_key_is_opened_by_its_master_key_only() {
         let master = Zeroizing::new([7; KEY_LEN]);
         let key = SpaceKey { key: [1; KEY_LEN], iv: [2; KEY_LEN] };
-        let info = KeyInfo::parse(&testing::seal(&master, 3, UUID_OF_TEST, &key)).unwrap();
+        let info = KeyInfo::parse(&key.seal(&master, 3, UUID_OF_TEST)).unwrap();
         assert_eq!(info.master_key_name().unwrap(), format!("INNODBKey-{UUID_OF_TEST}-3"));
         let opened = info.open(&master).unwrap();
         assert_eq!((opened.key, opened.iv), (key.key, key.iv));
         assert!(info.open(&Zeroizing::new([8; KEY_LEN])).is_none());
-        let first = KeyInfo::parse(&testing::seal(&default_master_key(), 0, "", &key)).unwrap();
+        let first = KeyInfo::parse(&key.seal(&default_master_key(), 0, "")).unwrap();
         assert_eq!(first.master_key_name(), None);
         assert!(first.open(&default_master_key()).is_some());
     }
@@ -153,7 +166,7 @@ mod tests {
     #[test]
     fn what_is_none_is_not_read() {
         let key = SpaceKey { key: [1; KEY_LEN], iv: [2; KEY_LEN] };
-        let info = testing::seal(&default_master_key(), 1, UUID_OF_TEST, &key);
+        let info = key.seal(&default_master_key(), 1, UUID_OF_TEST);
         assert!(KeyInfo::parse(&info[..INFO_LEN - 1]).is_none());
         assert!(KeyInfo::parse(&[0; INFO_LEN]).is_none());
         for (at, byte) in [(2, b'A'), (10, b'\n'), (10, 0xFF)] {

@@ -8,14 +8,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::cbc_cipher::CbcCipher;
-use super::key_info::{KEY_LEN, KeyInfo, MasterKey, default_master_key};
-use super::{Cipher, Keyring, NoKey, Sealed};
+use super::key_info::{KEY_LEN, KeyInfo, MasterKey, SpaceKey, default_master_key};
+use super::transition::from_hex;
+use super::{Keyring, NoKey, Sealed};
 
 /// Maximum length in bytes of a keyring file that is read.
 pub const KEYRING_MAX: u64 = 64 << 20;
@@ -28,10 +27,11 @@ const PLUGIN_MASK: &[u8] = b"*305=Ljt0*!@$Hnm(*-9-w;:";
 const PLUGIN_NUMBERS: usize = 5;
 const PLUGIN_ALIGN: usize = 8;
 
-/// Master keys of InnoDB, by their names.
+/// Master keys of InnoDB, and those of binary logs, by their names.
 #[derive(Clone)]
 pub struct KeyringFile {
     keys: BTreeMap<String, MasterKey>,
+    binlogs: BTreeMap<String, MasterKey>,
 }
 
 /// Error: it is no keyring file.
@@ -73,13 +73,14 @@ impl KeyringFile {
         } else {
             let file: Component<'_> = serde_json::from_slice(content).map_err(|_| KeyringError::Unknown)?;
             for element in file.elements {
-                if let Some(key) = from_hex(element.data) {
+                if let Some(key) = from_hex::<KEY_LEN>(element.data) {
                     keys.insert(element.data_id.into_owned(), key);
                 }
             }
         }
+        let binlogs = keys.extract_if(.., |name, _| name.starts_with("MySQLReplicationKey_")).collect();
         keys.retain(|name, _| name.starts_with("INNODBKey-"));
-        Ok(KeyringFile { keys })
+        Ok(KeyringFile { keys, binlogs })
     }
 
     /// Returns the names of the master keys.
@@ -95,32 +96,27 @@ impl fmt::Debug for KeyringFile {
 }
 
 impl Keyring for KeyringFile {
-    fn cipher(&self, sealed: Sealed<'_>) -> Result<Arc<dyn Cipher>, NoKey> {
+    fn key(&self, sealed: Sealed<'_>) -> Result<SpaceKey, NoKey> {
         let info = match sealed {
             Sealed::Tablespace(_, info) | Sealed::Redo(info) => KeyInfo::parse(info).ok_or(NoKey::Unknown)?,
             Sealed::Binlog(_) => return Err(NoKey::Unknown),
         };
-        let opened = match info.master_key_name() {
-            None => info.open(&default_master_key()).ok_or(NoKey::Unknown)?,
+        match info.master_key_name() {
+            None => info.open(&default_master_key()).ok_or(NoKey::Unknown),
             Some(name) => match self.keys.get(&name) {
-                None => return Err(NoKey::Missing(name)),
-                Some(master) => info.open(master).ok_or(NoKey::Wrong(name))?,
+                None => Err(NoKey::Missing(name)),
+                Some(master) => info.open(master).ok_or(NoKey::Wrong(name)),
             },
-        };
-        Ok(Arc::new(CbcCipher(opened)))
+        }
     }
-}
 
-/// Reads a key in hexadecimal digits; `None` if it is no master key.
-fn from_hex(text: &str) -> Option<MasterKey> {
-    let mut key = Zeroizing::new([0; KEY_LEN]);
-    if text.len() != 2 * KEY_LEN || !text.is_ascii() {
-        return None;
+    fn binlog_key(&self, header: &[u8]) -> Option<(String, MasterKey)> {
+        const FIELDS: usize = 5;
+        const NAME: u8 = 1;
+        let [NAME, len, rest @ ..] = header.get(FIELDS..)? else { return None };
+        let name = std::str::from_utf8(rest.get(..usize::from(*len))?).ok()?;
+        self.binlogs.get_key_value(name).map(|(name, key)| (name.clone(), key.clone()))
     }
-    for (n, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * n..2 * n + 2)?, 16).ok()?;
-    }
-    Some(key)
 }
 
 /// Reads the plugin's file.
@@ -152,8 +148,6 @@ fn plugin(content: &[u8], keys: &mut BTreeMap<String, MasterKey>) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use super::super::key_info::SpaceKey;
-    use super::super::key_info::testing::seal;
     use super::*;
     use crate::base::SpaceId;
     use proptest::prelude::*;
@@ -192,15 +186,15 @@ mod tests {
             let name = format!("INNODBKey-{UUID}-{number}");
             assert_eq!(keyring.names().collect::<Vec<_>>(), [name.as_str()]);
             assert_eq!(format!("{keyring:?}"), format!("[{name:?}]"));
-            let info = seal(&Zeroizing::new([master; KEY_LEN]), number, UUID, &space);
+            let info = space.seal(&Zeroizing::new([master; KEY_LEN]), number, UUID);
             assert!(keyring.cipher(Sealed::Tablespace(SpaceId(5), &info)).is_ok());
             assert!(keyring.cipher(Sealed::Redo(&info)).is_ok());
-            let other = seal(&Zeroizing::new([1; KEY_LEN]), number, UUID, &space);
+            let other = space.seal(&Zeroizing::new([1; KEY_LEN]), number, UUID);
             assert_eq!(keyring.cipher(Sealed::Redo(&other)).unwrap_err(), NoKey::Wrong(name));
-            let later = seal(&Zeroizing::new([1; KEY_LEN]), 8, UUID, &space);
+            let later = space.seal(&Zeroizing::new([1; KEY_LEN]), 8, UUID);
             let missing = format!("INNODBKey-{UUID}-8");
             assert_eq!(keyring.cipher(Sealed::Redo(&later)).unwrap_err(), NoKey::Missing(missing));
-            let first = seal(&default_master_key(), 0, "", &space);
+            let first = space.seal(&default_master_key(), 0, "");
             assert!(keyring.cipher(Sealed::Redo(&first)).is_ok());
             assert_eq!(keyring.cipher(Sealed::Redo(&[0; 111])).unwrap_err(), NoKey::Unknown);
         }

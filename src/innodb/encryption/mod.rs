@@ -2,14 +2,19 @@
 //!
 //! What is encrypted carries, in the clear, what its key is found by ([`Sealed`], [`key_info`]). A [`Keyring`] gives the [`Cipher`]
 //! for it, or says which key it lacks; without one, encrypted pages are copied as they are, and a copy with encrypted redo is left
-//! to a server that has the keys. [`keyring_file`] reads the files of MySQL's keyrings; [`NoKeyring`] has no keys.
+//! to a server that has the keys. [`keyring_file`] reads the files of MySQL's keyrings; [`transition`]
+//! holds the keys that travel to a receiver without them; [`NoKeyring`] has no keys.
 
 mod cbc_cipher;
 pub mod key_info;
 pub mod keyring_file;
+pub mod transition;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+
+use cbc_cipher::CbcCipher;
+use key_info::{MasterKey, SpaceKey};
 
 use crate::base::{Lsn, PageNo, SpaceId};
 
@@ -37,11 +42,25 @@ pub enum Unit {
 
 /// Finds keys.
 pub trait Keyring: Debug + Send + Sync {
+    /// Returns the key of `sealed`.
+    ///
+    /// # Errors
+    /// [`NoKey`].
+    fn key(&self, sealed: Sealed<'_>) -> Result<SpaceKey, NoKey>;
+
     /// Returns the cipher for `sealed`.
     ///
     /// # Errors
     /// [`NoKey`].
-    fn cipher(&self, sealed: Sealed<'_>) -> Result<Arc<dyn Cipher>, NoKey>;
+    fn cipher(&self, sealed: Sealed<'_>) -> Result<Arc<dyn Cipher>, NoKey> {
+        Ok(Arc::new(CbcCipher(self.key(sealed)?)))
+    }
+
+    /// Returns the key of a binary log that begins with `header`, and its name in the keyring (`Rpl_encryption_header_v1`: magic,
+    /// version, then fields of type, length and content; type 1 is the name).
+    fn binlog_key(&self, _header: &[u8]) -> Option<(String, MasterKey)> {
+        None
+    }
 
     /// Returns whether it has keys: then nothing that they protect may be left in the clear.
     fn has_keys(&self) -> bool {
@@ -81,7 +100,7 @@ pub trait Cipher: Debug + Send + Sync {
 pub struct NoKeyring;
 
 impl Keyring for NoKeyring {
-    fn cipher(&self, sealed: Sealed<'_>) -> Result<Arc<dyn Cipher>, NoKey> {
+    fn key(&self, sealed: Sealed<'_>) -> Result<SpaceKey, NoKey> {
         let (Sealed::Tablespace(_, info) | Sealed::Redo(info)) = sealed else { return Err(NoKey::Unknown) };
         let name = key_info::KeyInfo::parse(info).and_then(|info| info.master_key_name());
         Err(name.map_or(NoKey::Unknown, NoKey::NotGiven))

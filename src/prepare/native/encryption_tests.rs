@@ -7,6 +7,7 @@ use super::testing::{Around, PAGE_LEN, PAGES, START, SYSTEM, TABLE, write_log, w
 use super::*;
 use crate::base::progress::Progress;
 use crate::base::{Budget, Code, PageNo, Stop};
+use crate::innodb::encryption::key_info::SpaceKey;
 use crate::innodb::encryption::{Cipher, Keyring, NoKey, Sealed, Unit};
 use crate::innodb::page::header::TYPE;
 use crate::innodb::page::{Expected, FilHeader, PageLayout, PageType, Scratch, Verdict, verify};
@@ -64,6 +65,10 @@ impl Cipher for Flip {
 struct OneKey;
 
 impl Keyring for OneKey {
+    fn key(&self, _: Sealed<'_>) -> std::result::Result<SpaceKey, NoKey> {
+        Err(NoKey::Unknown)
+    }
+
     fn cipher(&self, sealed: Sealed<'_>) -> std::result::Result<Arc<dyn Cipher>, NoKey> {
         match sealed {
             Sealed::Tablespace(space, info) => {

@@ -88,7 +88,6 @@ impl SpaceCiphers {
 mod tests {
     use super::*;
     use crate::innodb::encryption::NoKeyring;
-    use crate::innodb::encryption::key_info::testing::seal;
     use crate::innodb::encryption::key_info::{KEY_LEN, MasterKey, SpaceKey};
     use crate::innodb::encryption::keyring_file::KeyringFile;
 
@@ -106,7 +105,7 @@ mod tests {
 
     fn info(number: u32, key: u8) -> [u8; INFO_LEN] {
         let key = SpaceKey::new([key; KEY_LEN], [key; KEY_LEN]);
-        seal(&MasterKey::new([7; KEY_LEN]), number, UUID, &key)
+        key.seal(&MasterKey::new([7; KEY_LEN]), number, UUID)
     }
 
     #[test]

@@ -20,6 +20,11 @@ pub use info::{INFO, Info};
 pub use slave_info::{Channel, SLAVE_INFO, SlaveInfo};
 pub use tablespaces::{ExternalTablespace, TABLESPACES, TablespaceType, Tablespaces};
 
+/// Name of the member with the keys of tablespaces and redo, encrypted to a receiver that lacks the source's keyring. It comes first.
+pub const KEYS: &str = "xbpipe_keys";
+/// Name of the member with the key of the binary log, encrypted in the same way.
+pub const BINLOG_KEY: &str = "xbpipe_binlog_key";
+
 use crate::base::{self, Code};
 
 /// Name of the redo member: the header blocks of a redo file, then log blocks from the one that holds the

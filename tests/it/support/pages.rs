@@ -153,7 +153,8 @@ fn is_built_alone(page: &[u8]) -> bool {
 /// Whether the page says how it was compressed once (`FIL_PAGE_VERSION` and what follows it): version, algorithm, and its own
 /// type as the one it had before.
 fn was_compressed(page: &[u8]) -> bool {
-    matches!(page[26..28], [1..=2, 1..=2]) && page[28..30] == page[24..26]
+    // The type before is gone where the page was encrypted as well.
+    matches!(page[26..28], [1..=2, 1..=2]) && (page[28..30] == page[24..26] || page[28..30] == [0; 2])
 }
 
 /// Whether one of the two says how it was compressed once, and the other says nothing of it: the server leaves that in a page that
