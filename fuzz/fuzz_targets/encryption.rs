@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use xbpipe::base::{Lsn, PageNo, SpaceId};
 use xbpipe::innodb::encryption::key_info::{INFO_LEN, KeyInfo};
 use xbpipe::innodb::encryption::keyring_file::KeyringFile;
-use xbpipe::innodb::encryption::{Cipher, Keyring, Sealed, Unit};
+use xbpipe::innodb::encryption::{Keyring, Sealed, Unit};
 
 const KEYRING: &[u8] = br#"{"elements": [{"data_id": "INNODBKey--1", "data":
     "0707070707070707070707070707070707070707070707070707070707070707"}]}"#;
