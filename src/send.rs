@@ -14,6 +14,7 @@ mod held_resources;
 mod member_writer;
 pub mod memory;
 mod pages;
+mod parts;
 mod rate_limiter;
 mod transition;
 

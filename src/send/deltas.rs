@@ -5,13 +5,12 @@
 //! ([`crate::stream::delta`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use std::io::IoSlice;
 
 use crate::base::progress::Progress;
 use crate::base::ticket_lock::TicketLock;
-use crate::base::{Code, Error, PageBuffer, Result, SpaceId};
+use crate::base::{Code, Error, PageBuffer, Result};
 use crate::source::changed_pages::ListedPages;
 use crate::source::extents::{Block, ExtentBuilder};
 use crate::source::inventory::Datafile;
@@ -22,6 +21,7 @@ use crate::stream::digest::{BLOCK, BlockDigest};
 use crate::stream::metadata::DeltaMeta;
 
 use super::member_writer::{MemberWriter, member_name};
+use super::parts::{Divided, Part, Parts};
 use super::rate_limiter::RateLimiter;
 
 /// Maximum number of bytes of a cluster that are kept in memory: a whole one of pages of up to 16 KiB. Of larger pages, those
@@ -30,23 +30,13 @@ const KEPT_MAX: usize = 64 << 20;
 
 /// The datafiles of an increment, and how far they are shared out to the reading threads.
 pub(super) struct DeltaWork<'a> {
-    cursor: Mutex<Cursor<'a>>,
-    reading: Reading<'a>,
+    parts: Parts<'a, Current>,
     /// `None`: all pages are read.
     listed: Option<&'a ListedPages>,
     order: TicketLock<DeltaWriter>,
     /// Pages sent, and pages that the datafiles have.
     pub(super) sent: AtomicU64,
     pub(super) pages: AtomicU64,
-}
-
-struct Cursor<'a> {
-    files: std::slice::Iter<'a, Datafile>,
-    current: Option<Arc<Current>>,
-    next_part: u64,
-    next_ticket: u64,
-    /// Pages of the system tablespace in the files shared out so far.
-    system_pages: u64,
 }
 
 /// A datafile that is being read.
@@ -57,25 +47,10 @@ struct Current {
     listed: Option<Vec<u32>>,
 }
 
-/// A part of a datafile: a block, or as many listed pages as a block has.
-struct Task {
-    current: Arc<Current>,
-    part: u64,
-    ticket: u64,
-    last: bool,
-}
-
 impl Current {
     /// Number of listed pages that are read as one part.
     fn pages_each(&self) -> usize {
         BLOCK / self.file.layout().physical()
-    }
-
-    fn parts(&self) -> u64 {
-        match &self.listed {
-            None => self.file.blocks(),
-            Some(listed) => listed.len().div_ceil(self.pages_each()) as u64,
-        }
     }
 
     /// Number of reads that a part takes: one for a block, one for each run of neighbouring listed pages.
@@ -97,6 +72,16 @@ impl Current {
     }
 }
 
+/// A part is a block, or as many listed pages as a block has.
+impl Divided for Current {
+    fn parts(&self) -> u64 {
+        match &self.listed {
+            None => self.file.blocks(),
+            Some(listed) => listed.len().div_ceil(self.pages_each()) as u64,
+        }
+    }
+}
+
 impl<'a> DeltaWork<'a> {
     /// Creates the work; no file is opened yet.
     pub(super) fn new(
@@ -104,11 +89,8 @@ impl<'a> DeltaWork<'a> {
         reading: Reading<'a>,
         listed: Option<&'a ListedPages>,
     ) -> DeltaWork<'a> {
-        let files = files.iter();
-        let cursor = Cursor { files, current: None, next_part: 0, next_ticket: 0, system_pages: 0 };
         DeltaWork {
-            cursor: Mutex::new(cursor),
-            reading,
+            parts: Parts::new(files, reading),
             listed,
             order: TicketLock::new(DeltaWriter::new()),
             sent: AtomicU64::new(0),
@@ -125,10 +107,10 @@ impl<'a> DeltaWork<'a> {
     ) -> Result<()> {
         pacer.enter();
         let mut buffer = PageBuffer::new(BLOCK);
-        let mut reader = PageReader::new(&progress.torn_retries, &self.reading);
+        let mut reader = PageReader::new(&progress.torn_retries, self.parts.reading());
         let done = (|| {
-            while let Some(task) = self.next()? {
-                self.send(&task, &mut buffer, &mut reader, member_writer, pacer, progress)?;
+            while let Some(part) = self.next()? {
+                self.send(&part, &mut buffer, &mut reader, member_writer, pacer, progress)?;
             }
             Ok(())
         })();
@@ -139,37 +121,12 @@ impl<'a> DeltaWork<'a> {
         done
     }
 
-    fn next(&self) -> Result<Option<Task>> {
-        let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = match &cursor.current {
-            Some(current) => current.clone(),
-            None => {
-                let Some(datafile) = cursor.files.next() else { return Ok(None) };
-                let current = Arc::new(self.open(datafile, &mut cursor)?);
-                cursor.current = Some(current.clone());
-                cursor.next_part = 0;
-                current
-            }
-        };
-        let part = cursor.next_part;
-        let last = part + 1 >= current.parts();
-        cursor.next_part += 1;
-        if last {
-            cursor.current = None;
-        }
-        let ticket = cursor.next_ticket;
-        cursor.next_ticket += 1;
-        Ok(Some(Task { current, part, ticket, last }))
+    fn next(&self) -> Result<Option<Part<Current>>> {
+        self.parts.next(|datafile, file, first_page| Ok(self.divide(datafile, file, first_page)))
     }
 
-    fn open(&self, datafile: &Datafile, cursor: &mut Cursor<'_>) -> Result<Current> {
-        let system = datafile.space == SpaceId::SYSTEM;
-        let first_page = if system { cursor.system_pages } else { 0 };
-        let file = OpenDatafile::open(datafile, first_page, &self.reading)?;
-        let pages = file.bytes / file.layout().physical() as u64;
-        if system {
-            cursor.system_pages += pages;
-        }
+    fn divide(&self, datafile: &Datafile, file: OpenDatafile, first_page: u64) -> Current {
+        let pages = file.pages();
         self.pages.fetch_add(pages, Ordering::Relaxed);
         let listed = self.listed.map(|listed| {
             let numbers = listed.get(&file.space()).map(|numbers| &numbers[..]).unwrap_or_default();
@@ -180,43 +137,43 @@ impl<'a> DeltaWork<'a> {
             own.dedup();
             own
         });
-        Ok(Current { member: datafile.member.clone(), file, listed })
+        Current { member: datafile.member.clone(), file, listed }
     }
 
     fn send(
         &self,
-        task: &Task,
+        part: &Part<Current>,
         buffer: &mut [u8],
         reader: &mut PageReader<'_>,
         member_writer: &MemberWriter<'_>,
         pacer: &RateLimiter<'_>,
         progress: &Progress,
     ) -> Result<()> {
-        let current = &task.current;
-        let changed = match task.part < current.parts() {
+        let current = &part.of;
+        let changed = match part.index < current.parts() {
             true => {
-                for _ in 0..current.reads(task.part) {
+                for _ in 0..current.reads(part.index) {
                     pacer.wait()?;
                 }
-                current.read(task.part, buffer, reader)?
+                current.read(part.index, buffer, reader)?
             }
             false => Vec::new(),
         };
         let size = current.file.layout().physical();
         self.sent.fetch_add(changed.iter().filter(|page| !page.is_zero).count() as u64, Ordering::Relaxed);
-        self.order.pass(Some(task.ticket), |writer| {
-            if task.part == 0 {
+        self.order.pass(Some(part.ticket), |writer| {
+            if part.index == 0 {
                 writer.begin(current, member_writer)?;
             }
             for page in &changed {
                 writer.push(current, *page, &buffer[page.at..page.at + size], reader, member_writer)?;
             }
-            if task.last { writer.end(current, reader, member_writer) } else { Ok(()) }
+            if part.last { writer.end(current, reader, member_writer) } else { Ok(()) }
         })?;
         let total = current.file.bytes;
         let done = |part: u64| (total as u128 * u128::from(part) / u128::from(current.parts().max(1))) as u64;
-        Progress::add(&progress.bytes_done, done(task.part + 1) - done(task.part));
-        if task.last {
+        Progress::add(&progress.bytes_done, done(part.index + 1) - done(part.index));
+        if part.last {
             Progress::add(&progress.files_done, 1);
         }
         Ok(())

@@ -263,6 +263,11 @@ impl OpenDatafile {
         self.encryption.as_deref()
     }
 
+    /// Number of whole pages in the file.
+    pub fn pages(&self) -> u64 {
+        self.bytes / self.layout.physical() as u64
+    }
+
     /// Number of blocks to read.
     pub fn blocks(&self) -> u64 {
         self.bytes.div_ceil(BLOCK as u64)
