@@ -103,8 +103,6 @@ pub struct ReceiveSummary {
     pub prepare_time: Duration,
     /// Steps, and the time that each took.
     pub steps: Vec<(&'static str, Duration)>,
-    /// Way in which the copy was prepared.
-    pub prepared: &'static str,
     /// Version of the source.
     pub server_version: Option<String>,
     /// LSN at which recovery begins, and LSN at which it ends.
@@ -223,7 +221,7 @@ fn take_in(
         stop,
     )?;
     let at = Instant::now();
-    let mut summary = ReceiveSummary::of(options, &arrived)?;
+    let mut summary = ReceiveSummary::of(&arrived)?;
     summary.wire_bytes = Progress::get(&progress.bytes_wire);
     if let Some(staging) = staging {
         let Arrived { book, outside, external, early, .. } = arrived;
@@ -241,7 +239,7 @@ fn take_in(
 
 impl ReceiveSummary {
     /// Returns what a stream says of itself.
-    fn of(options: &ReceiveOptions, arrived: &Arrived) -> Result<ReceiveSummary> {
+    fn of(arrived: &Arrived) -> Result<ReceiveSummary> {
         let book = &arrived.book;
         Ok(ReceiveSummary {
             bytes: arrived.received.values().map(|(size, _)| size).sum(),
@@ -255,7 +253,6 @@ impl ReceiveSummary {
             times: book.times(),
             left_out: book.left_out().to_vec(),
             has_manifest: arrived.has_manifest,
-            prepared: options.prepare.as_str(),
             notes: arrived.notes.clone(),
             ..ReceiveSummary::default()
         })

@@ -4,7 +4,6 @@
 //! entry of a folder) is turned into such a path before a file is touched. [`super::nofollow`] then reaches
 //! files by these paths.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -45,21 +44,6 @@ impl Confined {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
             .map(|parent| Confined(parent.to_owned()))
-    }
-
-    /// Returns the last name.
-    pub fn file_name(&self) -> &OsStr {
-        self.0.file_name().unwrap_or_default()
-    }
-
-    /// Returns the names, outermost first.
-    pub fn names(&self) -> impl Iterator<Item = &OsStr> {
-        self.0.iter()
-    }
-
-    /// Returns this path with `rest` below it.
-    pub fn join(&self, rest: &Confined) -> Confined {
-        Confined(self.0.join(&rest.0))
     }
 }
 

@@ -1,6 +1,13 @@
-//! Arguments that `xbrecv` and `xbrecv prepare` both take.
+//! Arguments that `xbrecv` and several of its subcommands take.
+
+use std::path::PathBuf;
 
 use crate::base::{Code, Error, Result};
+use crate::codec::age::Keys;
+use crate::receive::prepare_command::FolderOptions;
+use crate::restore::Mapping;
+
+use super::keys;
 
 /// The program's name.
 pub(super) const XBRECV: &str = "xbrecv";
@@ -10,6 +17,62 @@ const NATIVE_MEMORY_MIN: u64 = 32 << 20;
 const NATIVE_MEMORY_DEFAULT_MAX: u64 = 512 << 20;
 /// Most memory a private server gets where none is asked for.
 const MEMORY_DEFAULT_MAX: u64 = 4 << 30;
+
+/// The keys that encrypted streams are opened with.
+#[derive(clap::Args, Debug)]
+pub(super) struct StreamKeyArgs {
+    /// File with the secret key that encrypted streams were made for (of age-keygen). May be given again
+    #[arg(long, value_name = "FILE")]
+    identity: Vec<PathBuf>,
+    /// File with the passphrase that encrypted streams were made with
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl StreamKeyArgs {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`Code::Usage`]: a file can't be read or understood.
+    pub(super) fn keys(&self) -> Result<Keys> {
+        keys::keys(&self.identity, self.passphrase_file.as_deref())
+    }
+}
+
+/// How a folder with a backup is prepared in its place.
+#[derive(clap::Args, Debug)]
+pub(super) struct FolderArgs {
+    /// Where files are that lay outside the source's datadir; a relative NEW lies inside DIR. May be given again
+    #[arg(long, value_name = "OLD=NEW", value_parser = Mapping::parse)]
+    map: Vec<Mapping>,
+    /// Keyring file of the server that the backup is of: encrypted tablespaces and redo are prepared natively. That of
+    /// component_keyring_file, or of the plugin keyring_file
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    /// Threads [default: number of cores]
+    #[arg(long, value_name = "N")]
+    pub(super) parallel: Option<usize>,
+    /// Memory for redo records, as 512M or 4G [default: a quarter of what is free, at most 512M]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    use_memory: Option<u64>,
+}
+
+impl FolderArgs {
+    /// Returns what they ask for in `dir`.
+    ///
+    /// # Errors
+    /// [`Code::Usage`]: the keyring can't be read, or a number is out of range.
+    pub(super) fn options(self, dir: PathBuf, apply_redo_only: bool) -> Result<FolderOptions> {
+        Ok(FolderOptions {
+            dir,
+            mappings: self.map,
+            parallel: threads(self.parallel)?,
+            use_memory: native_memory(self.use_memory),
+            apply_redo_only,
+            keyring: keys::keyring(self.keyring.as_deref())?,
+        })
+    }
+}
 
 /// `--parallel`, or as many as there are cores.
 pub(super) fn threads(asked: Option<usize>) -> Result<usize> {

@@ -19,7 +19,7 @@ use crate::transport::network::NetworkFacts;
 use crate::transport::stdin::Stdin;
 use crate::transport::{Address, Invitation, StreamReader};
 
-use super::arguments::{self, XBRECV as PROGRAM, default_memory, native_memory, threads};
+use super::arguments::{self, StreamKeyArgs, XBRECV as PROGRAM, default_memory, native_memory, threads};
 use super::network::{self, NetworkArgs};
 use super::progress::{Display, Mode};
 use super::schemes::{self, Opening};
@@ -89,12 +89,8 @@ struct Args {
     #[command(flatten)]
     network: NetworkArgs,
 
-    /// File with the secret key that an encrypted stream was made for (of age-keygen). May be given again
-    #[arg(long, value_name = "FILE")]
-    identity: Vec<PathBuf>,
-    /// File with the passphrase that an encrypted stream was made with
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    keys: StreamKeyArgs,
 
     /// How the copy is made ready [default: native; server if --mysqld is given]
     #[arg(long, value_enum, value_name = "HOW", help_heading = "Prepare")]
@@ -285,7 +281,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
         target: args.dir.as_deref().filter(|_| !args.verify_only).map(Target::check).transpose()?,
         mappings: args.map,
         allow_no_manifest: args.allow_no_manifest,
-        keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
+        keys: args.keys.keys()?,
         keyring: Arc::new(ReceivedKeys::new(given, args.new_master_key)),
         new_master_key,
         parallel: threads(args.parallel)?,

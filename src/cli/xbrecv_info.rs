@@ -12,8 +12,9 @@ use crate::receive::ReceivedKeys;
 use crate::receive::info::{self, BackupInfo};
 use crate::transport::stdin::Stdin;
 
+use super::arguments::{self, StreamKeyArgs};
 use super::progress::{Display, Mode};
-use super::{arguments, keys, report, signals};
+use super::{report, signals};
 
 /// The arguments of `xbrecv info` as typed.
 #[derive(clap::Args, Debug)]
@@ -24,12 +25,8 @@ pub(super) struct Args {
     /// Say it as JSON, which `xbsend --since` reads as well
     #[arg(long)]
     json: bool,
-    /// File with the secret key that an encrypted stream was made for. May be given again
-    #[arg(long, value_name = "FILE")]
-    identity: Vec<PathBuf>,
-    /// File with the passphrase that an encrypted stream was made with
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    keys: StreamKeyArgs,
     /// Take a stream without manifest
     #[arg(long)]
     allow_no_manifest: bool,
@@ -57,7 +54,7 @@ fn of_stream(args: &Args) -> Result<BackupInfo> {
         target: None,
         prepare: Prepare::None,
         mappings: Vec::new(),
-        keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
+        keys: args.keys.keys()?,
         keyring: Arc::new(ReceivedKeys::new(Arc::new(NoKeyring), false)),
         new_master_key: None,
         allow_no_manifest: args.allow_no_manifest,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::base::progress::Progress;
 use crate::base::{Result, Stop};
+use crate::codec::age::Keys;
 use crate::innodb::encryption::NoKeyring;
 use crate::prepare::Prepare;
 use crate::receive::chain::Link;
@@ -12,13 +13,13 @@ use crate::receive::merge::{self, MergeSummary, Source};
 use crate::receive::merge_streams;
 use crate::receive::prepare_command::FolderOptions;
 use crate::receive::{ReceiveOptions, ReceivedKeys};
-use crate::restore::Mapping;
 use crate::transport::stdin::Stdin;
 use crate::transport::stdout::StandardOutput;
 use crate::transport::{Destination, StreamReader};
 
+use super::arguments::{self, FolderArgs, StreamKeyArgs};
 use super::progress::{Display, Mode};
-use super::{arguments, folder_report, keys, report, signals};
+use super::{folder_report, report, signals};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,28 +47,13 @@ pub(super) struct Args {
     /// Files with increments in their order; - is standard input
     #[arg(value_name = "STREAM")]
     streams: Vec<PathBuf>,
-    /// Keyring file of the server that the backup is of: encrypted tablespaces and redo are prepared natively. That of
-    /// component_keyring_file, or of the plugin keyring_file
-    #[arg(long, value_name = "FILE")]
-    keyring: Option<PathBuf>,
-    /// File with the secret key that encrypted streams were made for. May be given again
-    #[arg(long, value_name = "FILE")]
-    identity: Vec<PathBuf>,
-    /// File with the passphrase that encrypted streams were made with
-    #[arg(long, value_name = "FILE")]
-    passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    keys: StreamKeyArgs,
     /// Take streams without manifest, though nothing proves that they are whole
     #[arg(long)]
     allow_no_manifest: bool,
-    /// Where files are that lay outside the source's datadir; a relative NEW lies inside DIR. May be given again
-    #[arg(long, value_name = "OLD=NEW", value_parser = Mapping::parse)]
-    map: Vec<Mapping>,
-    /// Threads [default: number of cores]
-    #[arg(long, value_name = "N")]
-    parallel: Option<usize>,
-    /// Memory for redo records, as 512M or 4G [default: a quarter of what is free, at most 512M]
-    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
-    use_memory: Option<u64>,
+    #[command(flatten)]
+    folder: FolderArgs,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE")]
     progress: Mode,
@@ -81,19 +67,11 @@ pub(super) fn run(args: Args) -> Result<()> {
     if args.stream {
         return merge_streams(args);
     }
-    let folder = FolderOptions {
-        dir: args.dir,
-        mappings: args.map,
-        parallel: arguments::threads(args.parallel)?,
-        use_memory: arguments::native_memory(args.use_memory),
-        apply_redo_only: false,
-        keyring: keys::keyring(args.keyring.as_deref())?,
-    };
+    let folder = args.folder.options(args.dir, false)?;
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
     let sources = args.streams.into_iter().map(|path| Source::Stream(link(path, &stop))).collect();
-    let keys = keys::keys(&args.identity, args.passphrase_file.as_deref())?;
-    merge(folder, keys, args.allow_no_manifest, sources, args.progress, &stop)
+    merge(folder, args.keys.keys()?, args.allow_no_manifest, sources, args.progress, &stop)
 }
 
 /// A stream of a chain, in a file or on standard input.
@@ -118,11 +96,11 @@ fn merge_streams(args: Args) -> Result<()> {
         target: None,
         prepare: Prepare::None,
         mappings: Vec::new(),
-        keys: keys::keys(&args.identity, args.passphrase_file.as_deref())?,
+        keys: args.keys.keys()?,
         keyring: Arc::new(ReceivedKeys::new(Arc::new(NoKeyring), false)),
         new_master_key: None,
         allow_no_manifest: false,
-        parallel: arguments::threads(args.parallel)?,
+        parallel: arguments::threads(args.folder.parallel)?,
         use_memory: arguments::default_memory(),
     };
     let links = std::iter::once(args.dir).chain(args.streams).map(|path| link(path, &stop)).collect();
@@ -143,7 +121,7 @@ fn merge_streams(args: Args) -> Result<()> {
 /// Merges these increments into a folder, and says what became of it.
 pub(super) fn merge(
     folder: FolderOptions,
-    keys: crate::codec::age::Keys,
+    keys: Keys,
     allow_no_manifest: bool,
     sources: Vec<Source<'_>>,
     mode: Mode,

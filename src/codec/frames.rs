@@ -20,6 +20,16 @@ const BARREN_SHARE: u64 = 16;
 /// Name of the charge for the memory of frames that are decompressed as they arrive.
 const WINDOWS: &str = "the windows of compressed frames";
 
+/// Checks that `bytes`, as far as they are there, begin with a frame's magic number.
+pub(super) fn check_magic(bytes: &[u8], magic: u32) -> Result<(), Fault> {
+    let magic = magic.to_le_bytes();
+    let known = bytes.len().min(magic.len());
+    match bytes[..known] == magic[..known] {
+        true => Ok(()),
+        false => Err(Fault::corrupt("what follows is no frame")),
+    }
+}
+
 /// The format of a layer's frames.
 pub(super) trait FrameFormat {
     /// Layer that the frames belong to.

@@ -52,11 +52,7 @@ pub(super) struct Head {
 impl Head {
     /// Reads a header; `None` if more bytes are needed.
     fn read(bytes: &[u8]) -> Result<Option<Head>, Fault> {
-        let magic = MAGIC.to_le_bytes();
-        let known = bytes.len().min(magic.len());
-        if bytes[..known] != magic[..known] {
-            return Err(Fault::corrupt("what follows is no frame"));
-        }
+        frames::check_magic(bytes, MAGIC)?;
         let Some(&[flags, class]) = bytes.get(4..6) else { return Ok(None) };
         if flags & FLAG_VERSION_MASK != FLAG_VERSION || flags & FLAG_RESERVED != 0 || class & 0x8F != 0 {
             return Err(Fault::corrupt("a version or a flag that is not known"));

@@ -39,11 +39,7 @@ pub(super) struct Head {
 impl Head {
     /// Reads a header; `None` if more bytes are needed.
     fn read(bytes: &[u8]) -> Result<Option<Head>, Fault> {
-        let magic = MAGIC.to_le_bytes();
-        let known = bytes.len().min(magic.len());
-        if bytes[..known] != magic[..known] {
-            return Err(Fault::corrupt("what follows is no frame"));
-        }
+        frames::check_magic(bytes, MAGIC)?;
         let Some(&descriptor) = bytes.get(4) else { return Ok(None) };
         if descriptor & 0x08 != 0 {
             return Err(Fault::corrupt("a reserved bit is set"));

@@ -31,11 +31,6 @@ impl Growth {
         group.records().filter(|r| r.sets_space_size()).for_each(|r| self.note(r.space, r.start_lsn));
     }
 
-    /// Adds what another part of the log says of growth.
-    pub fn merge(&mut self, other: &Growth) {
-        other.0.iter().for_each(|(space, at)| self.note(*space, *at));
-    }
-
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
         // Nodes of a tree are half full at worst.

@@ -206,7 +206,7 @@ impl Chain<'_> {
 
     /// Keeps what the summary says of the stream.
     fn note(&mut self, arrived: &Arrived) -> Result<()> {
-        let new = ReceiveSummary::of(self.options, arrived)?;
+        let new = ReceiveSummary::of(arrived)?;
         let old = std::mem::take(&mut self.summary);
         self.summary = ReceiveSummary {
             bytes: old.bytes + new.bytes,

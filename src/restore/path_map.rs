@@ -37,11 +37,6 @@ impl PathMap {
         self.elsewhere.insert(member, path);
     }
 
-    /// The staged datadir.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// Path of a member's file.
     pub fn path(&self, member: &MemberName) -> PathBuf {
         match self.elsewhere.get(member) {

@@ -76,11 +76,6 @@ impl Target {
         Ok(Target { dir: parent.join(name), exists: false, inside: false })
     }
 
-    /// Path that the datadir will have.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Makes the staging folder, and removes what killed runs left of theirs.
     pub fn stage(&self) -> Result<Staging> {
         let owner = self.exists.then(|| Owner::of_target(&self.dir)).flatten();
@@ -341,7 +336,7 @@ mod tests {
                 std::fs::create_dir(&dir).unwrap();
             }
             let target = Target::check(&dir).unwrap();
-            assert_eq!(target.dir(), parent.path().canonicalize().unwrap().join("t"));
+            assert_eq!(target.dir, parent.path().canonicalize().unwrap().join("t"));
             let staging = target.stage().unwrap();
             std::fs::write(staging.data().join("f"), b"x").unwrap();
             assert_eq!(dir.exists(), exists);

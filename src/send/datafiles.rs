@@ -61,7 +61,11 @@ impl<'a> Work<'a> {
 
     fn next(&self) -> Result<Option<Part<Current>>> {
         self.parts.next(|datafile, file, _| {
-            Ok(Current { member: member_name(&datafile.member)?, file, digest: Mutex::new(BlockDigest::new()) })
+            Ok(Current {
+                member: member_name(&datafile.member)?,
+                file,
+                digest: Mutex::new(BlockDigest::new()),
+            })
         })
     }
 }

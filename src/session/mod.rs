@@ -94,9 +94,6 @@ pub enum Violation {
     /// The message is not allowed in this state.
     #[error("a {0} has no place here")]
     Misplaced(&'static str),
-    /// The other side speaks another version.
-    #[error("the other side speaks version {0} of the conversation, this one version {VERSION}")]
-    Version(u32),
     /// The range is empty, overlaps others, or ends beyond the possible end.
     #[error("bytes {start} to {end} can't be part of the stream")]
     Range {

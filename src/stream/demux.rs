@@ -235,16 +235,6 @@ impl Demux {
         }
     }
 
-    /// Returns the number of bytes of the stream that were taken in.
-    pub fn position(&self) -> u64 {
-        self.position + self.unread.len() as u64
-    }
-
-    /// Returns the number of members so far, ended or not.
-    pub fn members(&self) -> usize {
-        self.members.len()
-    }
-
     fn advance(&mut self) -> Result<Option<Event>, DemuxError> {
         loop {
             match &mut self.state {

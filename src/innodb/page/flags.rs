@@ -142,11 +142,6 @@ impl SpaceFlags {
         self.bit(5)
     }
 
-    /// A temporary tablespace.
-    pub fn is_temporary(self) -> bool {
-        self.bit(12)
-    }
-
     /// Encrypted, or its pages are being encrypted or decrypted just now.
     pub fn is_encrypted(self) -> bool {
         self.bit(13)

@@ -313,7 +313,7 @@ fn space_for_a_payload_ends_where_it_ends() {
     demux.feed(&frame[..header + 10]);
     assert_eq!(demux.poll(), Ok(None));
     assert_eq!(demux.space().len(), payload.len() - 10);
-    assert_eq!(demux.position(), header as u64 + 10);
+    assert_eq!(demux.position, header as u64 + 10);
 }
 
 #[test]
