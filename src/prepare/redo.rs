@@ -18,14 +18,13 @@ use std::path::{Path, PathBuf};
 use super::Datadir;
 use super::lengths::Growth;
 use super::logfile::{RedoRead, RedoStream};
-use crate::base::crc32c::crc32c;
 use crate::base::nofollow;
 use crate::base::read::read_full;
 use crate::base::{Budget, Code, Error, Lsn, Result};
 use crate::innodb::redo::file::{DIRECTORY, FILE_MAX, FILE_MIN};
 use crate::innodb::redo::{
-    BLOCK_HEADER, BLOCK_LEN, BLOCK_TRAILER, Block, BlockState, BlockWriter, FileEvent, FileName, HEAD_LEN,
-    RedoFlags, RedoHead, lsn,
+    BLOCK_HEADER, BLOCK_LEN, Block, BlockState, BlockWriter, FileEvent, FileName, HEAD_LEN, RedoFlags,
+    RedoHead, block, lsn,
 };
 use crate::stream::metadata::LOGFILE;
 
@@ -161,8 +160,8 @@ impl Redo {
             // A server may end a block's worth of log with or without the empty block behind it; the one that holds the
             // checkpoint must be there.
             block = BlockWriter::new(self.end).finish().0[0];
-        } else if !Block::of(&block).is_encrypted() && usize::from(Block::of(&block).data_len()) > used {
-            shorten(&mut block, used);
+        } else if usize::from(Block::of(&block).data_len()) > used {
+            block = block::cut(&block, used);
         }
         file.write_all_at(&block, at)?;
         let len = whole + BLOCK_LEN as u64;
@@ -176,20 +175,6 @@ impl Redo {
 fn pieces(len: u64, per_file: u64) -> Vec<(u64, u64)> {
     let full = (0..len / per_file).map(|n| (n * per_file, per_file));
     full.chain([(len - len % per_file, len % per_file)]).collect()
-}
-
-/// Ends a block after `used` bytes.
-fn shorten(block: &mut [u8; BLOCK_LEN], used: usize) {
-    const DATA_LEN: usize = 4;
-    const FIRST_GROUP: usize = 6;
-    let crc_at = BLOCK_LEN - BLOCK_TRAILER;
-    if Block::of(block).first_group().is_some_and(|at| usize::from(at) > used) {
-        block[FIRST_GROUP..FIRST_GROUP + 2].fill(0);
-    }
-    block[DATA_LEN..DATA_LEN + 2].copy_from_slice(&(used as u16).to_be_bytes());
-    block[used..crc_at].fill(0);
-    let crc = crc32c(&block[..crc_at]);
-    block[crc_at..].copy_from_slice(&crc.to_be_bytes());
 }
 
 fn copy(from: &File, from_at: u64, to: &File, to_at: u64, len: u64) -> io::Result<()> {
