@@ -27,7 +27,7 @@ pub use kinds::KINDS;
 /// Errors by which a server says no to a random statement: lock timeout, deadlock, duplicate key, no such parent, a row too
 /// large for its page or for its undo log, or for ALGORITHM=INSTANT, no such index, table or column (since the statement that makes
 /// it was refused), a general tablespace whose encryption differs from the table's.
-const REFUSALS: [u16; 12] = [1205, 1213, 1062, 1452, 1118, 1713, 4157, 1091, 1146, 1054, 3825, 3832];
+const REFUSALS: [u16; 13] = [1205, 1213, 1062, 1452, 1118, 1713, 4157, 1091, 1146, 1051, 1054, 3825, 3832];
 
 /// Work of several kinds.
 pub struct Workload {
