@@ -3,7 +3,7 @@
 //! * [`staging`]: the hidden folder, locked while its run lives, and how it takes the target's place.
 //! * [`path_map`]: which file a member becomes. [`file_writer`]: chunks become files, in parallel.
 //! * [`external_files`]: files that lay outside the source's datadir, and how a killed run is taken back.
-//! * [`overlay`]: lays an increment over the datafiles of the backup before it; [`arriving_overlay`]: while it arrives.
+//! * [`overlay`]: lays an increment over the datafiles of the backup before it; `arriving_overlay`: while it arrives.
 //! * [`durability`]: durable before it is announced.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 

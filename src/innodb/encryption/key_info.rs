@@ -4,7 +4,7 @@
 //! | offset | length | content |
 //! |---|---|---|
 //! | 0 | 3 | magic: `lCC`, or `lCB` of earlier versions; `lCA` is of 5.7.11, and names no server |
-//! | 3 | 4 | number of the master key, big-endian; 0 is [`DEFAULT_MASTER_KEY`] |
+//! | 3 | 4 | number of the master key, big-endian; 0 is `DEFAULT_MASTER_KEY` |
 //! | 7 | 36 | uuid of the server that the master key is of |
 //! | 43 | 64 | key and initialisation vector, 32 bytes each, encrypted with AES-256-ECB |
 //! | 107 | 4 | CRC-32C of these 64 bytes in the clear, big-endian |

@@ -1,9 +1,9 @@
 //! Reads keyring files of a server: that of `component_keyring_file`, which is JSON, and that of the plugin `keyring_file`, which
 //! versions before 9.0 had.
 //!
-//! The plugin's file (`plugin/keyring/buffered_file_io.cc`, `plugin/keyring/common/keyring_key.cc`): [`PLUGIN_HEAD`], then each key
+//! The plugin's file (`plugin/keyring/buffered_file_io.cc`, `plugin/keyring/common/keyring_key.cc`): `PLUGIN_HEAD`, then each key
 //! as five little-endian numbers of 8 bytes (length of the whole entry, of the key's id, type, user, and of the key) with these four
-//! behind them, padded to 8 bytes; at the end [`PLUGIN_END`], and SHA-256 of all before. The key is XORed with [`PLUGIN_MASK`].
+//! behind them, padded to 8 bytes; at the end `PLUGIN_END`, and SHA-256 of all before. The key is XORed with `PLUGIN_MASK`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

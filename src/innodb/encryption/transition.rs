@@ -1,6 +1,6 @@
 //! The keys of what is in one backup, for a receiver that does not have the source's keyring: what a sender encrypts to it.
 //!
-//! A text of lines: [`HEAD`]; `key`, and the key of a tablespace or of the redo log with its initialisation vector, in hexadecimal
+//! A text of lines: `HEAD`; `key`, and the key of a tablespace or of the redo log with its initialisation vector, in hexadecimal
 //! digits; `entry`, the name of an entry of the keyring that the binary log of the backup needs, and its key. Which tablespace a key
 //! is of need not be said: its checksum stands in the encryption information, and stays what it is under another master key.
 
