@@ -35,9 +35,14 @@ struct Redo {
     unlogged: BTreeSet<SpaceId>,
 }
 
-fn gather(datadir: &Path, start: Lsn) -> Redo {
+/// What redo says from one LSN to the other.
+fn gather(datadir: &Path, start: Lsn, end: Lsn) -> Redo {
     let mut all = Redo::default();
     innodb::read_redo(datadir, start, |group| {
+        // The server may have gone on after its files were read.
+        if group.records().next().is_some_and(|first| first.start_lsn >= end) {
+            return;
+        }
         for event in file_events(group) {
             match event.what {
                 FileChange::Create { flags, .. } => {
@@ -169,8 +174,9 @@ fn status(server: &Server, name: &str) -> u64 {
     server.query(&format!("SHOW STATUS LIKE 'Innodb_redo_log_{name}'"))[0][1].parse().unwrap()
 }
 
-/// Lets purge finish and everything be flushed, until nothing happens any more; then reads all files.
-fn settle(server: &Server, dirs: &[&Path]) -> Spaces {
+/// Lets purge finish and everything be flushed, until nothing happens any more; then reads all files. Also returns the LSN of which
+/// they are.
+fn settle(server: &Server, dirs: &[&Path]) -> (Spaces, Lsn) {
     for _ in 0..200 {
         std::thread::sleep(std::time::Duration::from_millis(300));
         let history =
@@ -182,7 +188,7 @@ fn settle(server: &Server, dirs: &[&Path]) -> Spaces {
         let flushed = status(server, "checkpoint_lsn");
         let spaces = innodb::tablespaces(dirs);
         if status(server, "current_lsn") == flushed {
-            return spaces;
+            return (spaces, Lsn(flushed));
         }
     }
     panic!("the server does not come to rest");
@@ -208,8 +214,8 @@ fn run(
     let dirs = [server.datadir(), outside];
     let base = innodb::tablespaces(&dirs);
     work(&server);
-    let after = settle(&server, &dirs);
-    let redo = gather(server.datadir(), start);
+    let (after, end) = settle(&server, &dirs);
+    let redo = gather(server.datadir(), start, end);
     (judge(&base, &after, &redo), redo)
 }
 
@@ -395,7 +401,7 @@ fn seeds_for_fuzzing() {
         zoo.load(&server);
         let base = innodb::tablespaces(&[server.datadir(), outside.path()]);
         let (mut written, mut applier) = (BTreeMap::<redo::Kind, usize>::new(), Applier::new());
-        for ((space, page), records) in gather(server.datadir(), start).pages {
+        for ((space, page), records) in gather(server.datadir(), start, Lsn(u64::MAX)).pages {
             let Some((_, page0, bytes)) = base.get(&space) else { continue };
             let Some(choice) = fuzz_layout(page0.layout) else { continue };
             // From the first record of a type that there are few of: the page as that one finds it.
