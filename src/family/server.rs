@@ -17,7 +17,7 @@ use crate::source::zero_pages::PageKey;
 
 /// A running server that was examined, and how it is backed up.
 ///
-/// The methods stand in the order in which a backup calls them. `session` is always the one that holds the backup's locks.
+/// The order in which a backup calls the methods stands in `send::run`. `session` is always the one that holds the backup's locks.
 pub trait SourceServer: Send + Sync {
     /// Whether the server is a replica itself, and where its channels stand.
     ///

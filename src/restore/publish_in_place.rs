@@ -13,7 +13,7 @@ use super::external_journal;
 use super::staging_lock::{self, LockedFolder};
 use crate::base::{Result, nofollow};
 
-/// LockedFolder folders inside a target.
+/// Beginning of the names of hidden staging folders inside a target.
 pub const PREFIX: &str = ".xbrecv-";
 /// The entries that move, in the order in which they move.
 const JOURNAL: &str = "moving";

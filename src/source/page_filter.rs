@@ -8,7 +8,7 @@ use crate::innodb::page::{Expected, FilHeader};
 /// Selects pages. It is asked of every page that is sound and has content, by several threads at a time.
 ///
 /// A page that is not selected is a hole of its member. A full backup sends every page ([`EveryPage`]); whoever leaves pages out
-/// (those below an LSN, those of an index) must say in the stream's metadata that its holes are not zeros.
+/// (those below an LSN) must say in the stream's metadata that its holes are not zeros.
 pub trait PageFilter: Debug + Sync {
     /// Whether the page travels that was read from `place`. Its header shows its LSN and type.
     fn selects(&self, place: Expected, header: FilHeader<'_>) -> bool;

@@ -10,10 +10,11 @@
 //!
 //! | module | records |
 //! |---|---|
-//! | `plain` | plain writes, page initialisation, change buffer bitmap |
+//! | `mlog_write` | plain writes, page initialisation, change buffer bitmap |
 //! | `undo` | undo pages |
 //! | `zip` | compressed pages: the compressed half, and what has it alone |
-//! | `create`, `insert`, `append`, `delete`, `update`, `reorganize` | index pages, on top of `index_page` (layout), `directory` (slots) and `shape`, `offsets` (records) |
+//! | `create`, `insert`, `append`, `delete`, `update`, `reorganize` | index pages, on top of `index_page` (layout), `directory` (slots) and `record_layout`, `offsets` (records) |
+//! | `page`, `page_header` | the page itself, and the fields of its header |
 
 mod append;
 mod create;

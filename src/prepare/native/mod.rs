@@ -28,7 +28,7 @@
 //!   which lies in the copy (`undecided` counts them, and the summary says so).
 //! * Groups of records behind the end of the backup: their transactions are not in the recorded position.
 //! * Records for tablespaces that redo removes later, of undo tablespaces without a file, and of the temporary one.
-//! * Encrypted pages and redo: the keys would be needed. Both are noticed when the first of them comes in.
+//! * Encrypted pages and redo without their keys: noticed when the first of them comes in.
 //! * Index builds write pages without redo. The sender's backup lock keeps them out of the window; the receiver can do
 //!   nothing about one. `INDEX_LOAD` does not tell of all: a build with `LOCK=SHARED` logs none, nor do those of the auxiliary
 //!   tables of a full-text index.

@@ -210,7 +210,7 @@ impl StreamingApplyHandle {
     /// Recognises a tablespace by the first bytes of its member; `None` if it is none.
     ///
     /// # Errors
-    /// If it is encrypted.
+    /// If it is encrypted and its key is not known.
     pub fn space(&self, member: &str, first_bytes: &[u8]) -> Result<Option<StreamedTablespace>> {
         if FilHeader::of(first_bytes).is_none_or(|header| header.page_no() != PageNo(0)) {
             // Such is a further file of the system tablespace.
