@@ -161,7 +161,7 @@
 //! ## How a line survives a cut
 //!
 //! Below all layers the stream is one numbered sequence of bytes ([`session`]). [`transport::network`] keeps what the receiver
-//! has not acknowledged in a window; the threads that write see a sink that is full now and then, those that read an
+//! has not acknowledged in a window; the threads that write see a sink that is full now and then, those that read a
 //! stream reader that is empty, and neither knows of connections. When one is lost, the window stays full and reading datafiles
 //! stalls by that, while redo goes on into the spool, which is bounded; the next connection's greeting proves the same
 //! session by its secret and learns what is held. How much is under way is held down to what the line holds ([`session::flow_control`]):
