@@ -1,6 +1,6 @@
-//! The way of the data on the sending side, top to bottom.
+//! One backup on the sending side, from connecting to the manifest.
 //!
-//! Facts and privileges, the backup lock, the redo tailer, what there is, the datafiles with the redo between them,
+//! The steps in order: facts and privileges, the backup lock, the redo tailer, what there is, the datafiles with the redo between them,
 //! the other engines' files under their short lock, the consistent cut, the rest of the redo, positions, manifest.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 

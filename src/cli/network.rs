@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::base::{Code, Error, Result};
 use crate::session::Timeouts;
-use crate::transport::network::{Certificates, NetworkFacts, NetworkOptions};
+use crate::transport::ConnectionStatistics;
+use crate::transport::network::{Certificates, NetworkOptions};
 
 use super::{report, secrets};
 
@@ -60,9 +61,9 @@ impl NetworkArgs {
 }
 
 /// The line of a summary; nothing where nothing happened.
-pub(super) fn summary(facts: Option<NetworkFacts>) -> String {
+pub(super) fn summary(facts: Option<ConnectionStatistics>) -> String {
     match facts {
-        Some(NetworkFacts { reconnects, resent }) if reconnects > 0 => match resent {
+        Some(ConnectionStatistics { reconnects, resent }) if reconnects > 0 => match resent {
             0 => format!("cut and mended {reconnects} times"),
             _ => format!("cut and mended {reconnects} times, {} sent again", report::bytes(resent)),
         },

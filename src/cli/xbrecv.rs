@@ -15,7 +15,7 @@ use crate::receive::chain::{self, Link};
 use crate::receive::{self, ReceiveOptions, ReceiveSummary};
 use crate::restore::keyring_file::KeyringTarget;
 use crate::restore::{Mapping, Target};
-use crate::transport::network::NetworkFacts;
+use crate::transport::ConnectionStatistics;
 use crate::transport::stdin::Stdin;
 use crate::transport::{Address, Invitation, StreamReader};
 
@@ -293,7 +293,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
     })
 }
 
-fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<NetworkFacts>) -> String {
+fn render(s: &ReceiveSummary, prepare: &Prepare, line: Option<ConnectionStatistics>) -> String {
     let headline = match (&s.target, s.has_manifest) {
         (None, true) if s.streams > 1 => format!("the chain of {} streams is whole", s.streams),
         (None, true) => "the stream is whole".to_owned(),

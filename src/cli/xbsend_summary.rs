@@ -1,12 +1,12 @@
 //! Says what was sent.
 
 use crate::send::SendSummary;
-use crate::transport::network::NetworkFacts;
+use crate::transport::ConnectionStatistics;
 
 use super::{network, report};
 
 /// Returns the summary of a backup.
-pub(super) fn render(program: &str, s: &SendSummary, line: Option<NetworkFacts>) -> String {
+pub(super) fn render(program: &str, s: &SendSummary, line: Option<ConnectionStatistics>) -> String {
     let lock = |l: &Option<crate::source::locks::LockTimes>| {
         l.map_or(String::new(), |l| {
             format!("{} (waited {})", report::duration(l.held), report::duration(l.waited))

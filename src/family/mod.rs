@@ -35,6 +35,9 @@ pub trait Family: Debug + Sync {
     /// The format of its pages.
     fn pages(&self) -> &'static dyn PageFormat;
 
+    /// How its redo is read and applied; `None` if copies of this family can't be prepared yet.
+    fn redo(&self) -> Option<&'static dyn RedoFormat>;
+
     /// Looks into the server before a backup: privileges, whether the datadir is its own, and all else that would make the
     /// backup fail later. Nothing is locked yet.
     ///
@@ -80,9 +83,12 @@ pub fn of_server(version: &str, comment: &str) -> Result<&'static dyn Family> {
 }
 
 /// How the redo of a copy is read. A copy does not say of which family it is before its redo does, and only one family's
-/// can be applied; the header of any other redo is refused.
+/// can be applied ([`Family::redo`]); the header of any other redo is refused.
+///
+/// # Panics
+/// If no family's redo can be applied.
 pub fn redo_of_copies() -> &'static dyn RedoFormat {
-    mysql8::REDO
+    FAMILIES.iter().find_map(|family| family.redo()).expect("a family whose redo can be applied")
 }
 
 #[cfg(test)]

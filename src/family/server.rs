@@ -1,4 +1,4 @@
-//! The seam between a backup and a running server: the steps that each family takes in its own way.
+//! The steps of a backup that each server family takes in its own way: locks, discovery of files, redo, position.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -16,21 +16,21 @@ const PAGE0_MAX: u64 = 64 << 10;
 /// Names of files on their way from one name to another begin so; a killed run may leave some.
 pub(super) const ASIDE: &str = "#xbrecv-aside-";
 
-/// The length of a tablespace by its page 0.
+/// Size of a tablespace as recorded in its header (`FSP_SIZE` in page 0), with the LSN of that page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Promise {
-    /// Its id.
+pub struct HeaderSize {
+    /// Id of the tablespace.
     pub space: SpaceId,
-    /// Bytes of all its files.
+    /// Length of all its files together, in bytes.
     pub bytes: u64,
     /// LSN of page 0.
     pub lsn: Lsn,
 }
 
-impl Promise {
+impl HeaderSize {
     /// Reads it from this page 0.
-    pub fn of(bytes: &[u8], page0: &Page0) -> Promise {
-        Promise {
+    pub fn of(bytes: &[u8], page0: &Page0) -> HeaderSize {
+        HeaderSize {
             space: page0.space,
             bytes: u64::from(page0.size) * page0.layout.physical() as u64,
             lsn: FilHeader::of(bytes).map(FilHeader::lsn).unwrap_or_default(),
@@ -108,7 +108,7 @@ pub(super) fn space_of(path: &Path, format: &dyn PageFormat) -> io::Result<Optio
 }
 
 /// Page 0 of the tablespace that `path` is the first file of.
-pub(super) fn page0(path: &Path, format: &dyn PageFormat) -> Result<(Promise, Page0)> {
+pub(super) fn page0(path: &Path, format: &dyn PageFormat) -> Result<(HeaderSize, Page0)> {
     let mut bytes = Vec::new();
     nofollow::open(path)
         .and_then(|file| file.take(PAGE0_MAX).read_to_end(&mut bytes))
@@ -116,7 +116,7 @@ pub(super) fn page0(path: &Path, format: &dyn PageFormat) -> Result<(Promise, Pa
     let page0 = format
         .page0(&bytes)
         .map_err(|e| Error::new(Code::CorruptPage, format!("{} page 0", path.display())).cause(e))?;
-    Ok((Promise::of(&bytes, &page0), page0))
+    Ok((HeaderSize::of(&bytes, &page0), page0))
 }
 
 /// The bytes of a file.

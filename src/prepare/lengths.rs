@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::datafiles::Promise;
+use super::datafiles::HeaderSize;
 use super::{Datadir, datafiles, options};
 use crate::base::{Error, Lsn, PageNo, Result, SpaceId};
 use crate::innodb::redo::{Kind, MiniTransaction};
@@ -38,8 +38,9 @@ impl Growth {
     }
 
     /// Whether files of `length` bytes in all can have been copied from a sound tablespace whose page 0 says this.
-    pub fn allows(&self, promise: &Promise, length: u64) -> bool {
-        length >= promise.bytes || self.0.get(&promise.space).is_some_and(|first| *first < promise.lsn)
+    pub fn allows(&self, header_size: &HeaderSize, length: u64) -> bool {
+        length >= header_size.bytes
+            || self.0.get(&header_size.space).is_some_and(|first| *first < header_size.lsn)
     }
 }
 
@@ -58,10 +59,10 @@ pub fn check(datadir: &Datadir<'_>, growth: &Growth) -> Result<()> {
 }
 
 /// Checks the length of one tablespace against its header and the growth in redo.
-pub(super) fn check_one(promise: &Promise, files: &[PathBuf], growth: &Growth) -> Result<()> {
+pub(super) fn check_one(header_size: &HeaderSize, files: &[PathBuf], growth: &Growth) -> Result<()> {
     let length = files.iter().try_fold(0, |sum, file| Ok::<_, Error>(sum + datafiles::length(file)?))?;
     let shown = files.last().map(|file| file.display().to_string()).unwrap_or_default();
-    if growth.allows(promise, length) { Ok(()) } else { Err(promise.broken(shown, length)) }
+    if growth.allows(header_size, length) { Ok(()) } else { Err(header_size.broken(shown, length)) }
 }
 
 #[cfg(test)]
@@ -75,7 +76,7 @@ mod tests {
         growth.note(SpaceId(5), Lsn(300));
         growth.note(SpaceId(6), Lsn(100));
         let allows = |space, lsn, length| {
-            growth.allows(&Promise { space: SpaceId(space), bytes: 1000, lsn: Lsn(lsn) }, length)
+            growth.allows(&HeaderSize { space: SpaceId(space), bytes: 1000, lsn: Lsn(lsn) }, length)
         };
         assert!(allows(5, 100, 1000));
         // Its header is as it was before the extension, and the file is shorter than that.

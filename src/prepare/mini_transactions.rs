@@ -1,4 +1,4 @@
-//! Groups of redo one after the other: what they say of files, and where they end.
+//! Scans the mini-transactions of a log in order: collects their file events, and finds the last one that is complete.
 
 use std::collections::VecDeque;
 

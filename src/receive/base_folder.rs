@@ -177,8 +177,8 @@ pub(super) fn external(root: &Path, mappings: &[Mapping]) -> Result<Vec<(PathBuf
         let member = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
         let extracted = root.join(member.as_str());
         let now = match external_files::destination(&there, &member, false, mappings, root) {
-            Ok(external_files::Destination::Inside(name)) => root.join(name.as_str()),
-            Ok(external_files::Destination::ExternalFiles(dir, rest)) => {
+            Ok(external_files::FileLocation::Inside(name)) => root.join(name.as_str()),
+            Ok(external_files::FileLocation::ExternalFiles(dir, rest)) => {
                 external_files::real(&dir).join(rest)
             }
             Err(e) if e.code == Code::Unmapped && !nofollow::is_file(&extracted) => return Err(e),

@@ -303,10 +303,10 @@ fn inside_places(next: &Path, mappings: &[Mapping], root: &Path) -> Result<Vec<(
         let there = PathBuf::from(&external.file_name);
         let name = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
         match external_files::destination(&there, &name, false, mappings, root) {
-            Ok(external_files::Destination::Inside(place)) => {
+            Ok(external_files::FileLocation::Inside(place)) => {
                 places.push((name.as_str().into(), place.as_str().into()));
             }
-            Ok(external_files::Destination::ExternalFiles(dir, rest)) => {
+            Ok(external_files::FileLocation::ExternalFiles(dir, rest)) => {
                 refuse_outside(root, &[(there, dir.join(rest))])?;
             }
             Err(e) if e.code == Code::Unmapped => {}

@@ -248,8 +248,8 @@ pub(super) fn external_place(
     let path = Path::new(&external.file_name);
     let member = external.member().map_err(|e| Error::new(Code::StreamRefused, e.to_string()))?;
     let place = match external_files::destination(path, &member, is_general(external), mappings, target)? {
-        external_files::Destination::Inside(name) => root.join(name.as_str()),
-        external_files::Destination::ExternalFiles(dir, rest) => outside.stage(&dir, &rest)?,
+        external_files::FileLocation::Inside(name) => root.join(name.as_str()),
+        external_files::FileLocation::ExternalFiles(dir, rest) => outside.stage(&dir, &rest)?,
     };
     Ok((place, member))
 }

@@ -6,7 +6,7 @@ use crate::base::version::ServerVersion;
 use crate::base::{Budget, Charge, Code, Error, Lsn, Result};
 use crate::innodb::redo::{BLOCK_LEN, FileChange, HEAD_LEN, RedoHead};
 use crate::prepare::checks;
-use crate::prepare::datafiles::Promise;
+use crate::prepare::datafiles::HeaderSize;
 use crate::prepare::logfile::RedoStream;
 use crate::prepare::options::system_members;
 use crate::restore::Received;
@@ -210,9 +210,10 @@ impl StreamMetadata {
             read.ends_at(promised)?;
         }
         let Some(events) = &read.events else { return Ok(()) };
-        let is_cut = |(_, promise, length): &&(_, Promise, u64)| !read.growth.allows(promise, *length);
-        if let Some((member, promise, length)) = spaces.short.iter().find(is_cut) {
-            return Err(promise.broken(format!("member '{member}'"), *length));
+        let is_cut =
+            |(_, header_size, length): &&(_, HeaderSize, u64)| !read.growth.allows(header_size, *length);
+        if let Some((member, header_size, length)) = spaces.short.iter().find(is_cut) {
+            return Err(header_size.broken(format!("member '{member}'"), *length));
         }
         // Events behind the end are not in the backup.
         let inside = events.iter().filter(|event| promised.is_none_or(|end| event.lsn < end));

@@ -11,7 +11,7 @@ use crate::base::{Code, Error, Lsn, PageNo, Result, SpaceId};
 use crate::family;
 use crate::innodb::page::{Expected, LOGICAL_MAX, PageLayout, Scratch, Verdict};
 use crate::prepare::checks;
-use crate::prepare::datafiles::Promise;
+use crate::prepare::datafiles::HeaderSize;
 use crate::prepare::options::SystemFile;
 use crate::restore::Received;
 use crate::stream::{Chunk, MemberName};
@@ -24,7 +24,7 @@ pub(super) struct ArrivingTablespaces {
 
 struct Header {
     layout: PageLayout,
-    promise: Promise,
+    header_size: HeaderSize,
 }
 
 /// The result of checking the files.
@@ -33,7 +33,7 @@ pub(super) struct Spaces {
     pub(super) ids: BTreeSet<SpaceId>,
     /// Files that are shorter than their header says, with the member's name and the number of bytes that
     /// came. The redo tells whether that is allowed.
-    pub(super) short: Vec<(MemberName, Promise, u64)>,
+    pub(super) short: Vec<(MemberName, HeaderSize, u64)>,
 }
 
 /// The facts that the files are checked against.
@@ -64,10 +64,10 @@ impl ArrivingTablespaces {
         let mut ids: BTreeMap<SpaceId, &MemberName> = BTreeMap::new();
         let mut short = Vec::new();
         for (member, (size, _)) in against.received {
-            let Some((promise, length)) = self.file(member, *size, against)? else { continue };
-            let space = promise.space;
-            if length < promise.bytes {
-                short.push((member.clone(), promise, length));
+            let Some((header_size, length)) = self.file(member, *size, against)? else { continue };
+            let space = header_size.space;
+            if length < header_size.bytes {
+                short.push((member.clone(), header_size, length));
             }
             if let Some(other) = ids.insert(space, member) {
                 return Err(defect(member, format!("has tablespace id {space}, and so has member {other}")));
@@ -82,7 +82,12 @@ impl ArrivingTablespaces {
 
     /// Returns the statements in page 0 of a file, and the length of its tablespace in bytes, if it is the
     /// first file of one.
-    fn file(&self, member: &MemberName, size: u64, against: &Against<'_>) -> Result<Option<(Promise, u64)>> {
+    fn file(
+        &self,
+        member: &MemberName,
+        size: u64,
+        against: &Against<'_>,
+    ) -> Result<Option<(HeaderSize, u64)>> {
         let system = against.system.iter().position(|file| file.member == *member);
         if system.is_none() && !is_tablespace(member) {
             return Ok(None);
@@ -95,9 +100,9 @@ impl ArrivingTablespaces {
             Some(Err(what)) => return Err(defect(member, what.clone())),
             None => return Err(defect(member, "is empty".to_owned())),
         };
-        let Header { layout, promise } = header;
-        if (promise.space == SpaceId::SYSTEM) != system.is_some() {
-            return Err(defect(member, format!("has tablespace id {}", promise.space)));
+        let Header { layout, header_size } = header;
+        if (header_size.space == SpaceId::SYSTEM) != system.is_some() {
+            return Err(defect(member, format!("has tablespace id {}", header_size.space)));
         }
         if let Some(page_size) = against.page_size.filter(|size| *size != layout.logical() as u64) {
             return Err(defect(
@@ -122,13 +127,13 @@ impl ArrivingTablespaces {
         };
         // A server makes the file longer before its header says so. If that happened since the checkpoint,
         // redo makes up for it; the size that the header gave before must be there.
-        let settled = against.checkpoint.is_some_and(|checkpoint| promise.lsn < checkpoint);
+        let settled = against.checkpoint.is_some_and(|checkpoint| header_size.lsn < checkpoint);
         let length = size.saturating_add(rest);
-        if settled && length < promise.bytes {
-            let promised = promise.bytes;
+        if settled && length < header_size.bytes {
+            let promised = header_size.bytes;
             return Err(defect(member, format!("has {size} bytes, by its own header at least {promised}")));
         }
-        Ok(Some((*promise, length)))
+        Ok(Some((*header_size, length)))
     }
 
     /// Checks that the files of the system tablespace are present with their sizes.
@@ -168,7 +173,7 @@ fn header(first: &[u8]) -> std::result::Result<Header, String> {
         Ok(Verdict::AllZero | Verdict::Encrypted) => return Err(said(&"it has no checksum")),
         Err(e) => return Err(said(&e)),
     }
-    Ok(Header { layout: page0.layout, promise: Promise::of(page, &page0) })
+    Ok(Header { layout: page0.layout, header_size: HeaderSize::of(page, &page0) })
 }
 
 /// Returns whether a server takes the member for a tablespace, by its name (`Tablespace_dirs::scan`).

@@ -50,7 +50,7 @@ fn normal(text: &str) -> Result<PathBuf, String> {
 
 /// The place of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Destination {
+pub enum FileLocation {
     /// Relative to the datadir.
     Inside(MemberName),
     /// Below a folder elsewhere: that folder, and the rest of the path.
@@ -69,7 +69,7 @@ pub fn destination(
     general: bool,
     mappings: &[Mapping],
     target: &Path,
-) -> Result<Destination> {
+) -> Result<FileLocation> {
     if !path.is_absolute() || path.components().any(|c| c == Component::ParentDir) {
         let shown = path.to_string_lossy();
         let message = format!("the stream names a file '{}', which is not let in", shown.escape_debug());
@@ -108,12 +108,12 @@ pub fn destination(
             )
             .hint(format!("add --map {}={}", path.display(), name.file_name())));
         }
-        return Ok(Destination::Inside(name));
+        return Ok(FileLocation::Inside(name));
     }
     match (rest.as_os_str().is_empty(), new.parent(), new.file_name()) {
-        (false, ..) => Confined::parse(rest).map(|rest| Destination::ExternalFiles(new.to_owned(), rest)),
+        (false, ..) => Confined::parse(rest).map(|rest| FileLocation::ExternalFiles(new.to_owned(), rest)),
         (true, Some(parent), Some(name)) => {
-            Confined::parse(name).map(|name| Destination::ExternalFiles(parent.to_owned(), name))
+            Confined::parse(name).map(|name| FileLocation::ExternalFiles(parent.to_owned(), name))
         }
         _ => return Err(unusable("that is no place for a file")),
     }
@@ -335,7 +335,7 @@ mod tests {
         texts.iter().map(|t| Mapping::parse(t).unwrap()).collect()
     }
 
-    fn go(path: &str, texts: &[&str]) -> Result<Destination> {
+    fn go(path: &str, texts: &[&str]) -> Result<FileLocation> {
         let member = MemberName::parse("db/t.ibd").unwrap();
         destination(Path::new(path), &member, false, &maps(texts), Path::new("/var/lib/mysql"))
     }
@@ -344,8 +344,8 @@ mod tests {
     fn the_longest_mapping_wins_and_paths_keep_their_rest() {
         let both = ["/ext=/new", "/ext/a=moved"];
         let outside =
-            |dir: &str, rest: &str| Destination::ExternalFiles(dir.into(), Confined::parse(rest).unwrap());
-        let inside = |name: &str| Destination::Inside(MemberName::parse(name).unwrap());
+            |dir: &str, rest: &str| FileLocation::ExternalFiles(dir.into(), Confined::parse(rest).unwrap());
+        let inside = |name: &str| FileLocation::Inside(MemberName::parse(name).unwrap());
         assert_eq!(go("/ext/db/t.ibd", &both).unwrap(), outside("/new", "db/t.ibd"));
         assert_eq!(go("/ext/a/db/t.ibd", &both).unwrap(), inside("moved/db/t.ibd"));
         assert_eq!(go("/ext/db/t.ibd", &["/ext/=."]).unwrap(), inside("db/t.ibd"));
@@ -384,8 +384,8 @@ mod tests {
         let go = |map: &str| {
             destination(Path::new("/ext/g.ibd"), &member, true, &maps(&[map]), Path::new("/var/lib/mysql"))
         };
-        assert_eq!(go("/ext=.").unwrap(), Destination::Inside(member.clone()));
-        assert!(matches!(go("/ext=/new").unwrap(), Destination::ExternalFiles(..)));
+        assert_eq!(go("/ext=.").unwrap(), FileLocation::Inside(member.clone()));
+        assert!(matches!(go("/ext=/new").unwrap(), FileLocation::ExternalFiles(..)));
         for below in ["/ext=x", "/ext=/var/lib/mysql/x"] {
             let e = go(below).unwrap_err();
             assert_eq!(e.code, Code::Usage);

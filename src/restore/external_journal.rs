@@ -1,5 +1,5 @@
-//! What is put in place outside the target, written down before it is: a run that is killed in the middle leaves it, and the
-//! next run for that target takes it back.
+//! Write-ahead journal of files that are to be moved to places outside the target, so that the next run can undo what a killed run
+//! left.
 //!
 //! It lies in the hidden folder of the target, whose datadir goes to its place last: as long as that waits, nothing counts as
 //! received. Each entry is closed by a NUL: `D` and a folder that is made on the way, outermost first; or `F`, device and inode

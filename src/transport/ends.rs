@@ -5,7 +5,6 @@
 //! row in the command line's table of schemes.
 
 use super::StreamReader;
-use super::network::NetworkFacts;
 use super::stream_writer::Sink;
 use crate::base::{Error, Result};
 
@@ -26,7 +25,7 @@ pub trait Destination {
     fn abandon(&self, _why: &Error) {}
 
     /// Returns statistics of the connection for the summary; `None` if there is no connection.
-    fn facts(&self) -> Option<NetworkFacts> {
+    fn facts(&self) -> Option<ConnectionStatistics> {
         None
     }
 }
@@ -50,9 +49,18 @@ pub trait Origin {
     }
 
     /// Returns statistics of the connection for the summary; `None` if there is no connection.
-    fn facts(&self) -> Option<NetworkFacts> {
+    fn facts(&self) -> Option<ConnectionStatistics> {
         None
     }
+}
+
+/// Statistics of a connection, for the summary.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ConnectionStatistics {
+    /// Number of connections after the first.
+    pub reconnects: u64,
+    /// Number of bytes that were sent again on another connection.
+    pub resent: u64,
 }
 
 /// The invitation that this side prints for a sender.

@@ -10,6 +10,6 @@ pub mod stream_reader;
 pub mod stream_writer;
 
 pub use address::Address;
-pub use ends::{Destination, Invitation, Origin};
+pub use ends::{ConnectionStatistics, Destination, Invitation, Origin};
 pub use stream_reader::StreamReader;
 pub use stream_writer::{Lane, LayerOptions, StreamWriter};

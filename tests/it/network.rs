@@ -12,8 +12,9 @@ use crate::support::network::{
 use crate::support::relay::{Relay, Weather};
 use crate::support::{Random, seed};
 use xbpipe::base::{Code, Error};
+use xbpipe::transport::ConnectionStatistics;
 use xbpipe::transport::StreamReader;
-use xbpipe::transport::network::{Incoming, NetworkFacts, Outgoing};
+use xbpipe::transport::network::{Incoming, Outgoing};
 
 #[test]
 fn a_stream_crosses_and_the_verdict_comes_back() {
@@ -26,7 +27,7 @@ fn a_stream_crosses_and_the_verdict_comes_back() {
             let (sent, received, facts) = transfer(&outgoing, &incoming, len, || {});
             sent.unwrap();
             assert_eq!(received.unwrap(), len, "{carrier}");
-            assert_eq!(facts, NetworkFacts::default());
+            assert_eq!(facts, ConnectionStatistics::default());
             eprintln!("{carrier}: {len} bytes in {:?}", begun.elapsed());
         }
     }

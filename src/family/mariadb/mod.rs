@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::{Family, Recognition, SourceServer};
 use crate::base::{Result, Stop};
 use crate::innodb::page::PageFormat;
+use crate::prepare::RedoFormat;
 use crate::source::server_facts::ServerFacts;
 use crate::source::session::{ConnectOptions, Session};
 
@@ -34,6 +35,10 @@ impl Family for MariaDb {
 
     fn pages(&self) -> &'static dyn PageFormat {
         &pages::MariaDbPages
+    }
+
+    fn redo(&self) -> Option<&'static dyn RedoFormat> {
+        None
     }
 
     fn examine(

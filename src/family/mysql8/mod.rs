@@ -34,9 +34,6 @@ const FIRST: ServerVersion = ServerVersion::new(8, 0, 30);
 /// The newest release line that was checked.
 const LAST: ServerVersion = ServerVersion::new(9, 7, u16::MAX);
 
-/// The format of its redo.
-pub(super) const REDO: &dyn RedoFormat = &redo::Format6;
-
 impl Family for MySql8 {
     fn name(&self) -> &'static str {
         "MySQL"
@@ -60,6 +57,10 @@ impl Family for MySql8 {
 
     fn pages(&self) -> &'static dyn PageFormat {
         &pages::MySql8Pages
+    }
+
+    fn redo(&self) -> Option<&'static dyn RedoFormat> {
+        Some(&redo::Format6)
     }
 
     fn examine(

@@ -1,5 +1,5 @@
-//! Many records appended to an empty page, as in the second half of a page that was split: the same bytes come out as when
-//! each is inserted after the other, but header and directory are written once.
+//! Appends a list of records to an empty index page (`MLOG_LIST_END_COPY_CREATED`, as after a page split). The bytes are the same
+//! as after inserting each record by itself, but page header and directory are written once.
 //!
 //! The last slot of the directory is supremum's, which owns what was appended last. With its ninth it gives the first four
 //! away, to a new slot before it.

@@ -1,4 +1,4 @@
-//! Redo records applied to pages: what `recv_recover_page` does, without a buffer pool, files or threads.
+//! Applies redo records of MySQL 8 to pages: what `recv_recover_page` does, without a buffer pool, files or threads.
 //!
 //! A [`Page`] is loaded from its bytes on disk, an [`Applier`] changes it record by record in the order of the log,
 //! and [`Page::finish`] gives it LSN and checksum. Which records a page needs is for the caller: those whose start

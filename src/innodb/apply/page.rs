@@ -64,7 +64,8 @@ impl DerefMut for Bytes<'_> {
     }
 }
 
-/// The log ends between an insert into the frame of a compressed page and the record that compresses it.
+/// Error: the log ends between an insert into the uncompressed frame of a compressed page and the record that compresses it, so that
+/// the page can't be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the log ends before a compressed page was compressed again")]
 pub struct Unfinished;

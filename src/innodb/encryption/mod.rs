@@ -18,7 +18,7 @@ use key_info::{MasterKey, SpaceKey};
 
 use crate::base::{Lsn, PageNo, SpaceId};
 
-/// Something encrypted, and what its key is found by.
+/// An encrypted object of a backup, with the bytes that identify its key.
 #[derive(Clone, Copy, Debug)]
 pub enum Sealed<'a> {
     /// A tablespace, with the encryption information of its page 0 (`Encryption::INFO_SIZE` bytes).
@@ -29,7 +29,7 @@ pub enum Sealed<'a> {
     Binlog(&'a [u8]),
 }
 
-/// The part of something encrypted that is at hand.
+/// The part of an encrypted object that is to be decrypted or encrypted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
     /// A page of a tablespace.

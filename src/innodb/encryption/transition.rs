@@ -1,4 +1,5 @@
-//! The keys of what is in one backup, for a receiver that does not have the source's keyring: what a sender encrypts to it.
+//! The transition keys: all keys that one backup needs, for a receiver that does not have the source's keyring. A sender encrypts
+//! this text to the receiver (`xbsend --transition-to`).
 //!
 //! A text of lines: `HEAD`; `key`, and the key of a tablespace or of the redo log with its initialisation vector, in hexadecimal
 //! digits; `entry`, the name of an entry of the keyring that the binary log of the backup needs, and its key. Which tablespace a key

@@ -1,5 +1,7 @@
-//! Compact records, as they are kept in memory until their page's turn comes: type (1 byte) and body. Left out is what all records of a run have in
-//! common: the page, and the description of its index, which has a number. A record of the log is half of what it was then.
+//! The form in which redo records are kept in memory and in the spill file until they are applied: type (1 byte) and body.
+//!
+//! Space id, page number and index description are left out, since the records of a run share them (the description has a number in
+//! an [`IndexList`](super::IndexList)). This halves the size of a record.
 
 use super::cursor::{Cursor, Stop, compressed_len};
 use super::index_info::{IndexInfo, KnownIndexes};

@@ -230,7 +230,8 @@ impl StreamingApplyHandle {
         Ok(Some(StreamedTablespace { id: page0.space, layout: page0.layout }))
     }
 
-    /// Looks at a chunk of a tablespace file; gives the pages that are newer than in the chunk, and where they begin.
+    /// Applies the records that are stored so far to the pages of a chunk that has arrived; returns the pages that changed, each with
+    /// its offset in the file.
     pub fn pages(&self, space: StreamedTablespace, chunk: &Chunk) -> Vec<(u64, Vec<u8>)> {
         let Some((base, store)) = self.store.get() else { return Vec::new() };
         let page_len = space.layout.physical() as u64;

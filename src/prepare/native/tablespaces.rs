@@ -15,7 +15,7 @@ use crate::base::read::read_up_to;
 use crate::base::{Code, Error, PageNo, Result, SpaceId};
 use crate::innodb::encryption::{Cipher, NoKey, Unit};
 use crate::innodb::page::{Expected, FilHeader, PageDefect, PageFormat, PageLayout, Scratch, Verdict};
-use crate::prepare::datafiles::{self, Promise};
+use crate::prepare::datafiles::{self, HeaderSize};
 use crate::prepare::lengths::Growth;
 use crate::prepare::native::error::corrupt;
 use crate::prepare::native::space_keys::{SpaceCiphers, SpaceKeys};
@@ -32,7 +32,7 @@ pub(crate) struct Tablespace {
     format: &'static dyn PageFormat,
     pub(crate) layout: PageLayout,
     ciphers: SpaceCiphers,
-    promise: Promise,
+    header_size: HeaderSize,
     files: Vec<PathBuf>,
 }
 
@@ -75,7 +75,7 @@ impl TablespaceFiles {
         files.insert(SpaceId::SYSTEM, options::system_files(datadir)?);
         for (id, files) in files {
             let first = files.first().ok_or_else(|| corrupt("the system tablespace has no file"))?;
-            let (promise, page0) = datafiles::page0(first, format)?;
+            let (header_size, page0) = datafiles::page0(first, format)?;
             if page0.space != id {
                 return Err(Error::new(
                     Code::CorruptPage,
@@ -84,7 +84,7 @@ impl TablespaceFiles {
             }
             let info = page0.encryption.as_deref();
             let ciphers = SpaceCiphers::find(id, info, page0.flags.is_encrypted(), keys, &*datadir.keyring);
-            by_id.insert(id, Tablespace { format, layout: page0.layout, ciphers, promise, files });
+            by_id.insert(id, Tablespace { format, layout: page0.layout, ciphers, header_size, files });
         }
         Ok(TablespaceFiles { by_id, removed })
     }
@@ -92,8 +92,8 @@ impl TablespaceFiles {
     /// Refuses a tablespace that was cut: one that is shorter than its header says, which redo does not explain.
     pub(crate) fn check_lengths(&self, growth: &Growth) -> Result<()> {
         let mut spaces: Vec<_> = self.by_id.values().collect();
-        spaces.sort_by_key(|space| space.promise.space);
-        spaces.iter().try_for_each(|space| lengths::check_one(&space.promise, &space.files, growth))
+        spaces.sort_by_key(|space| space.header_size.space);
+        spaces.iter().try_for_each(|space| lengths::check_one(&space.header_size, &space.files, growth))
     }
 
     /// The tablespace with this id.

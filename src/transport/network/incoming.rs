@@ -21,14 +21,14 @@ use crate::session::receiver::{ConnectionId, Outcome, Receiver};
 use crate::session::ticket::{TOKEN_LEN, Token};
 use crate::session::{Ticket, Timeouts};
 use crate::transport::address::{Carrier, NetworkAddress};
-use crate::transport::{Invitation, Origin, StreamReader};
+use crate::transport::{ConnectionStatistics, Invitation, Origin, StreamReader};
 
 use super::connection::{LAST_WORDS, Reading, Writing, next_large};
 use super::listener::{self, Listener};
 use super::notifier::{Notifier, Shared, requested};
 use super::reassembly::ReassemblyBuffer;
 use super::unauthenticated_peers::UnauthenticatedPeers;
-use super::{Clock, NetworkFacts, NetworkOptions, close, quic, random, runtime, tls};
+use super::{Clock, NetworkOptions, close, quic, random, runtime, tls};
 
 use meet::Words;
 
@@ -163,8 +163,8 @@ impl Incoming {
     }
 
     /// Returns statistics for the summary.
-    pub fn facts(&self) -> NetworkFacts {
-        NetworkFacts { reconnects: self.line.shared.lock().session.reconnects(), resent: 0 }
+    pub fn facts(&self) -> ConnectionStatistics {
+        ConnectionStatistics { reconnects: self.line.shared.lock().session.reconnects(), resent: 0 }
     }
 }
 
@@ -181,7 +181,7 @@ impl Origin for Incoming {
         Incoming::settle(self, failed)
     }
 
-    fn facts(&self) -> Option<NetworkFacts> {
+    fn facts(&self) -> Option<ConnectionStatistics> {
         Some(Incoming::facts(self))
     }
 }

@@ -45,15 +45,6 @@ pub struct NetworkOptions {
     pub base: String,
 }
 
-/// Statistics of a connection, for the summary.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct NetworkFacts {
-    /// Number of connections after the first.
-    pub reconnects: u64,
-    /// Number of bytes that were sent again on another connection.
-    pub resent: u64,
-}
-
 /// The session's clock: time since this end was created.
 #[derive(Clone, Copy, Debug)]
 struct Clock(Instant);

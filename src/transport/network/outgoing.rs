@@ -15,14 +15,14 @@ use crate::base::{Code, Error, Result, Stop};
 use crate::session::proof::Nonce;
 use crate::session::sender::{Outcome, Sender};
 use crate::session::{SECRET_LEN, Ticket};
-use crate::transport::Destination;
 use crate::transport::address::{Carrier, NetworkAddress};
 use crate::transport::stream_writer::Sink;
+use crate::transport::{ConnectionStatistics, Destination};
 
 use super::connection::LAST_WORDS;
 use super::notifier::{Shared, requested};
 use super::send_window::{Window, gather};
-use super::{Clock, NetworkFacts, NetworkOptions, close, quic, random, runtime, tls};
+use super::{Clock, NetworkOptions, close, quic, random, runtime, tls};
 
 use dial::{Dialer, Why, words};
 
@@ -148,9 +148,9 @@ impl Outgoing {
     }
 
     /// Returns statistics for the summary.
-    pub fn facts(&self) -> NetworkFacts {
+    pub fn facts(&self) -> ConnectionStatistics {
         let state = self.line.shared.lock();
-        NetworkFacts { reconnects: state.session.reconnects(), resent: state.session.resent() }
+        ConnectionStatistics { reconnects: state.session.reconnects(), resent: state.session.resent() }
     }
 }
 
@@ -167,7 +167,7 @@ impl Destination for Outgoing {
         Outgoing::base(self)
     }
 
-    fn facts(&self) -> Option<NetworkFacts> {
+    fn facts(&self) -> Option<ConnectionStatistics> {
         Some(Outgoing::facts(self))
     }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use xbpipe::base::progress::Progress;
 use xbpipe::base::{Result, Stop};
 use xbpipe::session::Timeouts;
+use xbpipe::transport::ConnectionStatistics;
 use xbpipe::transport::StreamReader;
 use xbpipe::transport::address::{Address, NetworkAddress};
-use xbpipe::transport::network::{Incoming, NetworkFacts, NetworkOptions, Outgoing};
+use xbpipe::transport::network::{Incoming, NetworkOptions, Outgoing};
 
 use super::{Random, seed};
 
@@ -104,7 +105,7 @@ pub fn transfer(
     incoming: &Incoming,
     len: u64,
     meanwhile: impl FnOnce() + Send,
-) -> (Result<()>, Result<u64>, NetworkFacts) {
+) -> (Result<()>, Result<u64>, ConnectionStatistics) {
     let seed = seed();
     thread::scope(|scope| {
         let sending = scope.spawn(|| {

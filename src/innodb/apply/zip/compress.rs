@@ -1,5 +1,5 @@
-//! Compresses a page (`page_zip_compress`): what a record that says only that the page was
-//! compressed calls for.
+//! Compresses an index page of a `ROW_FORMAT=COMPRESSED` table, byte for byte as the server does (`page_zip_compress`). Some redo
+//! records say only that the page was compressed, not with which result.
 
 use super::super::index_page::IndexPage;
 use super::super::offsets::{self, NODE_POINTER};

@@ -1,5 +1,5 @@
-//! Transactions that are prepared in InnoDB by the server itself, on the way to the binary log: their fate stands in the
-//! last part of the binary log, which the first server to start on the copy must be told of.
+//! Finds transactions that are prepared in InnoDB and wait for the binary log (internal two-phase commit). Whether they commit is
+//! decided by the last binary log of the backup, so the first server that starts on the copy must read it.
 //!
 //! The first page of an undo log segment (type 2) has the segment's state at 56 (5 to 7: prepared) and at 58 the offset of
 //! its newest log header. There: transaction id (8), at 20 flags (1: a XID follows), at 46 the XID: format, lengths of its

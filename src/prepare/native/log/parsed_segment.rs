@@ -1,4 +1,4 @@
-//! What a segment of the log says: the records for pages, and beside them what does not belong to a page.
+//! Result of parsing one segment of the redo log: page records, file events, table metadata and encryption information.
 //!
 //! This is the one type between those who read redo and those who apply it. A family's parser fills it; the [`Store`], the
 //! spill file, the merge and the threads that apply records take runs of records from it and look into none.

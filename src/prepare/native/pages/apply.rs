@@ -80,14 +80,14 @@ fn panicked() -> Error {
 }
 
 /// Applies records to pages, with the buffers of one thread.
-struct PageApplier {
+struct ThreadApplier {
     records: Box<dyn RecordApplier>,
     /// Descriptions of indexes that records are kept without.
     indexes: Arc<IndexList>,
     scratch: Scratch,
 }
 
-impl PageApplier {
+impl ThreadApplier {
     fn last_init(
         &mut self,
         page: (SpaceId, PageNo),
@@ -101,7 +101,7 @@ struct Worker<'a> {
     job: &'a Job<'a>,
     base: Lsn,
     means: &'a Resources<'a>,
-    applier: PageApplier,
+    applier: ThreadApplier,
     batch: Batch,
     index: BatchIndex,
     space: Option<Arc<OpenTablespace>>,
@@ -129,7 +129,7 @@ impl<'a> Worker<'a> {
             job,
             base,
             means,
-            applier: PageApplier { records: job.format.applier(), indexes, scratch: Scratch::new() },
+            applier: ThreadApplier { records: job.format.applier(), indexes, scratch: Scratch::new() },
             batch: Batch::default(),
             index: BatchIndex::default(),
             space: None,
@@ -260,7 +260,7 @@ impl<'a> Worker<'a> {
             true => load(space, number, bytes, applier, runs, self.job.end)?,
             false => (Page::blank(space.id, number, space.layout), Lsn(0)),
         };
-        let PageApplier { records, indexes, .. } = applier;
+        let ThreadApplier { records, indexes, .. } = applier;
         let brought = records.apply(&mut page, from, indexes, &mut runs(), &|| space.shown(number))?;
         outcome.records_applied += brought.records;
         let Some(end) = brought.to else {
@@ -304,7 +304,7 @@ fn load<'b, 'r, R: Iterator<Item = RecordRun<'r>>>(
     space: &OpenTablespace,
     number: PageNo,
     bytes: &'b mut [u8],
-    applier: &mut PageApplier,
+    applier: &mut ThreadApplier,
     runs: impl FnOnce() -> R,
     end: Lsn,
 ) -> Result<(Page<'b>, Lsn)> {

@@ -85,12 +85,13 @@ impl Store {
         }
     }
 
-    /// With `encrypts`, nothing of it is written in the clear.
+    /// Sets whether the spill file is encrypted, so that nothing of an encrypted tablespace is on disk in the clear.
     pub(crate) fn encrypting(self, encrypts: bool) -> Store {
         Store { encrypts, ..self }
     }
 
-    /// Pages are all there: what they have is left out.
+    /// Makes the store look up the LSNs of pages that are already on disk, and leave out records that these pages have. All
+    /// datafiles must be complete.
     pub(crate) fn asking(mut self, ask: CachedLsnLookup) -> Store {
         self.ask = Some(ask);
         self

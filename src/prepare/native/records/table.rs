@@ -16,8 +16,8 @@ pub(crate) struct Pending {
     pub(crate) landed: Option<Box<LandedLsns>>,
 }
 
-/// The pages of a page range whose LSN is known, from the time they passed by on their way to their file, or from there: each has
-/// what starts before its LSN.
+/// LSNs of the pages of one page range, as far as they are known: from the stream, while the pages passed on their way to the
+/// file, or read from the file. Records that start before a page's LSN are in the page already.
 #[derive(Clone)]
 pub(crate) struct LandedLsns {
     pub(crate) lsns: [Lsn; RANGE_PAGES],
