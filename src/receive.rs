@@ -12,6 +12,7 @@ mod base_folder;
 pub mod chain;
 mod consistency;
 mod decode;
+pub mod export_command;
 pub mod info;
 mod layers;
 pub mod merge;

@@ -15,6 +15,7 @@ mod secrets;
 mod selection;
 pub mod signals;
 pub mod xbrecv;
+mod xbrecv_export;
 mod xbrecv_info;
 mod xbrecv_merge;
 mod xbrecv_prepare;

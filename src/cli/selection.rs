@@ -64,7 +64,8 @@ impl SelectionArgs {
     }
 }
 
-fn split(texts: &[String], at: fn(char) -> bool) -> Vec<String> {
+/// The parts of all texts, without blanks around them.
+pub(super) fn split(texts: &[String], at: fn(char) -> bool) -> Vec<String> {
     let parts = texts.iter().flat_map(|text| text.split(at));
     parts.map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }

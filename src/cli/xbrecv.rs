@@ -23,7 +23,7 @@ use super::arguments::{self, StreamKeyArgs, XBRECV as PROGRAM, default_memory, n
 use super::network::{self, NetworkArgs};
 use super::progress::{Display, Mode};
 use super::schemes::{self, Opening};
-use super::{keys, next, report, signals, xbrecv_info, xbrecv_merge, xbrecv_prepare};
+use super::{keys, next, report, signals, xbrecv_export, xbrecv_info, xbrecv_merge, xbrecv_prepare};
 
 /// Stands for the stream that comes from where `--from` says.
 const STANDARD_INPUT: &str = "-";
@@ -126,6 +126,8 @@ enum Command {
     Prepare(xbrecv_prepare::Args),
     /// Lays increments over the backup in a folder, in its place; it may be killed and run again
     Merge(xbrecv_merge::Args),
+    /// Makes single tables of a prepared backup ready for ALTER TABLE … IMPORT TABLESPACE on another server
+    Export(xbrecv_export::Args),
     /// Says what a stored stream or a folder is: kind, LSNs, server, what it builds on
     Info(xbrecv_info::Args),
 }
@@ -160,6 +162,10 @@ pub fn main() -> ExitCode {
         Some(Command::Prepare(args)) => {
             report::start_log(args.verbose);
             xbrecv_prepare::run(args)
+        }
+        Some(Command::Export(args)) => {
+            report::start_log(args.verbose);
+            xbrecv_export::run(args)
         }
         Some(Command::Merge(args)) => {
             report::start_log(args.verbose);

@@ -3,7 +3,10 @@
 
 pub mod apply;
 mod bytes;
+pub mod dictionary;
 pub mod encryption;
 pub mod page;
 pub mod page_tracking;
 pub mod redo;
+pub mod sdi;
+pub mod undo;

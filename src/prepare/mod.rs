@@ -11,6 +11,7 @@
 
 pub mod checks;
 pub mod datafiles;
+pub mod export;
 pub mod file_operations;
 pub mod launch;
 pub mod lengths;

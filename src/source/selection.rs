@@ -178,16 +178,25 @@ impl Selection {
             })
         });
         inventory.empty_schemas.retain(|schema| self.takes(schema, ""));
-        let idle =
-            self.include.iter().chain(&self.exclude).find(|item| !item.matched.load(Ordering::Relaxed));
-        match idle {
+        match self.unmatched() {
             None => Ok(left_out),
-            Some(item) => Err(Error::new(
+            Some(text) => Err(Error::new(
                 Code::Usage,
-                format!("nothing on this server matches '{}'", item.text.escape_debug()),
+                format!("nothing on this server matches '{}'", text.escape_debug()),
             )
             .hint("names and patterns are schema, schema.table, or a regular expression on schema.table")),
         }
+    }
+
+    /// Returns a name or pattern that has matched nothing so far.
+    pub fn unmatched(&self) -> Option<&str> {
+        let mut items = self.include.iter().chain(&self.exclude);
+        items.find(|item| !item.matched.load(Ordering::Relaxed)).map(|item| item.text.as_str())
+    }
+
+    /// Whether a user's table is taken; both names are spelled as in the file system, and `table` may end in the name of a partition.
+    pub fn takes_users(&self, schema: &str, table: &str) -> bool {
+        !SYSTEM.contains(&schema) && self.takes(schema, table)
     }
 }
 

@@ -18,6 +18,7 @@ mod cut_layers;
 mod demo;
 mod discovery;
 mod discovery_busy;
+mod export;
 mod family_mariadb;
 mod hostile;
 mod innodb_apply;

@@ -256,3 +256,8 @@ impl RecordLayouts {
 
 #[cfg(test)]
 mod tests;
+
+/// Decompresses an index page of a ROW_FORMAT=COMPRESSED tablespace; `None` if it is broken.
+pub fn index_frame(page: &[u8], layout: super::page::PageLayout) -> Option<Vec<u8>> {
+    zip::unzip(page, layout.logical(), &mut zip::Inflaters::default()).ok().map(|unzipped| unzipped.frame)
+}

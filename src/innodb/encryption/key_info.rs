@@ -94,6 +94,22 @@ impl SpaceKey {
     }
 }
 
+impl SpaceKey {
+    /// Returns the file `.cfp` that `ALTER TABLE … IMPORT TABLESPACE` takes the key of an encrypted datafile from
+    /// (`row_quiesce_write_transfer_key`): the length of keys, a transfer key, and key and initialisation vector encrypted with it
+    /// (AES-256-ECB). Who has the file has the key.
+    pub fn transfer(&self, transfer: &MasterKey) -> Zeroizing<Vec<u8>> {
+        let cipher = Aes256::new((&**transfer).into());
+        let mut parts = self.parts();
+        parts.chunks_exact_mut(BLOCK).for_each(|block| cipher.encrypt_block(block.into()));
+        let mut file = Zeroizing::new(Vec::with_capacity(4 + 3 * KEY_LEN));
+        file.extend((KEY_LEN as u32).to_be_bytes());
+        file.extend_from_slice(&**transfer);
+        file.extend_from_slice(&*parts);
+        file
+    }
+}
+
 impl KeyInfo {
     /// Reads it; `None` if there is none, or one of a version that names no server.
     pub fn parse(info: &[u8]) -> Option<KeyInfo> {

@@ -19,23 +19,23 @@
 
 /// Why reading stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stop {
+pub(in crate::innodb) enum Stop {
     /// The bytes at hand end inside the record.
     More,
     /// No server writes this.
     Bad(&'static str),
 }
 
-pub(super) type Read<T> = Result<T, Stop>;
+pub(in crate::innodb) type Read<T> = Result<T, Stop>;
 
 /// A position in the bytes of a record.
 #[derive(Clone)]
-pub(super) struct Cursor<'a> {
+pub(in crate::innodb) struct Cursor<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::innodb) fn new(bytes: &'a [u8]) -> Self {
         Cursor { rest: bytes }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn u8(&mut self) -> Read<u8> {
+    pub(in crate::innodb) fn u8(&mut self) -> Read<u8> {
         self.array().map(|[b]: &[u8; 1]| *b)
     }
 
@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline(always)]
-    pub(super) fn u64_much_compressed(&mut self) -> Read<u64> {
+    pub(in crate::innodb) fn u64_much_compressed(&mut self) -> Read<u64> {
         if self.rest.first() != Some(&0xFF) {
             return self.compressed().map(u64::from);
         }

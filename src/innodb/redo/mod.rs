@@ -7,7 +7,7 @@
 
 pub mod block;
 pub mod compact_record;
-mod cursor;
+pub(in crate::innodb) mod cursor;
 mod dump;
 mod dynamic_meta;
 pub mod file;

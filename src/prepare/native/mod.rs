@@ -64,9 +64,9 @@ mod memory;
 mod pages;
 pub(crate) mod records;
 mod redo_format;
-mod space_keys;
+pub(crate) mod space_keys;
 mod streaming;
-mod tablespaces;
+pub(crate) mod tablespaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::SeekFrom;
@@ -151,11 +151,20 @@ impl Tablespace {
 
     /// Opens its files for reading and writing.
     pub(crate) fn open(&self, id: SpaceId) -> Result<OpenTablespace> {
+        self.open_with(id, nofollow::open_rw)
+    }
+
+    /// Opens its files for reading.
+    pub(crate) fn open_to_read(&self, id: SpaceId) -> Result<OpenTablespace> {
+        self.open_with(id, nofollow::open)
+    }
+
+    fn open_with(&self, id: SpaceId, how: impl Fn(&Path) -> io::Result<File>) -> Result<OpenTablespace> {
         let page_len = self.layout.physical() as u64;
         let mut first = 0;
         let mut files = Vec::new();
         for path in &self.files {
-            let opened = nofollow::open_rw(path);
+            let opened = how(path);
             let opened = opened.and_then(|file| Ok((file.metadata()?.len(), file)));
             let (len, file) = opened.map_err(|e| Error::io(Code::TargetIo, path.display(), e))?;
             files.push(OpenFile { path: path.clone(), file, first });
