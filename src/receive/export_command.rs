@@ -163,12 +163,16 @@ impl Output<'_> {
             Error::new(Code::Prepare, format!("{}.{} has no file", table.schema, table.name))
         })?;
         let name = quoted(&table.name);
-        let mut before = String::from("SET foreign_key_checks = 0;\n");
+        let mut before =
+            String::from("SET NAMES utf8mb4;\nSET foreign_key_checks = 0;\nSET sql_mode = '';\n");
+        if !table.statements.has_primary_key {
+            before.push_str("/*!80030 SET sql_generate_invisible_primary_key = OFF */;\n");
+        }
         for statement in &table.statements.create {
             let _ = writeln!(before, "{statement};");
         }
         let _ = writeln!(before, "ALTER TABLE {name} DISCARD TABLESPACE;");
-        let mut after = format!("ALTER TABLE {name} IMPORT TABLESPACE;\n");
+        let mut after = format!("SET NAMES utf8mb4;\nALTER TABLE {name} IMPORT TABLESPACE;\n");
         for statement in &table.statements.fulltext {
             let _ = writeln!(after, "{statement};");
         }

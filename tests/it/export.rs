@@ -111,8 +111,12 @@ fn tables_of_every_shape_are_described_as_the_server_does_and_imported_by_anothe
     assert_same(&of_schema(shown(&source), "shapes"), &shown(&target));
     assert_same(&of_schema(checksums(&source), "shapes"), &checksums(&target));
     check_tables(&target);
-    let found = target.value("SELECT COUNT(*) FROM shapes.words WHERE MATCH (body) AGAINST ('lion')");
-    assert_eq!(found, "60");
+    for (table, columns, word) in
+        [("words", "title", "animal"), ("words", "title, body", "lion"), ("words_own_id", "body", "lion")]
+    {
+        let sql = format!("SELECT COUNT(*) FROM shapes.{table} WHERE MATCH ({columns}) AGAINST ('{word}')");
+        assert_eq!((source.value(&sql), target.value(&sql)), ("60".to_owned(), "60".to_owned()), "{sql}");
+    }
 }
 
 /// Exports a table each time, and gives what was said.

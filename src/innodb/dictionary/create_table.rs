@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use super::collations::Collation;
+use super::expression::is_confined;
 use super::{
     BINARY_COLLATION, Column, ForeignKey, Index, IndexElement, Partition, Table, column_type, decoded,
     index_kind, value,
@@ -53,6 +54,9 @@ pub enum CreateError {
         "it has the hidden column FTS_DOC_ID of a full-text index that was dropped, and no text to make one of"
     )]
     DocumentId,
+    /// A type or an expression that would change the statement around it.
+    #[error("'{0}' is no expression that can be put into a statement")]
+    Expression(String),
     /// The dictionary object contradicts itself, or knows what we don't.
     #[error("its dictionary object has {0}")]
     Broken(&'static str),
@@ -65,6 +69,8 @@ pub struct Statements {
     pub create: Vec<String>,
     /// Statements that make its full-text indexes again after the import, which brings none.
     pub fulltext: Vec<String>,
+    /// Whether its definition has a primary key.
+    pub has_primary_key: bool,
 }
 
 /// Makes the statements. `data_directory` is the folder that files outside the datadir lie in.
@@ -97,7 +103,9 @@ pub fn statements(table: &Table, data_directory: Option<&str>) -> Result<Stateme
         create.push(format!("ALTER TABLE {name} ADD FULLTEXT KEY {passing} ({})", quoted(&column.name)));
         create.push(format!("ALTER TABLE {name} DROP INDEX {passing}"));
     }
-    Ok(Statements { create, fulltext })
+    let has_primary_key =
+        table.indexes.iter().any(|index| index.kind == index_kind::PRIMARY && !index.hidden);
+    Ok(Statements { create, fulltext, has_primary_key })
 }
 
 fn create(table: &Table, data_directory: Option<&str>) -> Result<String, CreateError> {
@@ -117,7 +125,7 @@ fn create(table: &Table, data_directory: Option<&str>) -> Result<String, CreateE
         let clause = decoded(&check.check_clause).and_then(|text| String::from_utf8(text).ok());
         let clause = clause.ok_or(CreateError::Broken("a CHECK clause that is no text"))?;
         let unless = if check.state == NOT_ENFORCED { " NOT ENFORCED" } else { "" };
-        items.push(format!("CONSTRAINT {} CHECK ({clause}){unless}", quoted(&check.name)));
+        items.push(format!("CONSTRAINT {} CHECK ({}){unless}", quoted(&check.name), expression(&clause)?));
     }
     let mut out =
         format!("CREATE TABLE {} (\n  {}\n) ENGINE=InnoDB", quoted(&table.name), items.join(",\n  "));
@@ -128,7 +136,7 @@ fn create(table: &Table, data_directory: Option<&str>) -> Result<String, CreateE
 
 fn column_definition(table: &Table, column: &Column) -> Result<String, CreateError> {
     use column_type::*;
-    let mut out = format!("{} {}", quoted(&column.name), column.column_type_utf8);
+    let mut out = format!("{} {}", quoted(&column.name), expression(&column.column_type_utf8)?);
     let has_charset =
         matches!(column.kind, ENUM | SET | VARCHAR | STRING | TINY_BLOB | MEDIUM_BLOB | LONG_BLOB | BLOB);
     let differs = column.is_explicit_collation || column.collation_id != table.collation_id;
@@ -142,7 +150,7 @@ fn column_definition(table: &Table, column: &Column) -> Result<String, CreateErr
     let is_generated = !column.generation_expression.is_empty();
     if is_generated {
         let how = if column.is_virtual { "VIRTUAL" } else { "STORED" };
-        let _ = write!(out, " GENERATED ALWAYS AS ({}) {how}", column.generation_expression);
+        let _ = write!(out, " GENERATED ALWAYS AS ({}) {how}", expression(&column.generation_expression)?);
     }
     if !column.is_nullable {
         out.push_str(" NOT NULL");
@@ -153,7 +161,7 @@ fn column_definition(table: &Table, column: &Column) -> Result<String, CreateErr
         let _ = write!(out, " SRID {}", column.srs_id);
     }
     if !is_generated {
-        default_value(column, &mut out);
+        default_value(column, &mut out)?;
     }
     if column.is_auto_increment {
         out.push_str(" AUTO_INCREMENT");
@@ -165,9 +173,9 @@ fn column_definition(table: &Table, column: &Column) -> Result<String, CreateErr
     Ok(out)
 }
 
-fn default_value(column: &Column, out: &mut String) {
+fn default_value(column: &Column, out: &mut String) -> Result<(), CreateError> {
     use column_type::*;
-    let option = &column.default_option;
+    let option = expression(&column.default_option)?;
     let is_binary = matches!(column.kind, VARCHAR | STRING) && column.collation_id == BINARY_COLLATION;
     if option.starts_with("CURRENT_TIMESTAMP") {
         let _ = write!(out, " DEFAULT {option}");
@@ -184,7 +192,7 @@ fn default_value(column: &Column, out: &mut String) {
                 });
             }
             _ if column.kind == BIT => {
-                let _ = write!(out, " DEFAULT {literal}");
+                let _ = write!(out, " DEFAULT {}", expression(literal)?);
             }
             _ => {
                 let _ = write!(out, " DEFAULT {}", text(literal));
@@ -194,8 +202,9 @@ fn default_value(column: &Column, out: &mut String) {
         out.push_str(" DEFAULT NULL");
     }
     if !column.update_option.is_empty() {
-        let _ = write!(out, " ON UPDATE {}", column.update_option);
+        let _ = write!(out, " ON UPDATE {}", expression(&column.update_option)?);
     }
+    Ok(())
 }
 
 /// The bytes of a BINARY or VARBINARY column's default value, without the length that stands before those that vary.
@@ -253,7 +262,7 @@ fn key_part(table: &Table, index: &Index, element: &IndexElement) -> Result<Stri
     let mut out = match column.hidden {
         hidden::VISIBLE | hidden::INVISIBLE => quoted(&column.name),
         // The hidden column of a functional key part.
-        _ => format!("({})", column.generation_expression),
+        _ => format!("({})", expression(&column.generation_expression)?),
     };
     if let Some(len) = prefix_len(index, element, column) {
         let bytes = Collation::of(column.collation_id).map_or(1, |collation| collation.max_len.max(1));
@@ -379,10 +388,10 @@ fn partitions(table: &Table, out: &mut String) -> Result<(), CreateError> {
         by::LIST_COLUMNS => ("LIST COLUMNS", true),
         kind => (hash_name(kind)?, false),
     };
-    let _ = write!(out, "\nPARTITION BY {how}({})", table.partition_expression_utf8);
+    let _ = write!(out, "\nPARTITION BY {how}({})", expression(&table.partition_expression_utf8)?);
     if table.subpartition_type != 0 {
         let how = hash_name(table.subpartition_type)?;
-        let _ = write!(out, "\nSUBPARTITION BY {how}({})", table.subpartition_expression_utf8);
+        let _ = write!(out, "\nSUBPARTITION BY {how}({})", expression(&table.subpartition_expression_utf8)?);
         if table.default_subpartitioning == ONLY_NUMBER {
             let count = table.partitions.first().map_or(0, |partition| partition.subpartitions.len());
             let _ = write!(out, "\nSUBPARTITIONS {count}");
@@ -396,7 +405,7 @@ fn partitions(table: &Table, out: &mut String) -> Result<(), CreateError> {
     let mut all = Vec::new();
     for partition in &table.partitions {
         let mut one = format!("PARTITION {}", quoted(&partition.name));
-        let values = &partition.description_utf8;
+        let values = expression(&partition.description_utf8)?;
         if is_range {
             match values == "MAXVALUE" && table.partition_type == by::RANGE {
                 true => one.push_str(" VALUES LESS THAN MAXVALUE"),
@@ -456,6 +465,14 @@ fn comment(comment: &str, out: &mut String) {
 fn comment_as(word: &str, comment: &str, out: &mut String) {
     if !comment.is_empty() {
         let _ = write!(out, " {word}{}", text(comment));
+    }
+}
+
+/// A type or an expression, if it stays what it is wherever it is put.
+fn expression(text: &str) -> Result<&str, CreateError> {
+    match is_confined(text) {
+        true => Ok(text),
+        false => Err(CreateError::Expression(text.escape_debug().to_string())),
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod cfg;
 pub mod collations;
 pub mod create_table;
+mod expression;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
