@@ -81,6 +81,13 @@
 //! the user's, pages are laid when their stream has proved to be whole ([`restore::overlay`], [`receive::merge`]). Since an increment begins at its base's checkpoint, redo is
 //! applied once, at the end. What a partial backup lacks ([`source::selection`]) is in its manifest; redo for it is dropped.
 //!
+//! ## Single tables
+//!
+//! `xbrecv export` ([`receive::export_command`], [`prepare::export`]) reads what the dictionary says of a table from its own datafile
+//! ([`innodb::sdi`], [`innodb::dictionary`]), and makes of it the metadata file that an import reads and the statement that defines the
+//! table. An import takes each row for committed, so the undo logs ([`innodb::undo`]) have to prove that no transaction which was open or
+//! prepared at the end of the backup has a record of the table.
+//!
 //! ## Glossary
 //!
 //! | Term | What it is here |

@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 
 use crate::support::encryption::encrypt_everything;
 use crate::support::pipe::{Said, copy, said};
-use crate::support::{Kind, Server, assert_same, check_tables, checksums, definitions};
+use crate::support::{Kind, Random, Server, assert_same, check_tables, checksums, definitions, seed};
+use xbpipe::innodb::page::checksum::stamp;
 
+const PAGE: usize = 16384;
 const SHAPES: &str = include_str!("support/shapes.sql");
 
 fn export(dir: &Path, words: &[&str]) -> Said {
@@ -261,4 +263,51 @@ fn what_is_no_prepared_backup_or_in_the_way_is_refused() {
     let started = Server::start_on(Kind::Mysql97, &at("backup"), &[]);
     drop(started);
     export_to(&at("backup"), "d.t", &at("late"), &[]).failed("wrong-base").says("a server was started on it");
+}
+
+#[test]
+fn forged_pages_with_right_checksums_are_exported_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backup, out) = (dir.path().join("backup"), dir.path().join("out"));
+    let source = Server::start(Kind::Mysql97, &[]);
+    source.execute("CREATE DATABASE d; CREATE TABLE d.t (a INT PRIMARY KEY, b VARCHAR(50) DEFAULT 'x', KEY (b)) PARTITION BY HASH (a) PARTITIONS 2");
+    source.execute(
+        "INSERT INTO d.t VALUES (1, 'x'), (2, 'y'); START TRANSACTION; INSERT INTO d.t VALUES (3, 'z')",
+    );
+    copy(&source, &backup, &["--prepare=native"]);
+    source.execute("ROLLBACK");
+    let seed = seed();
+    println!("seed {seed}");
+    let mut random = Random::new(seed);
+    let targets = ["d/t#p#p0.ibd", "undo_001", "undo_002", "ibdata1"].map(|name| backup.join(name));
+    for _ in 0..60 {
+        let path = &targets[random.below(targets.len() as u64) as usize];
+        let sound = std::fs::read(path).unwrap();
+        let used: Vec<_> = (0..sound.len() / PAGE)
+            .filter(|n| sound[n * PAGE..(n + 1) * PAGE].iter().any(|b| *b != 0))
+            .collect();
+        let page = match random.one_in(2) {
+            // Those that are read for what they say: dictionary information, lists of rollback segments, transactions.
+            true => random.below(7) as usize,
+            false => used[random.below(used.len() as u64) as usize],
+        };
+        let mut forged = sound.clone();
+        let bytes = &mut forged[page * PAGE..(page + 1) * PAGE];
+        for _ in 0..1 + random.below(6) {
+            let end = if random.one_in(2) { 200 } else { PAGE as u64 - 8 };
+            bytes[38 + random.below(end - 38) as usize] = random.next() as u8;
+        }
+        stamp(bytes, false);
+        std::fs::write(path, forged).unwrap();
+        let said = export_to(&backup, "d.t", &out, &[]);
+        assert!(matches!(said.status, Some(0..=2)), "{}", said.words);
+        assert!(
+            !said.words.contains("panicked") && !said.words.contains("error[internal]"),
+            "{}",
+            said.words
+        );
+        std::fs::write(path, sound).unwrap();
+        let _ = std::fs::remove_dir_all(&out);
+    }
+    export_to(&backup, "d.t", &out, &[]).failed("prepare").says("was not committed");
 }

@@ -1,6 +1,6 @@
 //! The dictionary object of a table, as it stands in the tablespace ([`super::sdi`]): columns, indexes, partitions.
 //!
-//! * [`cfg`]: makes the file that `ALTER TABLE … IMPORT TABLESPACE` reads beside the datafile.
+//! * [`mod@cfg`]: makes the file that `ALTER TABLE … IMPORT TABLESPACE` reads beside the datafile.
 //! * [`create_table`]: makes the statement that defines the table.
 //! * [`collations`]: what the numbers of collations mean.
 //!
