@@ -1,14 +1,24 @@
-//! Files that hold secrets: who else can read them.
+//! Secrets of users: files that hold them, and who else can read these; and that no core dump has what is in memory.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::process::DumpableBehavior;
+
 use crate::base::{Code, Error, Result};
 
 /// Bits of a mode that let others than the owner read.
 const OTHERS_READ: u32 = 0o044;
+
+/// Turns core dumps of this process off, which would have the keys and passwords in its memory. Programs that it starts are not
+/// concerned.
+pub(super) fn no_core_dumps() {
+    if let Err(e) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!("core dumps can't be turned off: {e}");
+    }
+}
 
 /// Warns where others can read a file that was opened for a secret.
 pub(super) fn warn_of(path: &Path, file: &File) {

@@ -23,7 +23,7 @@ use super::arguments::{self, StreamKeyArgs, XBRECV as PROGRAM, default_memory, n
 use super::network::{self, NetworkArgs};
 use super::progress::{Display, Mode};
 use super::schemes::{self, Opening};
-use super::{keys, next, report, signals, xbrecv_export, xbrecv_info, xbrecv_merge, xbrecv_prepare};
+use super::{keys, next, report, secrets, signals, xbrecv_export, xbrecv_info, xbrecv_merge, xbrecv_prepare};
 
 /// Stands for the stream that comes from where `--from` says.
 const STANDARD_INPUT: &str = "-";
@@ -150,6 +150,7 @@ pub fn main() -> ExitCode {
         eprintln!("{PROGRAM}: {}", launch::run(words));
         return ExitCode::from(report::EXIT_FAILED);
     }
+    secrets::no_core_dumps();
     let args = match Args::command().try_get_matches().and_then(|m| Args::from_arg_matches(&m)) {
         Ok(args) => args,
         Err(e) => {

@@ -222,6 +222,7 @@ impl From<SslModeArg> for SslMode {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    secrets::no_core_dumps();
     let typed: Vec<OsString> = password::spell_out(&Args::command(), std::env::args_os());
     let args = match Args::command().try_get_matches_from(&typed).and_then(|m| Args::from_arg_matches(&m)) {
         Ok(args) => args,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -88,4 +89,28 @@ fn a_secret_that_others_can_read_is_warned_of() {
             std::fs::remove_file(&file).unwrap();
         }
     }
+}
+
+/// Whether a program leaves a core dump when it is told to, run where it may.
+fn dumps_core(words: &[&str]) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -c unlimited; exec \"$@\"", "sh"]).args(words).current_dir(dir.path());
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // It waits for its standard input.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::ABORT).unwrap();
+    let status = child.wait().unwrap();
+    assert_eq!(status.signal(), Some(6), "{words:?}");
+    status.core_dumped()
+}
+
+#[test]
+fn no_core_dump_has_what_is_in_memory() {
+    if !dumps_core(&["cat"]) {
+        eprintln!("no program leaves a core dump here (/proc/sys/kernel/core_pattern): this shows nothing");
+    }
+    assert!(!dumps_core(&[XBRECV, "--verify-only", "--progress=none"]));
 }
