@@ -13,6 +13,7 @@ pub mod chain;
 mod consistency;
 mod decode;
 pub mod export_command;
+pub mod import_command;
 pub mod info;
 mod layers;
 pub mod merge;

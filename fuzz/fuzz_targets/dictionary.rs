@@ -13,7 +13,7 @@ const PAGE: usize = 4096;
 fuzz_target!(|data: &[u8]| {
     let layout = PageLayout::plain(PAGE).unwrap();
     if let Ok(table) = Table::parse(data) {
-        let _ = create_table::statements(&table, Some("/outside"));
+        let _ = create_table::statements(&table, create_table::Placement { data_directory: Some("/outside"), parents: Some("p") });
         let leaves = table.partitions.iter().flat_map(|p| p.subpartitions.iter().chain([p])).map(Some);
         for partition in leaves.chain([None]) {
             let flags = SpaceFlags(0x4021);

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use crate::base::{Code, Error, Result};
 use crate::codec::age::Keys;
+use crate::receive::export_command::ChosenTables;
 use crate::receive::prepare_command::FolderOptions;
 use crate::restore::Mapping;
+use crate::source::selection::Selection;
 
-use super::keys;
+use super::{keys, selection};
 
 /// The program's name.
 pub(super) const XBRECV: &str = "xbrecv";
@@ -69,6 +71,40 @@ impl FolderArgs {
             parallel: threads(self.parallel)?,
             use_memory: native_memory(self.use_memory),
             apply_redo_only,
+            keyring: keys::keyring(self.keyring.as_deref())?,
+        })
+    }
+}
+
+/// Tables of a backup in a folder.
+#[derive(clap::Args, Debug)]
+pub(super) struct ChosenTablesArgs {
+    /// The folder of a prepared backup, on which no server was started
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// The tables, separated by commas: schema.table, or schema for all of its tables. May be given again
+    #[arg(long, value_name = "NAMES", required = true)]
+    tables: Vec<String>,
+    /// Keyring file of the server that the backup is of, for encrypted tables
+    #[arg(long, value_name = "FILE")]
+    keyring: Option<PathBuf>,
+    /// Where files are that lay outside the source's datadir; a relative NEW lies inside DIR. May be given again
+    #[arg(long, value_name = "OLD=NEW", value_parser = Mapping::parse)]
+    map: Vec<Mapping>,
+}
+
+impl ChosenTablesArgs {
+    /// Returns what they choose.
+    ///
+    /// # Errors
+    /// [`Code::Usage`]: a name is none, or the keyring can't be read.
+    pub(super) fn tables(self) -> Result<ChosenTables> {
+        let mut chosen = Selection::default();
+        chosen.include_names(&selection::split(&self.tables, |c| c == ','))?;
+        Ok(ChosenTables {
+            dir: self.dir,
+            selection: chosen,
+            mappings: self.map,
             keyring: keys::keyring(self.keyring.as_deref())?,
         })
     }

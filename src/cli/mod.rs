@@ -16,6 +16,7 @@ mod selection;
 pub mod signals;
 pub mod xbrecv;
 mod xbrecv_export;
+mod xbrecv_import;
 mod xbrecv_info;
 mod xbrecv_merge;
 mod xbrecv_prepare;

@@ -23,7 +23,10 @@ use super::arguments::{self, StreamKeyArgs, XBRECV as PROGRAM, default_memory, n
 use super::network::{self, NetworkArgs};
 use super::progress::{Display, Mode};
 use super::schemes::{self, Opening};
-use super::{keys, next, report, secrets, signals, xbrecv_export, xbrecv_info, xbrecv_merge, xbrecv_prepare};
+use super::{
+    keys, next, report, secrets, signals, xbrecv_export, xbrecv_import, xbrecv_info, xbrecv_merge,
+    xbrecv_prepare,
+};
 
 /// Stands for the stream that comes from where `--from` says.
 const STANDARD_INPUT: &str = "-";
@@ -128,6 +131,8 @@ enum Command {
     Merge(xbrecv_merge::Args),
     /// Makes single tables of a prepared backup ready for ALTER TABLE … IMPORT TABLESPACE on another server
     Export(xbrecv_export::Args),
+    /// Brings single tables of a prepared backup into a running server
+    Import(xbrecv_import::Args),
     /// Says what a stored stream or a folder is: kind, LSNs, server, what it builds on
     Info(xbrecv_info::Args),
 }
@@ -167,6 +172,10 @@ pub fn main() -> ExitCode {
         Some(Command::Export(args)) => {
             report::start_log(args.verbose);
             xbrecv_export::run(args)
+        }
+        Some(Command::Import(args)) => {
+            report::start_log(args.verbose);
+            xbrecv_import::run(args)
         }
         Some(Command::Merge(args)) => {
             report::start_log(args.verbose);

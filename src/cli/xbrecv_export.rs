@@ -6,31 +6,20 @@ use std::sync::Arc;
 use crate::base::progress::Progress;
 use crate::base::{Result, Stop};
 use crate::receive::export_command::{self, ExportOptions, ExportSummary};
-use crate::restore::Mapping;
-use crate::source::selection::Selection;
 
+use super::arguments::{self, ChosenTablesArgs};
 use super::progress::{Display, Mode};
-use super::{arguments, keys, report, selection, signals};
+use super::{report, signals};
 
 /// The arguments of `xbrecv export` as typed.
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// The folder of a prepared backup, on which no server was started
-    #[arg(value_name = "DIR")]
-    dir: PathBuf,
-    /// The tables, separated by commas: schema.table, or schema for all of its tables. May be given again
-    #[arg(long, value_name = "NAMES", required = true)]
-    tables: Vec<String>,
+    #[command(flatten)]
+    chosen: ChosenTablesArgs,
     /// Folder that gets a copy of the datafiles and what belongs beside them; made if it is not there [default: the backup stays where
     /// it is, and the files are put beside its datafiles]
     #[arg(long, value_name = "OUT")]
     to: Option<PathBuf>,
-    /// Keyring file of the server that the backup is of, for encrypted tables
-    #[arg(long, value_name = "FILE")]
-    keyring: Option<PathBuf>,
-    /// Where files are that lay outside the source's datadir; a relative NEW lies inside DIR. May be given again
-    #[arg(long, value_name = "OLD=NEW", value_parser = Mapping::parse)]
-    map: Vec<Mapping>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE")]
     progress: Mode,
@@ -41,15 +30,7 @@ pub(super) struct Args {
 
 /// Does it.
 pub(super) fn run(args: Args) -> Result<()> {
-    let mut chosen = Selection::default();
-    chosen.include_names(&selection::split(&args.tables, |c| c == ','))?;
-    let options = ExportOptions {
-        dir: args.dir,
-        to: args.to,
-        selection: chosen,
-        mappings: args.map,
-        keyring: keys::keyring(args.keyring.as_deref())?,
-    };
+    let options = ExportOptions { tables: args.chosen.tables()?, to: args.to };
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
     let progress = Arc::new(Progress::new());

@@ -15,7 +15,7 @@ use super::native::tablespaces::{OpenTablespace, TablespaceFiles};
 use super::{Datadir, datafiles};
 use crate::base::{Code, Error, PageNo, Result, SpaceId, Stop};
 use crate::innodb::apply::index_frame;
-use crate::innodb::dictionary::create_table::{self, Statements};
+use crate::innodb::dictionary::create_table::{self, Placement, Statements};
 use crate::innodb::dictionary::{Partition, Table, cfg, value};
 use crate::innodb::encryption::Sealed;
 use crate::innodb::encryption::key_info::KEY_LEN;
@@ -49,8 +49,22 @@ pub struct ExportedTable {
     pub server_version: u64,
     /// Its datafiles, one for each partition.
     pub files: Vec<ExportedFile>,
-    /// The statements for the import.
-    pub statements: Statements,
+    /// The folder on the source that its files lay in, if that was not the datadir.
+    pub data_directory: Option<String>,
+    definition: Table,
+}
+
+impl ExportedTable {
+    /// The statements for the import. `parents`: the schema of those parents of its foreign keys that are in its own; `None`: the
+    /// one that it is made in.
+    ///
+    /// # Errors
+    /// [`Code::Prepare`] if the table can't be defined.
+    pub fn statements(&self, parents: Option<&str>) -> Result<Statements> {
+        let place = Placement { data_directory: self.data_directory.as_deref(), parents };
+        create_table::statements(&self.definition, place)
+            .map_err(|e| not_exported(format_args!("{}.{}", self.schema, self.name), &e.to_string()))
+    }
 }
 
 /// A datafile of a table.
@@ -188,15 +202,16 @@ impl<'a> Exporter<'a> {
             external.and_then(|(there, _)| there.parent()?.parent()?.to_str())
         };
         let folder = files.first().and_then(|file| outside(&file.path));
-        let statements =
-            create_table::statements(table, folder).map_err(|e| not_exported(&shown, &e.to_string()))?;
-        Ok(ExportedTable {
+        let exported = ExportedTable {
             schema: table.schema_ref.clone(),
             name: table.name.clone(),
             server_version: table.mysql_version_id,
+            data_directory: folder.map(str::to_owned),
             files,
-            statements,
-        })
+            definition: table.clone(),
+        };
+        exported.statements(None)?;
+        Ok(exported)
     }
 
     fn file(

@@ -32,19 +32,26 @@ const KEY_MODE: u32 = 0o600;
 /// Suffix of a file that is being written.
 const PARTIAL: &str = "xbrecv-part";
 
-/// Options of `xbrecv export`.
+/// Tables of a backup.
 #[derive(Debug)]
-pub struct ExportOptions {
+pub struct ChosenTables {
     /// Path of the folder with the backup.
     pub dir: PathBuf,
-    /// Path of the folder that gets the files; `None`: the metadata and statements are put beside the datafiles, in the backup.
-    pub to: Option<PathBuf>,
     /// The tables.
     pub selection: Selection,
     /// Places of files that lay outside the source's datadir.
     pub mappings: Vec<Mapping>,
     /// Keys of its encrypted tablespaces.
     pub keyring: Arc<dyn Keyring>,
+}
+
+/// Options of `xbrecv export`.
+#[derive(Debug)]
+pub struct ExportOptions {
+    /// The tables.
+    pub tables: ChosenTables,
+    /// Path of the folder that gets the files; `None`: the metadata and statements are put beside the datafiles, in the backup.
+    pub to: Option<PathBuf>,
 }
 
 /// The result of an export.
@@ -70,17 +77,48 @@ pub fn run(options: &ExportOptions, progress: &Progress, stop: &Stop) -> Result<
     let begun = Instant::now();
     progress.enter(Phase::Preparing);
     let access = if options.to.is_some() { Access::Shared } else { Access::Exclusive };
-    let folder = BaseFolder::open(&options.dir, &options.mappings, access)?;
+    let mut summary = ExportSummary::default();
+    with_tables(&options.tables, access, |exporter, tables, root| {
+        let to = options.to.clone().unwrap_or_else(|| root.to_owned());
+        summary.to = to.clone();
+        for table in tables {
+            let out = Output { to: &to, copies: options.to.is_some(), stop };
+            for file in &table.files {
+                exporter.check_pages(file, stop)?;
+                out.datafile(file)?;
+                summary.has_keys |= file.cfp.is_some();
+            }
+            let statements = out.statements(table)?;
+            let (schema, name) = (table.schema.clone(), table.name.clone());
+            summary.tables.push((schema, name, statements, table.files.len()));
+        }
+        Ok(())
+    })?;
+    summary.time = begun.elapsed();
+    progress.enter(Phase::Done);
+    Ok(summary)
+}
+
+/// Finds tables of a backup, which is locked until `then` is through with them.
+///
+/// # Errors
+/// Those of [`run`], before anything was done, and of `then`.
+pub(super) fn with_tables<T>(
+    chosen: &ChosenTables,
+    access: Access,
+    then: impl FnOnce(&Exporter<'_>, &[ExportedTable], &Path) -> Result<T>,
+) -> Result<T> {
+    let folder = BaseFolder::open(&chosen.dir, &chosen.mappings, access)?;
     let root = folder.root();
     if !folder.prepared {
         return Err(Error::new(Code::Prepare, format!("the backup in {} is not prepared", root.display()))
-            .hint(format!("prepare it first: xbrecv prepare {}", options.dir.display())));
+            .hint(format!("prepare it first: xbrecv prepare {}", chosen.dir.display())));
     }
     let cnf = member(root, BACKUP_CNF, METADATA_MAX)?.map(|text| BackupCnf::parse(&text)).transpose()?;
     let run = prepare::run_folder(root);
     let left_out = folder.manifest.as_ref().map(|manifest| manifest.left_out.clone()).unwrap_or_default();
     let datadir = Datadir {
-        keyring: options.keyring.clone(),
+        keyring: chosen.keyring.clone(),
         redo: family::redo_of_copies(),
         root,
         left_out: &left_out,
@@ -93,8 +131,8 @@ pub fn run(options: &ExportOptions, progress: &Progress, stop: &Stop) -> Result<
         server_version: None,
     };
     let exporter = Exporter::open(&datadir)?;
-    let tables = exporter.tables(|schema, table| options.selection.takes_users(schema, table))?;
-    let unmatched = options.selection.unmatched().map(|text| format!(" matches '{}'", text.escape_debug()));
+    let tables = exporter.tables(|schema, table| chosen.selection.takes_users(schema, table))?;
+    let unmatched = chosen.selection.unmatched().map(|text| format!(" matches '{}'", text.escape_debug()));
     if let Some(what) = unmatched.or_else(|| tables.is_empty().then(|| " was chosen".to_owned())) {
         return Err(Error::new(
             Code::Usage,
@@ -102,22 +140,7 @@ pub fn run(options: &ExportOptions, progress: &Progress, stop: &Stop) -> Result<
         )
         .hint("names are schema or schema.table; a table in a general tablespace can't be imported by any server"));
     }
-    let to = options.to.clone().unwrap_or_else(|| root.to_owned());
-    let mut summary = ExportSummary { to: to.clone(), ..ExportSummary::default() };
-    for table in &tables {
-        let out = Output { to: &to, copies: options.to.is_some(), stop };
-        for file in &table.files {
-            exporter.check_pages(file, stop)?;
-            out.datafile(file)?;
-            summary.has_keys |= file.cfp.is_some();
-        }
-        let statements = out.statements(table)?;
-        let (schema, name) = (table.schema.clone(), table.name.clone());
-        summary.tables.push((schema, name, statements, table.files.len()));
-    }
-    summary.time = begun.elapsed();
-    progress.enter(Phase::Done);
-    Ok(summary)
+    then(&exporter, &tables, root)
 }
 
 struct Output<'a> {
@@ -162,18 +185,18 @@ impl Output<'_> {
         let first = table.files.first().ok_or_else(|| {
             Error::new(Code::Prepare, format!("{}.{} has no file", table.schema, table.name))
         })?;
-        let name = quoted(&table.name);
+        let (name, statements) = (quoted(&table.name), table.statements(None)?);
         let mut before =
             String::from("SET NAMES utf8mb4;\nSET foreign_key_checks = 0;\nSET sql_mode = '';\n");
-        if !table.statements.has_primary_key {
+        if !statements.has_primary_key {
             before.push_str("/*!80030 SET sql_generate_invisible_primary_key = OFF */;\n");
         }
-        for statement in &table.statements.create {
+        for statement in &statements.create {
             let _ = writeln!(before, "{statement};");
         }
         let _ = writeln!(before, "ALTER TABLE {name} DISCARD TABLESPACE;");
         let mut after = format!("SET NAMES utf8mb4;\nALTER TABLE {name} IMPORT TABLESPACE;\n");
-        for statement in &table.statements.fulltext {
+        for statement in &statements.fulltext {
             let _ = writeln!(after, "{statement};");
         }
         let (create, import) =

@@ -25,7 +25,7 @@ fn export_to(dir: &Path, tables: &str, to: &Path, words: &[&str]) -> Said {
 }
 
 /// A server with a table of every shape.
-fn shapes() -> Server {
+pub(crate) fn shapes() -> Server {
     let source = Server::start(Kind::Mysql97, &[]);
     source.execute("CREATE DATABASE base; CREATE TABLE base.numbers (n INT PRIMARY KEY)");
     source.execute(
@@ -216,9 +216,17 @@ fn encrypted_tables_are_imported_by_a_server_with_another_keyring() {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
     import(&target, "e", &out.join("e"));
-    assert_same(&checksums(&source), &checksums(&target));
-    assert_same(&shown(&source), &shown(&target));
-    check_tables(&target);
+    for _ in 0..2 {
+        assert_same(&checksums(&source), &checksums(&target));
+        assert_same(&shown(&source), &shown(&target));
+        check_tables(&target);
+        let socket = format!("--into={}", target.socket().display());
+        let mut again = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+        again
+            .args(["import", "--progress=none", "--tables=e", "--replace", "--user=root", &keyring, &socket])
+            .arg(&backup);
+        said(again.stderr(Stdio::piped()).spawn().unwrap()).ok().says("imported and checked");
+    }
 }
 
 #[test]

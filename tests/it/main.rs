@@ -21,6 +21,7 @@ mod discovery_busy;
 mod export;
 mod family_mariadb;
 mod hostile;
+mod import;
 mod innodb_apply;
 mod innodb_real;
 mod judge;

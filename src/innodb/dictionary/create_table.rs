@@ -73,13 +73,22 @@ pub struct Statements {
     pub has_primary_key: bool,
 }
 
-/// Makes the statements. `data_directory` is the folder that files outside the datadir lie in.
+/// Where a table will be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Placement<'a> {
+    /// The folder that its files lie in, if that is not the datadir.
+    pub data_directory: Option<&'a str>,
+    /// The schema of those parents of its foreign keys that are in the table's own; `None`: the one that it is made in.
+    pub parents: Option<&'a str>,
+}
+
+/// Makes the statements.
 ///
 /// # Errors
 /// [`CreateError`].
-pub fn statements(table: &Table, data_directory: Option<&str>) -> Result<Statements, CreateError> {
+pub fn statements(table: &Table, place: Placement<'_>) -> Result<Statements, CreateError> {
     let name = quoted(&table.name);
-    let mut create = vec![create(table, data_directory)?];
+    let mut create = vec![create(table, place)?];
     let mut fulltext = Vec::new();
     for index in table.indexes.iter().filter(|index| index.kind == index_kind::FULLTEXT) {
         fulltext.push(format!("ALTER TABLE {name} DROP INDEX {}", quoted(&index.name)));
@@ -108,7 +117,7 @@ pub fn statements(table: &Table, data_directory: Option<&str>) -> Result<Stateme
     Ok(Statements { create, fulltext, has_primary_key })
 }
 
-fn create(table: &Table, data_directory: Option<&str>) -> Result<String, CreateError> {
+fn create(table: &Table, place: Placement<'_>) -> Result<String, CreateError> {
     let mut items = Vec::new();
     for column in &table.columns {
         if matches!(column.hidden, hidden::VISIBLE | hidden::INVISIBLE) {
@@ -119,7 +128,7 @@ fn create(table: &Table, data_directory: Option<&str>) -> Result<String, CreateE
         items.push(definition(table, index)?);
     }
     for key in &table.foreign_keys {
-        items.push(foreign_key(table, key)?);
+        items.push(foreign_key(table, key, place.parents)?);
     }
     for check in &table.check_constraints {
         let clause = decoded(&check.check_clause).and_then(|text| String::from_utf8(text).ok());
@@ -129,7 +138,7 @@ fn create(table: &Table, data_directory: Option<&str>) -> Result<String, CreateE
     }
     let mut out =
         format!("CREATE TABLE {} (\n  {}\n) ENGINE=InnoDB", quoted(&table.name), items.join(",\n  "));
-    options(table, data_directory, &mut out)?;
+    options(table, place.data_directory, &mut out)?;
     partitions(table, &mut out)?;
     Ok(out)
 }
@@ -288,15 +297,20 @@ pub(super) fn prefix_len(index: &Index, element: &IndexElement, column: &Column)
     }
 }
 
-fn foreign_key(table: &Table, key: &ForeignKey) -> Result<String, CreateError> {
+fn foreign_key(table: &Table, key: &ForeignKey, parents: Option<&str>) -> Result<String, CreateError> {
     let mut own = Vec::new();
     for element in &key.elements {
         own.push(quoted(&column_of(table, element.column_opx)?.name));
     }
     let theirs: Vec<_> = key.elements.iter().map(|e| quoted(&e.referenced_column_name)).collect();
-    let schema = match key.referenced_table_schema_name == table.schema_ref {
-        true => String::new(),
-        false => format!("{}.", quoted(&key.referenced_table_schema_name)),
+    let schema = match (&key.referenced_table_schema_name, parents) {
+        // A table that refers to itself is found by its name.
+        (schema, _) if *schema == table.schema_ref && key.referenced_table_name == table.name => {
+            String::new()
+        }
+        (schema, None) if *schema == table.schema_ref => String::new(),
+        (schema, Some(parents)) if *schema == table.schema_ref => format!("{}.", quoted(parents)),
+        (schema, _) => format!("{}.", quoted(schema)),
     };
     let (name, parent) = (quoted(&key.name), quoted(&key.referenced_table_name));
     let (own, theirs) = (own.join(", "), theirs.join(", "));
