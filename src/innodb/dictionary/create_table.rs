@@ -109,8 +109,12 @@ pub fn statements(table: &Table, place: Placement<'_>) -> Result<Statements, Cre
         };
         let column = table.columns.iter().find(is_text).ok_or(CreateError::DocumentId)?;
         let passing = quoted(PASSING_INDEX);
-        create.push(format!("ALTER TABLE {name} ADD FULLTEXT KEY {passing} ({})", quoted(&column.name)));
-        create.push(format!("ALTER TABLE {name} DROP INDEX {passing}"));
+        let add = format!("ALTER TABLE {name} ADD FULLTEXT KEY {passing} ({})", quoted(&column.name));
+        let drop = format!("ALTER TABLE {name} DROP INDEX {passing}");
+        create.extend([add.clone(), drop.clone()]);
+        // Discarding drops the tables behind full-text indexes, which a table with the hidden column has though it has no such index,
+        // and without which it can't be renamed.
+        fulltext.extend([add, drop]);
     }
     let has_primary_key =
         table.indexes.iter().any(|index| index.kind == index_kind::PRIMARY && !index.hidden);
