@@ -86,7 +86,8 @@
 //! `xbrecv export` ([`receive::export_command`], [`prepare::export`]) reads what the dictionary says of a table from its own datafile
 //! ([`innodb::sdi`], [`innodb::dictionary`]), and makes of it the metadata file that an import reads and the statement that defines the
 //! table. An import takes each row for committed, so the undo logs ([`innodb::undo`]) have to prove that no transaction which was open or
-//! prepared at the end of the backup has a record of the table.
+//! prepared at the end of the backup has a record of the table. `xbrecv import` and `--import-into` ([`receive::import_command`]) do with a running
+//! server what the statements of an export say, in a schema of their own, from which one RENAME TABLE brings the tables to their places.
 //!
 //! ## Glossary
 //!

@@ -23,6 +23,7 @@ use super::arguments::{self, StreamKeyArgs, XBRECV as PROGRAM, default_memory, n
 use super::network::{self, NetworkArgs};
 use super::progress::{Display, Mode};
 use super::schemes::{self, Opening};
+use super::xbrecv_import::ReceivedArgs;
 use super::{
     keys, next, report, secrets, signals, xbrecv_export, xbrecv_import, xbrecv_info, xbrecv_merge,
     xbrecv_prepare,
@@ -46,6 +47,10 @@ Examples:
   xbrecv --from quic://0.0.0.0:4810 --base A B           the waiting sender sends an increment by itself
   xbrecv --verify-only full.xb mon.xb tue.xb             does the chain fit together, and is it whole?
   xbrecv merge /backup mon.xb                            a folder is brought forward, in its place
+  xbrecv export /backup --tables shop.orders --to out    for ALTER TABLE … IMPORT TABLESPACE, without a server
+  xbrecv import /backup --tables shop --into SOCKET      tables of a backup into a running server
+  xbsend --databases shop.orders | ssh other xbrecv --import-into /run/mysqld/mysqld.sock
+                                                         tables from server to server
   xbrecv info full.xb                                    what is it?
   xbrecv prepare /backup                                 a folder received with --prepare=none, in its place
 
@@ -65,7 +70,7 @@ struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Where the datadir is to be: an absent or empty folder
-    #[arg(value_name = "DIR", required_unless_present = "verify_only")]
+    #[arg(value_name = "DIR", required_unless_present_any = ["verify_only", "import_into"])]
     dir: Option<PathBuf>,
     /// Files with the streams of a chain, a full backup and its increments in their order; - is where --from says
     #[arg(value_name = "STREAM")]
@@ -113,6 +118,9 @@ struct Args {
     /// Memory for recovery, as 512M or 4G [default: a quarter of what is free, at most 512M for native]
     #[arg(long, value_name = "BYTES", value_parser = arguments::bytes, help_heading = "Prepare")]
     use_memory: Option<u64>,
+
+    #[command(flatten, next_help_heading = "Import")]
+    import: ReceivedArgs,
 
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = Mode::Auto, value_name = "MODE", help_heading = "Messages")]
@@ -199,7 +207,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(mut args: Args) -> Result<()> {
     let (mode, from, base) = (args.progress, args.from.clone(), args.base.clone());
     let mut network = args.network.options()?;
     if let Some(base) = &base {
@@ -222,7 +230,14 @@ fn run(args: Args) -> Result<()> {
         )
         .hint("give - as the one that comes from there, or leave out --from"));
     }
-    let options = options(args)?;
+    let import = std::mem::take(&mut args.import);
+    let scratch = (import.is_asked() && args.dir.is_none()).then(|| import.scratch()).transpose()?;
+    if let Some(scratch) = &scratch {
+        args.dir = Some(scratch.copy());
+    }
+    let (dir, mappings) = (args.dir.clone().unwrap_or_default(), args.map.clone());
+    let options = options(args, import.is_asked())?;
+    let import = import.plan(dir, mappings, options.keyring.clone())?;
     let stop = Arc::new(Stop::new()?);
     signals::watch(stop.clone())?;
     let progress = Arc::new(Progress::new());
@@ -252,13 +267,19 @@ fn run(args: Args) -> Result<()> {
             chain::run(&options, base.as_deref(), streams.iter().map(link).collect(), &progress, &stop)
         }
     };
-    let told = origin.as_ref().is_none_or(|origin| origin.settle(received.as_ref().err()));
-    let mut summary = received?;
+    let imported = received.and_then(|received| {
+        let words =
+            import.as_ref().map(|import| xbrecv_import::import(import, &progress, &stop)).transpose()?;
+        Ok((received, words))
+    });
+    let told = origin.as_ref().is_none_or(|origin| origin.settle(imported.as_ref().err()));
+    let (mut summary, imported) = imported?;
     if !told {
         summary.notes.push("the sender could not be told that all is well".to_owned());
     }
     display.finish();
-    eprint!("{}", render(&summary, &options.prepare, origin.and_then(|origin| origin.facts())));
+    let statistics = origin.and_then(|origin| origin.facts());
+    eprint!("{}", imported.unwrap_or_else(|| render(&summary, &options.prepare, statistics)));
     Ok(())
 }
 
@@ -275,13 +296,17 @@ fn open(
 }
 
 /// Turns the arguments into options. Everything that can be wrong with it is found before the first byte of the stream is read.
-fn options(args: Args) -> Result<ReceiveOptions> {
+fn options(args: Args, is_imported: bool) -> Result<ReceiveOptions> {
     let prepare = match (args.verify_only, args.prepare) {
         (true, _) | (_, Some(PrepareArg::None)) => Prepare::None,
         (false, Some(PrepareArg::Native)) => Prepare::Native,
         (false, None) if args.mysqld.is_none() => Prepare::Native,
         (false, _) => Prepare::Server(Mysqld::find(args.mysqld.as_deref())?),
     };
+    if is_imported && (args.verify_only || args.new_master_key || !matches!(prepare, Prepare::Native)) {
+        let what = "--import-into needs the native prepare, without --verify-only and --new-master-key";
+        return Err(Error::new(Code::Usage, what));
+    }
     let new_master_key = match args.keyring.as_deref().filter(|_| args.new_master_key) {
         Some(_) if !matches!(prepare, Prepare::Native) => {
             let what = "--new-master-key needs the native prepare: neither a server nor --prepare=none can change keys";
@@ -298,7 +323,7 @@ fn options(args: Args) -> Result<ReceiveOptions> {
         mappings: args.map,
         allow_no_manifest: args.allow_no_manifest,
         keys: args.keys.keys()?,
-        keyring: Arc::new(ReceivedKeys::new(given, args.new_master_key)),
+        keyring: Arc::new(ReceivedKeys::new(given, args.new_master_key || is_imported)),
         new_master_key,
         parallel: threads(args.parallel)?,
         use_memory: match prepare {

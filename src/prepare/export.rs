@@ -120,7 +120,9 @@ impl<'a> Exporter<'a> {
         let mut found: BTreeMap<(String, String), Table> = BTreeMap::new();
         let mut wanted = BTreeMap::new();
         for (id, path) in &self.paths {
-            if id.is_undo() || !names_of(path).is_some_and(|(schema, table)| is_wanted(&schema, &table)) {
+            // A table in a general tablespace can't be imported by any server.
+            let has_one_table = self.spaces.get(*id).is_some_and(|space| !space.is_shared && !id.is_undo());
+            if !has_one_table || !names_of(path).is_some_and(|(schema, table)| is_wanted(&schema, &table)) {
                 continue;
             }
             wanted.insert(*id, path);

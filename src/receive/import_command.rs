@@ -80,6 +80,18 @@ pub struct ImportSummary {
     pub time: Duration,
 }
 
+/// Looks whether the server is there, and can be asked, before anything is received for it.
+///
+/// # Errors
+/// [`Code::Connect`], [`Code::Target`].
+pub fn check_server(options: &ImportOptions) -> Result<()> {
+    let import = Import::open(&options.server, options)?;
+    match nofollow::is_dir(&import.datadir) {
+        true => Ok(()),
+        false => Err(elsewhere(&import.datadir)),
+    }
+}
+
 /// Imports tables.
 ///
 /// # Errors
@@ -243,11 +255,7 @@ impl<'a> Import<'a> {
         }
         let folder = self.datadir.join(&self.work);
         if !nofollow::is_dir(&folder) {
-            return Err(Error::new(
-                Code::Target,
-                format!("the server's datadir {} is not on this machine", self.datadir.display()),
-            )
-            .hint("run xbrecv import where the server runs, with access to its datadir"));
+            return Err(elsewhere(&self.datadir));
         }
         self.session.execute(&format!("USE {}", quoted(&self.work)))?;
         let mut done = Vec::new();
@@ -390,6 +398,12 @@ fn version_number(text: &str) -> Option<u64> {
     let mut parts =
         text.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u64>().ok().filter(|n| *n < 100));
     Some((parts.next()?? * 100 + parts.next()??) * 100 + parts.next()??)
+}
+
+fn elsewhere(datadir: &Path) -> Error {
+    let what =
+        format!("the server's datadir {} is not on this machine, or closed to this user", datadir.display());
+    Error::new(Code::Target, what).hint("run it where the server runs, as root or as the server's user")
 }
 
 fn failed(path: &Path, e: std::io::Error) -> Error {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::export::shapes;
-use crate::support::pipe::{Said, copy, said};
+use crate::support::pipe::{Said, copy, pipe, said, xbsend};
 use crate::support::{Kind, Random, Server, assert_same, check_tables, checksums, definitions, seed};
 
 fn importing(dir: &Path, into: &Server, words: &[&str]) -> Command {
@@ -169,4 +169,72 @@ fn what_is_there_is_replaced_only_if_asked_for_and_stays_where_anything_goes_wro
 
 fn definitions_of(server: &Server, schema: &str) -> BTreeMap<String, String> {
     renamed(definitions(server), schema, schema)
+}
+
+#[test]
+fn tables_go_from_server_to_server_in_one_command() {
+    let scratch = tempfile::tempdir().unwrap();
+    let source = Server::start(Kind::Mysql97, &[]);
+    source.execute(
+        "CREATE DATABASE shop; CREATE TABLESPACE gen ADD DATAFILE 'gen.ibd'; CREATE TABLE shop.general (a INT) TABLESPACE gen;
+         CREATE TABLE shop.customers (a INT PRIMARY KEY); CREATE TABLE shop.busy (a INT PRIMARY KEY AUTO_INCREMENT, b INT);
+         CREATE TABLE shop.orders (a INT PRIMARY KEY AUTO_INCREMENT, b VARCHAR(200), c INT, FULLTEXT KEY (b),
+                                   FOREIGN KEY (c) REFERENCES shop.customers (a));
+         INSERT INTO shop.customers VALUES (1), (2); INSERT INTO shop.orders (b, c) VALUES ('lion', 1), ('bear', 2)",
+    );
+    let target = Server::start(Kind::Mysql97, &[]);
+    let tmpdir = format!("--tmpdir={}", scratch.path().display());
+    let through = |tables: &str, words: &[&str]| {
+        let mut send = xbsend(&source);
+        send.arg("--databases").arg(tables);
+        let mut receive = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+        receive
+            .args(["--progress=none", "--user=root", &tmpdir, "--import-into"])
+            .arg(target.socket())
+            .args(words);
+        receive.stderr(Stdio::piped());
+        let (_, received) = pipe(send, receive);
+        assert_clean(&target);
+        assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+        received
+    };
+    through("shop.orders shop.customers", &[]).failed("target").says("CREATE DATABASE");
+    target.execute("CREATE DATABASE shop; CREATE DATABASE archive");
+    let gtid = source.value("SELECT @@gtid_executed");
+    let said = through("shop.orders shop.customers", &[]).ok();
+    assert_eq!(said.value("gtid").unwrap_or_default(), gtid);
+    through("shop.orders", &["--rename=shop.orders=archive.orders_2026"])
+        .ok()
+        .says("archive.orders_2026 (2 rows)");
+    through("shop.orders", &[]).failed("target").says("--replace");
+    through("shop.orders", &["--replace"]).ok();
+    for name in ["shop.orders", "archive.orders_2026"] {
+        let found = target.value(&format!("SELECT c FROM {name} WHERE MATCH (b) AGAINST ('lion')"));
+        assert_eq!(found, "1");
+    }
+    assert!(target.try_query("INSERT INTO shop.orders (c) VALUES (7)").is_err());
+    // What an open transaction has changed does not come, and nothing else with it.
+    source.execute("START TRANSACTION; INSERT INTO shop.busy (b) VALUES (1)");
+    through("shop.busy", &[]).failed("prepare").says("was not committed");
+    source.execute("ROLLBACK");
+    through("shop.busy", &[]).ok();
+    check_tables(&target);
+    // A server that is not there is told before anything is sent.
+    let mut receive = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    receive
+        .args(["--progress=none", "--import-into=/nowhere", &tmpdir])
+        .stderr(Stdio::piped())
+        .stdin(Stdio::null());
+    said_of(receive).failed("connect");
+    let mut receive = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+    receive
+        .args(["--progress=none", "--user=root", "--prepare=none", &tmpdir, "--import-into"])
+        .arg(target.socket());
+    receive.stderr(Stdio::piped()).stdin(Stdio::null());
+    said_of(receive).failed("usage").says("native prepare");
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+fn said_of(mut command: Command) -> Said {
+    said(command.spawn().unwrap())
 }

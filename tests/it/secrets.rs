@@ -38,6 +38,7 @@ const SECRET: &[(&str, &str, &str, &[&str])] = &[
     (XBRECV, "--identity", "x", &["--verify-only"]),
     (XBRECV, "--passphrase-file", "x", &["--verify-only"]),
     (XBRECV, "--keyring", "x", &["--verify-only"]),
+    (XBRECV, "--password-file", "x", &["--import-into=/nowhere"]),
     (XBRECV, "--tls-key", "x", &["--tls-cert=/nowhere", "--tls-ca=/nowhere", "--verify-only"]),
 ];
 

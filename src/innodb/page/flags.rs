@@ -142,6 +142,11 @@ impl SpaceFlags {
         self.bit(5)
     }
 
+    /// Whether several tables may lie in the tablespace: a general one, or the server's own (`FSP_FLAGS_MASK_SHARED`).
+    pub fn is_shared(self) -> bool {
+        self.0 >> 11 & 1 != 0
+    }
+
     /// Encrypted, or its pages are being encrypted or decrypted just now.
     pub fn is_encrypted(self) -> bool {
         self.bit(13)

@@ -31,6 +31,8 @@ pub(crate) struct TablespaceFiles {
 pub(crate) struct Tablespace {
     format: &'static dyn PageFormat,
     pub(crate) layout: PageLayout,
+    /// Whether several tables may lie in it.
+    pub(crate) is_shared: bool,
     ciphers: SpaceCiphers,
     header_size: HeaderSize,
     files: Vec<PathBuf>,
@@ -84,7 +86,17 @@ impl TablespaceFiles {
             }
             let info = page0.encryption.as_deref();
             let ciphers = SpaceCiphers::find(id, info, page0.flags.is_encrypted(), keys, &*datadir.keyring);
-            by_id.insert(id, Tablespace { format, layout: page0.layout, ciphers, header_size, files });
+            by_id.insert(
+                id,
+                Tablespace {
+                    format,
+                    layout: page0.layout,
+                    is_shared: page0.flags.is_shared(),
+                    ciphers,
+                    header_size,
+                    files,
+                },
+            );
         }
         Ok(TablespaceFiles { by_id, removed })
     }
