@@ -303,8 +303,8 @@ fn options(args: Args, is_imported: bool) -> Result<ReceiveOptions> {
         (false, None) if args.mysqld.is_none() => Prepare::Native,
         (false, _) => Prepare::Server(Mysqld::find(args.mysqld.as_deref())?),
     };
-    if is_imported && (args.verify_only || args.new_master_key || !matches!(prepare, Prepare::Native)) {
-        let what = "--import-into needs the native prepare, without --verify-only and --new-master-key";
+    if is_imported && (args.verify_only || args.new_master_key || matches!(prepare, Prepare::None)) {
+        let what = "--import-into needs a prepared copy: it goes without --prepare=none, --verify-only and --new-master-key";
         return Err(Error::new(Code::Usage, what));
     }
     let new_master_key = match args.keyring.as_deref().filter(|_| args.new_master_key) {

@@ -192,16 +192,12 @@ fn render(s: &ImportSummary) -> String {
     let position = s.position.as_ref();
     let binlog =
         position.map_or(String::new(), |p| format!("{} at {}", p.position.file, p.position.position));
-    let note = match s.not_in_binlog {
-        true => "the import is not in the server's binary log: its replicas do not have the tables",
-        false => "",
-    };
     let lines = [
         ("tables", tables.join(", ") + &more),
         ("time", report::duration(s.time)),
         ("binlog", binlog),
         ("gtid", position.and_then(|p| p.gtid_executed.clone()).unwrap_or_default()),
-        ("notes", note.to_owned()),
+        ("notes", s.notes.join("; ")),
     ];
     report::summary(arguments::XBRECV, "imported and checked", &lines)
 }

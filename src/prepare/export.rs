@@ -349,6 +349,6 @@ fn broken(what: &str) -> Error {
 
 fn not_exported(what: impl std::fmt::Display, why: &str) -> Error {
     Error::new(Code::Prepare, format!("{what} can't be exported: {why}")).hint(
-        "start a server on a copy of the folder, which undoes what was not committed, and run FLUSH TABLES … FOR EXPORT there",
+        "receive the backup with --prepare=server, or --import-into with --mysqld: a private server undoes what was not committed",
     )
 }

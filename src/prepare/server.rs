@@ -78,7 +78,9 @@ fn make_run_folder(datadir: &Datadir<'_>, run: &RunFiles<'_>) -> Result<()> {
             // The dictionary still has the tables that a partial backup lacks.
             sql += "SET SESSION sql_log_bin = 0;\nSET SESSION foreign_key_checks = 0;\n";
         }
-        let tables: BTreeSet<_> = datadir.left_out.iter().map(|one| (&one.schema, &one.table)).collect();
+        // Those behind a full-text index go with its table; to drop them by themselves is an error.
+        let tables = datadir.left_out.iter().filter(|one| !is_behind_fulltext_index(&one.table));
+        let tables: BTreeSet<_> = tables.map(|one| (&one.schema, &one.table)).collect();
         for (schema, table) in tables {
             sql += &format!("DROP TABLE IF EXISTS {}.{};\n", identifier(schema), identifier(table));
         }
@@ -89,6 +91,13 @@ fn make_run_folder(datadir: &Datadir<'_>, run: &RunFiles<'_>) -> Result<()> {
         datadir.own(nofollow::open_dir(datadir.run)?)
     })();
     made.map_err(|e| Error::io(Code::TargetIo, datadir.run.display(), e))
+}
+
+/// Whether a table is one that InnoDB makes for a full-text index: `fts_`, the id of the index' table in 16 hexadecimal digits, `_`
+/// (`fts_get_table_name`).
+fn is_behind_fulltext_index(table: &str) -> bool {
+    let rest = table.strip_prefix("fts_").and_then(|rest| rest.split_at_checked(16));
+    rest.is_some_and(|(id, rest)| id.bytes().all(|b| b.is_ascii_hexdigit()) && rest.starts_with('_'))
 }
 
 /// A name for SQL.

@@ -57,6 +57,18 @@ impl BaseFolder {
     /// [`Code::WrongBase`] if no increment can be laid over it: it is none of a full backup, a server has started on it, or its
     /// transactions were rolled back. [`Code::Target`] if another run works on it.
     pub(super) fn open(dir: &Path, mappings: &[Mapping], access: Access) -> Result<BaseFolder> {
+        BaseFolder::open_if(dir, mappings, access, false)
+    }
+
+    /// Opens a folder that tables are taken out of. A private server may have prepared it, which has rolled back transactions.
+    ///
+    /// # Errors
+    /// As [`BaseFolder::open`].
+    pub(super) fn open_to_export(dir: &Path, mappings: &[Mapping], access: Access) -> Result<BaseFolder> {
+        BaseFolder::open_if(dir, mappings, access, true)
+    }
+
+    fn open_if(dir: &Path, mappings: &[Mapping], access: Access, rolled_back: bool) -> Result<BaseFolder> {
         let root = dir.canonicalize().map_err(|e| failed(dir, e))?;
         let (handle, held) = lock(&root, access)?;
         refuse_unfinished(&root)?;
@@ -74,7 +86,7 @@ impl BaseFolder {
             }
             _ => Lineage { to_lsn: checkpoints.to_lsn, end_lsn: checkpoints.last_lsn, ..Lineage::default() },
         };
-        let prepared = is_prepared(&root, &checkpoints)?;
+        let prepared = is_prepared(&root, &checkpoints, rolled_back)?;
         let external = external(&root, mappings)?;
         Ok(BaseFolder { root, handle, _held: held, lineage, prepared, manifest, external })
     }
@@ -149,8 +161,8 @@ pub(super) fn base_files(root: &Path, external: &[(PathBuf, PathBuf)]) -> Result
     Ok(BaseFiles { by_space, root: root.to_owned() })
 }
 
-/// Decides whether its redo was applied, and whether it still is what the backup was.
-fn is_prepared(root: &Path, checkpoints: &Checkpoints) -> Result<bool> {
+/// Decides whether its redo was applied, and whether it still is what the backup was, but for transactions that may be rolled back.
+fn is_prepared(root: &Path, checkpoints: &Checkpoints, rolled_back: bool) -> Result<bool> {
     let again = "restore the backup anew, or take a full one";
     if nofollow::kind(&root.join(SERVER_MARK)).is_some() {
         return Err(wrong(root, &format!("a server was started on it (it has {SERVER_MARK})")).hint(again));
@@ -159,6 +171,7 @@ fn is_prepared(root: &Path, checkpoints: &Checkpoints) -> Result<bool> {
         BackupType::FullBackuped => Ok(false),
         BackupType::LogApplied => Ok(true),
         BackupType::FullPrepared if family::redo_of_copies().is_untouched(root) => Ok(true),
+        BackupType::FullPrepared if rolled_back => Ok(true),
         BackupType::FullPrepared => {
             Err(wrong(root, "a server has recovered it, or was started on it: transactions were rolled back")
                 .hint(again))

@@ -108,7 +108,7 @@ pub(super) fn with_tables<T>(
     access: Access,
     then: impl FnOnce(&Exporter<'_>, &[ExportedTable], &Path) -> Result<T>,
 ) -> Result<T> {
-    let folder = BaseFolder::open(&chosen.dir, &chosen.mappings, access)?;
+    let folder = BaseFolder::open_to_export(&chosen.dir, &chosen.mappings, access)?;
     let root = folder.root();
     if !folder.prepared {
         return Err(Error::new(Code::Prepare, format!("the backup in {} is not prepared", root.display()))

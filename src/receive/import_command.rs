@@ -74,8 +74,8 @@ pub struct ImportSummary {
     pub tables: Vec<(String, String, u64)>,
     /// GTID set and binary log position that the backup stands for, as `xtrabackup_binlog_info` has them.
     pub position: Option<BinlogInfo>,
-    /// Whether the server writes a binary log, which the import is not in.
-    pub not_in_binlog: bool,
+    /// Notes for the user.
+    pub notes: Vec<String>,
     /// Time from start to end.
     pub time: Duration,
 }
@@ -107,11 +107,18 @@ pub fn run(options: &ImportOptions, progress: &Progress, stop: &Stop) -> Result<
         let server = ConnectOptions { statement_timeout: Some(ANSWER_WITHIN), ..options.server.clone() };
         let mut import = Import::open(&server, options)?;
         let plan = tables.iter().map(|table| import.plan(table)).collect::<Result<Vec<_>>>()?;
-        summary.not_in_binlog = import.not_in_binlog;
+        if import.not_in_binlog {
+            let note = "the import is not in the server's binary log: its replicas do not have the tables";
+            summary.notes.push(note.to_owned());
+        }
         let done = import.run(exporter, &plan, stop);
         let cleared = import.clear();
         summary.tables = done?;
-        cleared
+        // The tables are there: what is left beside them is no reason to say that they are not.
+        if let Err(e) = cleared {
+            summary.notes.push(format!("schemas {PREFIX}… are left, which the next import clears away: {e}"));
+        }
+        Ok(())
     })?;
     summary.time = begun.elapsed();
     progress.enter(Phase::Done);
@@ -202,31 +209,8 @@ impl<'a> Import<'a> {
         if kind != "BASE TABLE" {
             return Err(refuse(format!("{shown} is there, and is no table ({})", kind.escape_debug())));
         }
-        let rows = format!("SELECT 1 FROM {}.{} LIMIT 1", quoted(&schema), quoted(&name));
-        if !self.options.replace && self.session.scalar(&rows)?.is_some() {
-            return Err(refuse(format!("{shown} is there and has rows"))
-                .hint("give --replace to have it replaced, or another name with --rename"));
-        }
-        for (what, sql) in [
-            (
-                "triggers, which would be lost",
-                format!(
-                    "SELECT COUNT(*) FROM information_schema.triggers WHERE event_object_schema = {of_schema} AND event_object_table = {of_table}"
-                ),
-            ),
-            (
-                "foreign keys of other tables that refer to it",
-                format!(
-                    "SELECT COUNT(*) FROM information_schema.referential_constraints WHERE unique_constraint_schema = {of_schema}
-                     AND referenced_table_name = {of_table} AND NOT (constraint_schema = {of_schema} AND table_name = {of_table})"
-                ),
-            ),
-        ] {
-            if self.session.scalar(&sql)?.as_deref() != Some("0") {
-                return Err(refuse(format!("{shown} is there and has {what}"))
-                    .hint("drop them first, or give another name with --rename"));
-            }
-        }
+        self.refuse_rows(&schema, &name, &shown)?;
+        self.refuse_ties(&schema, &name, &shown)?;
         Ok(Planned { table, schema, name, replaces: true })
     }
 
@@ -282,7 +266,65 @@ impl<'a> Import<'a> {
             moves.push(format!("{work}.{} TO {place}", quoted(&planned.table.name)));
         }
         self.session.execute(&format!("RENAME TABLE {}", moves.join(", ")))?;
+        if let Err(e) = self.check_replaced(plan) {
+            let back = plan.iter().enumerate().flat_map(|(n, planned)| {
+                let place = format!("{}.{}", quoted(&planned.schema), quoted(&planned.name));
+                let away = format!("{place} TO {work}.{}", quoted(&planned.table.name));
+                [Some(away), planned.replaces.then(|| format!("{old}.t{n} TO {place}"))].into_iter().flatten()
+            });
+            let back: Vec<_> = back.collect();
+            self.session.execute(&format!("RENAME TABLE {}", back.join(", ")))?;
+            return Err(e);
+        }
         Ok(done)
+    }
+
+    /// Looks at the tables that were replaced once nobody can reach them any more: they were empty when the import began, and have
+    /// rows, perhaps, since.
+    fn check_replaced(&mut self, plan: &[Planned<'_>]) -> Result<()> {
+        for (n, planned) in plan.iter().enumerate().filter(|(_, planned)| planned.replaces) {
+            let (old, name) = (self.old.clone(), format!("t{n}"));
+            let shown = format!("{}.{}", planned.schema, planned.name);
+            self.refuse_rows(&old, &name, &shown)?;
+            self.refuse_ties(&old, &name, &shown)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses to replace a table that has rows, unless that was asked for.
+    fn refuse_rows(&mut self, schema: &str, name: &str, shown: &str) -> Result<()> {
+        let rows = format!("SELECT 1 FROM {}.{} LIMIT 1", quoted(schema), quoted(name));
+        match self.options.replace || self.session.scalar(&rows)?.is_none() {
+            true => Ok(()),
+            false => Err(Error::new(Code::Target, format!("{shown} is there and has rows"))
+                .hint("give --replace to have it replaced, or another name with --rename")),
+        }
+    }
+
+    /// Refuses to replace a table that others need.
+    fn refuse_ties(&mut self, schema: &str, name: &str, shown: &str) -> Result<()> {
+        let (of_schema, of_table) = (text(schema), text(name));
+        for (what, sql) in [
+            (
+                "triggers, which would be lost",
+                format!(
+                    "SELECT COUNT(*) FROM information_schema.triggers WHERE event_object_schema = {of_schema} AND event_object_table = {of_table}"
+                ),
+            ),
+            (
+                "foreign keys of other tables that refer to it",
+                format!(
+                    "SELECT COUNT(*) FROM information_schema.referential_constraints WHERE unique_constraint_schema = {of_schema}
+                     AND referenced_table_name = {of_table} AND NOT (constraint_schema = {of_schema} AND table_name = {of_table})"
+                ),
+            ),
+        ] {
+            if self.session.scalar(&sql)?.as_deref() != Some("0") {
+                return Err(Error::new(Code::Target, format!("{shown} is there and has {what}"))
+                    .hint("drop them first, or give another name with --rename"));
+            }
+        }
+        Ok(())
     }
 
     /// Imports a table in the schema of our own; returns its number of rows.

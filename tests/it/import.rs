@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::export::shapes;
 use crate::support::pipe::{Said, copy, pipe, said, xbsend};
-use crate::support::{Kind, Random, Server, assert_same, check_tables, checksums, definitions, seed};
+use crate::support::{Kind, Random, Server, assert_same, check_tables, checksums, definitions, seed, tool};
 
 fn importing(dir: &Path, into: &Server, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
@@ -122,6 +122,24 @@ fn what_is_there_is_replaced_only_if_asked_for_and_stays_where_anything_goes_wro
     import(&backup, &target, &["--tables=d.t,d.u", "--replace"]).failed("corrupt-page");
     unchanged("damaged");
     std::fs::write(&ibd, &sound).unwrap();
+    // Rows that come into an empty table while the import runs are not lost: it comes back, and the import fails.
+    target.execute("CREATE TABLE d.filled (a INT PRIMARY KEY, b VARCHAR(20))");
+    let mut slow = importing(&backup, &target, &["--tables=d.u", "--rename=d.u=d.filled"]).spawn().unwrap();
+    while target.query("SHOW DATABASES LIKE 'xbrecv%'").is_empty() && slow.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    target.execute("INSERT INTO d.filled VALUES (77, 'late')");
+    let outcome = said(slow);
+    let found = target.value("SELECT GROUP_CONCAT(a) FROM d.filled");
+    match outcome.status {
+        Some(0) => assert_eq!(found, "1,2,3,77", "the row came behind the import"),
+        _ => {
+            outcome.failed("target").says("has rows");
+            assert_eq!(found, "77");
+        }
+    }
+    target.execute("DROP TABLE d.filled");
+    unchanged("filled meanwhile");
     // An account that may not do it, a server that is not there.
     target.execute("CREATE USER poor@localhost; GRANT SELECT ON d.* TO poor@localhost");
     let mut poor = importing(&backup, &target, &["--tables=d.t", "--replace"]);
@@ -216,6 +234,9 @@ fn tables_go_from_server_to_server_in_one_command() {
     // What an open transaction has changed does not come, and nothing else with it.
     source.execute("START TRANSACTION; INSERT INTO shop.busy (b) VALUES (1)");
     through("shop.busy", &[]).failed("prepare").says("was not committed");
+    // A private server rolls it back.
+    let mysqld = format!("--mysqld={}", tool("mysqld").display());
+    through("shop.busy", &[&mysqld]).ok().says("shop.busy (0 rows)");
     source.execute("ROLLBACK");
     through("shop.busy", &[]).ok();
     check_tables(&target);
@@ -231,7 +252,7 @@ fn tables_go_from_server_to_server_in_one_command() {
         .args(["--progress=none", "--user=root", "--prepare=none", &tmpdir, "--import-into"])
         .arg(target.socket());
     receive.stderr(Stdio::piped()).stdin(Stdio::null());
-    said_of(receive).failed("usage").says("native prepare");
+    said_of(receive).failed("usage").says("prepared copy");
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
