@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::export::shapes;
+use crate::support::encryption::encrypt_everything;
 use crate::support::pipe::{Said, copy, pipe, said, xbsend};
 use crate::support::{Kind, Random, Server, assert_same, check_tables, checksums, definitions, seed, tool};
 
@@ -258,4 +259,42 @@ fn tables_go_from_server_to_server_in_one_command() {
 
 fn said_of(mut command: Command) -> Said {
     said(command.spawn().unwrap())
+}
+
+#[test]
+fn an_encrypted_table_comes_with_its_key_to_a_server_with_another_keyring() {
+    const RECIPIENT: &str = "age1nyyjgn2j9plgxztywpq6qj9srcmqdrv07jke04tpzgf24nzt7ctqvy08w3";
+    const SECRET: &str = "AGE-SECRET-KEY-1H6WCTZG9EDY89493YKQ3LPAJ4578P838Z0890S04NHQFHMU2U2LST0J2FH";
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let server = |keyring: &str| {
+        let mut server = Server::start(Kind::Mysql97, &["--default-table-encryption=ON"]);
+        encrypt_everything(&mut server, &at(keyring));
+        server
+    };
+    let (source, target) = (server("keyring"), server("other"));
+    source.execute("CREATE DATABASE e; CREATE TABLE e.t (a INT PRIMARY KEY, b VARCHAR(90)); INSERT INTO e.t VALUES (1, 'x'), (2, 'y')");
+    target.execute("CREATE DATABASE e");
+    // Keys of new tablespaces must be in their files, not only in the redo log.
+    source
+        .execute("SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0; SET GLOBAL innodb_max_dirty_pages_pct = 0");
+    std::fs::write(at("age.key"), format!("{SECRET}\n")).unwrap();
+    let through = |words: &[String]| {
+        let mut send = xbsend(&source);
+        send.args(["--databases=e.t", &format!("--transition-to={RECIPIENT}")]);
+        send.arg(format!("--keyring={}", at("keyring").display()));
+        let mut receive = Command::new(env!("CARGO_BIN_EXE_xbrecv"));
+        receive.args(["--progress=none", "--user=root", "--import-into"]).arg(target.socket()).args(words);
+        receive.stderr(Stdio::piped());
+        pipe(send, receive).1
+    };
+    let said = through(&[]);
+    assert_ne!(said.status, Some(0));
+    through(&[format!("--identity={}", at("age.key").display())]).ok().says("e.t (2 rows)");
+    assert_clean(&target);
+    assert_eq!(checksums(&source), checksums(&target));
+    let keyring = std::fs::read(at("other")).unwrap();
+    target.execute("ALTER INSTANCE ROTATE INNODB MASTER KEY");
+    assert_ne!(keyring, std::fs::read(at("other")).unwrap());
+    check_tables(&target);
 }
