@@ -13,6 +13,7 @@ use super::native::error::encrypted;
 use super::native::space_keys::SpaceKeys;
 use super::native::tablespaces::{OpenTablespace, TablespaceFiles};
 use super::{Datadir, datafiles};
+use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageNo, Result, SpaceId, Stop};
 use crate::innodb::apply::index_frame;
 use crate::innodb::dictionary::create_table::{self, Placement, Statements};
@@ -74,6 +75,8 @@ pub struct ExportedFile {
     pub path: PathBuf,
     /// Id of its tablespace.
     pub space: SpaceId,
+    /// Its length in bytes.
+    pub len: u64,
     /// The metadata file that belongs beside it.
     pub cfg: Vec<u8>,
     /// The file with its key that belongs beside it, if it is encrypted.
@@ -149,7 +152,7 @@ impl<'a> Exporter<'a> {
     ///
     /// # Errors
     /// [`Code::CorruptPage`], [`Code::Prepare`], [`Code::TargetIo`], [`Code::Interrupted`].
-    pub fn check_pages(&self, file: &ExportedFile, stop: &Stop) -> Result<()> {
+    pub fn check_pages(&self, file: &ExportedFile, progress: &Progress, stop: &Stop) -> Result<()> {
         let space = self.open_space(file.space, &file.path)?;
         let page_len = space.layout.physical();
         let mut scratch = Scratch::new();
@@ -177,8 +180,11 @@ impl<'a> Exporter<'a> {
                     ));
                 }
             }
-            first = space.next_data(PageNo(first.0.saturating_add((filled / page_len).max(1) as u32)))?;
+            let next = space.next_data(PageNo(first.0.saturating_add((filled / page_len).max(1) as u32)))?;
+            Progress::add(&progress.bytes_done, u64::from(next.0 - first.0) * page_len as u64);
+            first = next;
         }
+        Progress::add(&progress.files_done, 1);
         Ok(())
     }
 
@@ -224,7 +230,8 @@ impl<'a> Exporter<'a> {
         path: &Path,
     ) -> Result<ExportedFile> {
         let (size, page0) = datafiles::page0(path, self.datadir.redo.pages())?;
-        if datafiles::length(path)? < size.bytes {
+        let len = datafiles::length(path)?;
+        if len < size.bytes {
             return Err(corrupt(path, "it is shorter than its header says"));
         }
         let (schema, stem) =
@@ -241,7 +248,13 @@ impl<'a> Exporter<'a> {
         };
         let cfg = cfg::write(table, &described, "xbpipe")
             .map_err(|e| not_exported(path.display(), &e.to_string()))?;
-        Ok(ExportedFile { path: path.to_owned(), space, cfg, cfp: self.transfer_key(space, path, &page0)? })
+        Ok(ExportedFile {
+            path: path.to_owned(),
+            space,
+            len,
+            cfg,
+            cfp: self.transfer_key(space, path, &page0)?,
+        })
     }
 
     /// The file with the key of an encrypted datafile.

@@ -81,10 +81,11 @@ pub fn run(options: &ExportOptions, progress: &Progress, stop: &Stop) -> Result<
     with_tables(&options.tables, access, |exporter, tables, root| {
         let to = options.to.clone().unwrap_or_else(|| root.to_owned());
         summary.to = to.clone();
+        count(tables, progress);
         for table in tables {
             let out = Output { to: &to, copies: options.to.is_some(), stop };
             for file in &table.files {
-                exporter.check_pages(file, stop)?;
+                exporter.check_pages(file, progress, stop)?;
                 out.datafile(file)?;
                 summary.has_keys |= file.cfp.is_some();
             }
@@ -97,6 +98,16 @@ pub fn run(options: &ExportOptions, progress: &Progress, stop: &Stop) -> Result<
     summary.time = begun.elapsed();
     progress.enter(Phase::Done);
     Ok(summary)
+}
+
+/// Sets the counters to what is to be read of these tables.
+pub(super) fn count(tables: &[ExportedTable], progress: &Progress) {
+    let files = || tables.iter().flat_map(|table| &table.files);
+    Progress::set(&progress.bytes_done, 0);
+    Progress::set(&progress.bytes_total, files().map(|file| file.len).sum());
+    Progress::set(&progress.files_done, 0);
+    Progress::set(&progress.files_total, files().count() as u64);
+    progress.enter(Phase::Copying);
 }
 
 /// Finds tables of a backup, which is locked until `then` is through with them.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::base_folder::{Access, member};
-use super::export_command::{ChosenTables, with_tables};
+use super::export_command::{ChosenTables, count, with_tables};
 use crate::base::nofollow;
 use crate::base::progress::{Phase, Progress};
 use crate::base::{Code, Error, Result, Stop};
@@ -85,7 +85,8 @@ pub struct ImportSummary {
 /// # Errors
 /// [`Code::Connect`], [`Code::Target`].
 pub fn check_server(options: &ImportOptions) -> Result<()> {
-    let import = Import::open(&options.server, options)?;
+    let progress = Progress::new();
+    let import = Import::open(&options.server, options, &progress)?;
     match nofollow::is_dir(&import.datadir) {
         true => Ok(()),
         false => Err(elsewhere(&import.datadir)),
@@ -105,12 +106,13 @@ pub fn run(options: &ImportOptions, progress: &Progress, stop: &Stop) -> Result<
         summary.position =
             member(root, BINLOG_INFO, METADATA_MAX)?.map(|text| BinlogInfo::parse(&text)).transpose()?;
         let server = ConnectOptions { statement_timeout: Some(ANSWER_WITHIN), ..options.server.clone() };
-        let mut import = Import::open(&server, options)?;
+        let mut import = Import::open(&server, options, progress)?;
         let plan = tables.iter().map(|table| import.plan(table)).collect::<Result<Vec<_>>>()?;
         if import.not_in_binlog {
             let note = "the import is not in the server's binary log: its replicas do not have the tables";
             summary.notes.push(note.to_owned());
         }
+        count(tables, progress);
         let done = import.run(exporter, &plan, stop);
         let cleared = import.clear();
         summary.tables = done?;
@@ -135,6 +137,7 @@ struct Planned<'a> {
 
 struct Import<'a> {
     options: &'a ImportOptions,
+    progress: &'a Progress,
     session: Session,
     datadir: PathBuf,
     version: u64,
@@ -145,7 +148,11 @@ struct Import<'a> {
 }
 
 impl<'a> Import<'a> {
-    fn open(server: &ConnectOptions, options: &'a ImportOptions) -> Result<Import<'a>> {
+    fn open(
+        server: &ConnectOptions,
+        options: &'a ImportOptions,
+        progress: &'a Progress,
+    ) -> Result<Import<'a>> {
         let mut session = Session::connect(server)?;
         let value =
             |session: &mut Session, sql: &str| Ok::<_, Error>(session.scalar(sql)?.unwrap_or_default());
@@ -173,7 +180,7 @@ impl<'a> Import<'a> {
         let _ = session.attempt("SET SESSION sql_generate_invisible_primary_key = OFF");
         let names = uuid::Uuid::new_v4().simple().to_string();
         let (work, old) = (format!("{PREFIX}{}", &names[..16]), format!("{PREFIX}{}", &names[16..]));
-        let mut import = Import { options, session, datadir, version, not_in_binlog, work, old };
+        let mut import = Import { options, progress, session, datadir, version, not_in_binlog, work, old };
         import.clear()?;
         Ok(import)
     }
@@ -345,7 +352,7 @@ impl<'a> Import<'a> {
         let owner = Owner::of_target(folder);
         for file in &table.files {
             stop.check()?;
-            exporter.check_pages(file, stop)?;
+            exporter.check_pages(file, self.progress, stop)?;
             let stem = file
                 .path
                 .file_stem()
