@@ -77,10 +77,14 @@ impl WriteLoad {
                 let random = Random::new(seed ^ ((number as u64 + 1) << 48));
                 std::thread::spawn(move || {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                    runtime.block_on(async {
+                    let ended = runtime.block_on(async {
                         let connection = Conn::new(options).await?;
                         Writer { connection, random, counters, number, transactions: 0 }.work(interval).await
-                    })
+                    });
+                    if let Err(e) = &ended {
+                        eprintln!("writer {number} of the load: {e}");
+                    }
+                    ended
                 })
             })
             .collect();
