@@ -100,7 +100,12 @@ impl ChosenTablesArgs {
     /// [`Code::Usage`]: a name is none, or the keyring can't be read.
     pub(super) fn tables(self) -> Result<ChosenTables> {
         let mut chosen = Selection::default();
-        chosen.include_names(&selection::split(&self.tables, |c| c == ','))?;
+        let names = selection::split(&self.tables, |c| c == ',');
+        // No name would be every name.
+        if names.is_empty() {
+            return Err(Error::new(Code::Usage, "--tables has no names"));
+        }
+        chosen.include_names(&names)?;
         Ok(ChosenTables {
             dir: self.dir,
             selection: chosen,

@@ -19,6 +19,8 @@ use crate::stream::metadata::{BINLOG_INFO, BinlogInfo, METADATA_MAX};
 
 /// Schemas that imports make for themselves begin so. It is the name of a lock too, that only one import has at a time.
 const PREFIX: &str = "xbrecv_import_";
+/// Schemas that get no tables of users.
+const SYSTEM: [&str; 4] = ["mysql", "sys", "performance_schema", "information_schema"];
 /// Permissions of files in a datadir.
 const FILE_MODE: u32 = 0o640;
 /// An import rewrites every page of a table before it answers.
@@ -51,6 +53,16 @@ impl Rename {
         parsed
             .filter(|rename| rename.from.1.is_some() == rename.to.1.is_some())
             .ok_or_else(|| "expected schema.table=schema.table, or schema=schema".to_owned())
+    }
+}
+
+impl Rename {
+    /// Whether one of `tables` has the name, or is in the schema.
+    fn is_of_one(&self, tables: &[ExportedTable]) -> bool {
+        let (schema, name) = &self.from;
+        tables
+            .iter()
+            .any(|table| table.schema == *schema && name.as_ref().is_none_or(|name| table.name == *name))
     }
 }
 
@@ -105,6 +117,12 @@ pub fn run(options: &ImportOptions, progress: &Progress, stop: &Stop) -> Result<
     with_tables(&options.tables, Access::Shared, |exporter, tables, root| {
         summary.position =
             member(root, BINLOG_INFO, METADATA_MAX)?.map(|text| BinlogInfo::parse(&text)).transpose()?;
+        if let Some(rename) = options.renames.iter().find(|rename| !rename.is_of_one(tables)) {
+            let (schema, name) = &rename.from;
+            let name = name.as_ref().map_or(schema.clone(), |name| format!("{schema}.{name}"));
+            let what = format!("--rename: {} is none of the tables that are imported", name.escape_debug());
+            return Err(Error::new(Code::Usage, what));
+        }
         let server = ConnectOptions { statement_timeout: Some(ANSWER_WITHIN), ..options.server.clone() };
         let mut import = Import::open(&server, options, progress)?;
         let plan = tables.iter().map(|table| import.plan(table)).collect::<Result<Vec<_>>>()?;
@@ -190,6 +208,10 @@ impl<'a> Import<'a> {
         let (schema, name) = self.place_of(table);
         let shown = format!("{schema}.{name}");
         let refuse = |what: String| Error::new(Code::Target, what);
+        if SYSTEM.iter().any(|system| schema.eq_ignore_ascii_case(system)) {
+            return Err(refuse(format!("{schema} is a schema of the server's own"))
+                .hint("give another one with --rename"));
+        }
         // An import takes the definition for that of its own version or an earlier one.
         if self.version / 100 < table.server_version / 100 {
             return Err(refuse(format!(

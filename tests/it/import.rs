@@ -71,13 +71,18 @@ fn tables_of_every_shape_come_into_a_running_server_under_other_names() {
         target.value("SELECT COUNT(*) FROM archive.words WHERE MATCH (title) AGAINST ('animal')"),
         "60"
     );
+    for (words, code) in [
+        (["--tables=", "--replace"], "usage"),
+        (["--tables=shapes.texts", "--rename=shapes.txts=other.t"], "usage"),
+        (["--tables=shapes.texts", "--rename=other=archive"], "usage"),
+        (["--tables=shapes.texts", "--rename=shapes.texts=mysql.texts"], "target"),
+        (["--tables=shapes.texts", "--rename=shapes=SYS"], "target"),
+    ] {
+        import(&backup, &target, &words).failed(code);
+    }
+    assert_clean(&target);
     import(&backup, &target, &["--tables=shapes.texts", "--rename=shapes.texts=other.`texts`"]).ok();
-    import(
-        &backup,
-        &target,
-        &["--tables=shapes.parts", "--rename=shapes.parts=other.p 2", "--rename=shapes=none"],
-    )
-    .ok();
+    import(&backup, &target, &["--tables=shapes.parts", "--rename=shapes.parts=other.p 2"]).ok();
     assert_eq!(target.value("SELECT COUNT(*) FROM other.`p 2`"), "60");
     // The server starts again with what was imported.
     let mut target = target;
