@@ -20,7 +20,9 @@ use crate::innodb::dictionary::create_table::{self, Placement, Statements};
 use crate::innodb::dictionary::{Partition, Table, cfg, value};
 use crate::innodb::encryption::Sealed;
 use crate::innodb::encryption::key_info::KEY_LEN;
-use crate::innodb::page::{FilHeader, Page0, PageType, Scratch, is_all_zero, restore_compressed};
+use crate::innodb::page::{
+    FilHeader, Page0, PageType, Scratch, descriptor_page, is_all_zero, is_used, restore_compressed,
+};
 use crate::innodb::sdi::{self, SdiError};
 use crate::innodb::undo::{self, UndoError, Unfinished};
 
@@ -36,6 +38,8 @@ pub struct Exporter<'a> {
     datadir: &'a Datadir<'a>,
     spaces: TablespaceFiles,
     paths: BTreeMap<SpaceId, PathBuf>,
+    /// Schema and table of each of them, as the file system spells them.
+    names: BTreeSet<(String, String)>,
     unfinished: Unfinished,
 }
 
@@ -91,7 +95,9 @@ impl<'a> Exporter<'a> {
     pub fn open(datadir: &'a Datadir<'a>) -> Result<Exporter<'a>> {
         let spaces = TablespaceFiles::find(datadir, BTreeSet::new(), &SpaceKeys::default())?;
         let found = datafiles::tablespaces(datadir)?.into_iter();
-        let paths = found.filter_map(|(id, mut paths)| paths.pop().map(|path| (id, path))).collect();
+        let paths: BTreeMap<_, _> =
+            found.filter_map(|(id, mut paths)| paths.pop().map(|path| (id, path))).collect();
+        let names = paths.values().filter_map(|path| names_of(path)).collect();
         let mut open = BTreeMap::new();
         for (id, space) in spaces.undo() {
             if let Some(lacking) = space.lacking() {
@@ -111,7 +117,7 @@ impl<'a> Exporter<'a> {
             UndoError::Page(e) => e,
             e => broken(&e.to_string()),
         })?;
-        Ok(Exporter { datadir, spaces, paths, unfinished })
+        Ok(Exporter { datadir, spaces, paths, names, unfinished })
     }
 
     /// Finds the tables in whose files `is_wanted` (schema and table, as the file system spells them; the table with its partition).
@@ -148,22 +154,27 @@ impl<'a> Exporter<'a> {
         found.values().filter(|table| table.is_visible()).map(|table| self.table(table)).collect()
     }
 
-    /// Checks every page of a file, and that the change buffer has none of them.
+    /// Checks every page of a file, that none in use is lost (all zeros), and that the change buffer has none of them.
     ///
     /// # Errors
     /// [`Code::CorruptPage`], [`Code::Prepare`], [`Code::TargetIo`], [`Code::Interrupted`].
     pub fn check_pages(&self, file: &ExportedFile, progress: &Progress, stop: &Stop) -> Result<()> {
         let space = self.open_space(file.space, &file.path)?;
         let page_len = space.layout.physical();
+        let mut zeros = ZeroPages::new(&space, &file.path)?;
         let mut scratch = Scratch::new();
         let mut piece = vec![0; PIECE / page_len * page_len];
-        let mut first = space.next_data(PageNo(0))?;
+        let mut first = PageNo(0);
         while first.0 < space.pages() {
             stop.check()?;
-            let filled = space.read(first, &mut piece)?;
+            // A hole reads as zeros.
+            let data = space.next_data(first)?;
+            zeros.check(first..data)?;
+            let filled = if data.0 < space.pages() { space.read(data, &mut piece)? } else { 0 };
             for (n, page) in piece[..filled].chunks_exact(page_len).enumerate() {
-                let number = PageNo(first.0 + n as u32);
+                let number = PageNo(data.0 + n as u32);
                 if is_all_zero(page) {
+                    zeros.check(number..PageNo(number.0 + 1))?;
                     continue;
                 }
                 space
@@ -180,12 +191,17 @@ impl<'a> Exporter<'a> {
                     ));
                 }
             }
-            let next = space.next_data(PageNo(first.0.saturating_add((filled / page_len).max(1) as u32)))?;
+            let next = PageNo(data.0.saturating_add((filled / page_len) as u32).max(first.0 + 1));
             Progress::add(&progress.bytes_done, u64::from(next.0 - first.0) * page_len as u64);
             first = next;
         }
         Progress::add(&progress.files_done, 1);
         Ok(())
+    }
+
+    /// Whether there is a datafile of this table or partition; both names are spelled as in the file system.
+    pub fn has_file(&self, schema: &str, table: &str) -> bool {
+        self.names.contains(&(schema.to_owned(), table.to_owned()))
     }
 
     fn table(&self, table: &Table) -> Result<ExportedTable> {
@@ -305,6 +321,41 @@ impl<'a> Exporter<'a> {
             }
         })?;
         Ok(objects.into_iter().filter(|object| object.kind == sdi::TABLE).collect())
+    }
+}
+
+/// Tells pages that may be all zeros from those that are lost.
+struct ZeroPages<'a> {
+    space: &'a OpenTablespace,
+    path: &'a Path,
+    /// Pages below this were initialised (`FSP_FREE_LIMIT`).
+    limit: u32,
+    /// The page with extent descriptors that was asked last, and its number.
+    descriptors: (PageNo, Vec<u8>),
+}
+
+impl<'a> ZeroPages<'a> {
+    fn new(space: &'a OpenTablespace, path: &'a Path) -> Result<ZeroPages<'a>> {
+        let first = sound_page(space, PageNo(0), &mut Scratch::new())?;
+        let limit = space.format.page0(&first).map_err(|e| corrupt(path, "page 0").cause(e))?.free_limit;
+        Ok(ZeroPages { space, path, limit, descriptors: (PageNo(0), first) })
+    }
+
+    /// Refuses pages, all of them zeros, one of which is in use by its extent descriptor, or is one that every group of extents has.
+    fn check(&mut self, pages: std::ops::Range<PageNo>) -> Result<()> {
+        let layout = self.space.layout;
+        // What lies behind was never used.
+        for number in pages.start.0..pages.end.0.min(self.limit) {
+            let group = PageNo(descriptor_page(&layout, u64::from(number)) as u32);
+            let is_of_group = number - group.0 < 2;
+            if !is_of_group && self.descriptors.0 != group {
+                self.descriptors = (group, sound_page(self.space, group, &mut Scratch::new())?);
+            }
+            if is_of_group || is_used(&self.descriptors.1, &layout, u64::from(number)) {
+                return Err(corrupt(self.path, &format!("page {number} is in use and all zeros")));
+            }
+        }
+        Ok(())
     }
 }
 
