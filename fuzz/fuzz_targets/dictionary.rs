@@ -13,7 +13,9 @@ const PAGE: usize = 4096;
 fuzz_target!(|data: &[u8]| {
     let layout = PageLayout::plain(PAGE).unwrap();
     if let Ok(table) = Table::parse(data) {
-        let _ = create_table::statements(&table, create_table::Placement { data_directory: Some("/outside"), parents: Some("p") });
+        let parents = |schema: &str, table: &str| (table.to_owned(), schema.to_owned());
+        let place = create_table::Placement { data_directory: Some("/outside"), parents: Some(&parents) };
+        let _ = create_table::statements(&table, place);
         let leaves = table.partitions.iter().flat_map(|p| p.subpartitions.iter().chain([p])).map(Some);
         for partition in leaves.chain([None]) {
             let flags = SpaceFlags(0x4021);

@@ -16,7 +16,7 @@ use super::{Datadir, datafiles};
 use crate::base::progress::Progress;
 use crate::base::{Code, Error, PageNo, Result, SpaceId, Stop};
 use crate::innodb::apply::index_frame;
-use crate::innodb::dictionary::create_table::{self, Placement, Statements};
+use crate::innodb::dictionary::create_table::{self, PlaceOf, Placement, Statements};
 use crate::innodb::dictionary::{Partition, Table, cfg, value};
 use crate::innodb::encryption::Sealed;
 use crate::innodb::encryption::key_info::KEY_LEN;
@@ -60,12 +60,11 @@ pub struct ExportedTable {
 }
 
 impl ExportedTable {
-    /// The statements for the import. `parents`: the schema of those parents of its foreign keys that are in its own; `None`: the
-    /// one that it is made in.
+    /// The statements for the import. `parents` says where the parents of its foreign keys are ([`Placement::parents`]).
     ///
     /// # Errors
     /// [`Code::Prepare`] if the table can't be defined.
-    pub fn statements(&self, parents: Option<&str>) -> Result<Statements> {
+    pub fn statements(&self, parents: Option<&PlaceOf<'_>>) -> Result<Statements> {
         let place = Placement { data_directory: self.data_directory.as_deref(), parents };
         create_table::statements(&self.definition, place)
             .map_err(|e| not_exported(format_args!("{}.{}", self.schema, self.name), &e.to_string()))
@@ -85,6 +84,22 @@ pub struct ExportedFile {
     pub cfg: Vec<u8>,
     /// The file with its key that belongs beside it, if it is encrypted.
     pub cfp: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl ExportedTable {
+    /// The names of its foreign keys and CHECK constraints once it is called `name`: those that the server made have the table's in them.
+    pub fn constraints(&self, name: &str) -> Vec<String> {
+        let foreign = self.definition.foreign_keys.iter().map(|key| &key.name);
+        let all = foreign.chain(self.definition.check_constraints.iter().map(|check| &check.name));
+        let renamed = |constraint: &String| {
+            let made = constraint.strip_prefix(&self.name);
+            match made.filter(|rest| rest.starts_with("_ibfk_") || rest.starts_with("_chk_")) {
+                Some(rest) => format!("{name}{rest}"),
+                None => constraint.clone(),
+            }
+        };
+        all.map(renamed).collect()
+    }
 }
 
 impl<'a> Exporter<'a> {

@@ -50,6 +50,25 @@ pub(super) enum Access {
     Exclusive,
 }
 
+/// What a folder is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    /// An increment is laid over it: it must be what the backup was.
+    Increment,
+    /// Tables are taken out of it: transactions may have been rolled back.
+    Tables,
+}
+
+impl Purpose {
+    fn refuse(self, root: &Path, what: &str) -> Error {
+        let purpose = match self {
+            Purpose::Increment => "no increment can be laid over",
+            Purpose::Tables => "no tables can be taken out of",
+        };
+        Error::new(Code::WrongBase, format!("{purpose} {}: {what}", root.display()))
+    }
+}
+
 impl BaseFolder {
     /// Opens the folder `dir`.
     ///
@@ -57,7 +76,7 @@ impl BaseFolder {
     /// [`Code::WrongBase`] if no increment can be laid over it: it is none of a full backup, a server has started on it, or its
     /// transactions were rolled back. [`Code::Target`] if another run works on it.
     pub(super) fn open(dir: &Path, mappings: &[Mapping], access: Access) -> Result<BaseFolder> {
-        BaseFolder::open_if(dir, mappings, access, false)
+        BaseFolder::open_for(Purpose::Increment, dir, mappings, access)
     }
 
     /// Opens a folder that tables are taken out of. A private server may have prepared it, which has rolled back transactions.
@@ -65,10 +84,10 @@ impl BaseFolder {
     /// # Errors
     /// As [`BaseFolder::open`].
     pub(super) fn open_to_export(dir: &Path, mappings: &[Mapping], access: Access) -> Result<BaseFolder> {
-        BaseFolder::open_if(dir, mappings, access, true)
+        BaseFolder::open_for(Purpose::Tables, dir, mappings, access)
     }
 
-    fn open_if(dir: &Path, mappings: &[Mapping], access: Access, rolled_back: bool) -> Result<BaseFolder> {
+    fn open_for(purpose: Purpose, dir: &Path, mappings: &[Mapping], access: Access) -> Result<BaseFolder> {
         let root = dir.canonicalize().map_err(|e| failed(dir, e))?;
         let (handle, held) = lock(&root, access)?;
         refuse_unfinished(&root)?;
@@ -77,7 +96,9 @@ impl BaseFolder {
         let checkpoints =
             member(&root, CHECKPOINTS, METADATA_MAX)?.map(|text| Checkpoints::parse(&text)).transpose()?;
         let Some(checkpoints) = checkpoints else {
-            return Err(wrong(&root, &format!("it has no {CHECKPOINTS}")).hint("give the folder of a backup"));
+            return Err(purpose
+                .refuse(&root, &format!("it has no {CHECKPOINTS}"))
+                .hint("give the folder of a backup"));
         };
         let lineage = match (&manifest, &text) {
             // Another program may have brought the folder forward since: it knows nothing of the manifest.
@@ -86,7 +107,7 @@ impl BaseFolder {
             }
             _ => Lineage { to_lsn: checkpoints.to_lsn, end_lsn: checkpoints.last_lsn, ..Lineage::default() },
         };
-        let prepared = is_prepared(&root, &checkpoints, rolled_back)?;
+        let prepared = is_prepared(&root, &checkpoints, purpose)?;
         let external = external(&root, mappings)?;
         Ok(BaseFolder { root, handle, _held: held, lineage, prepared, manifest, external })
     }
@@ -154,7 +175,7 @@ pub(super) fn base_files(root: &Path, external: &[(PathBuf, PathBuf)]) -> Result
     for (space, mut paths) in found {
         if let (SpaceId::SYSTEM, _) | (_, [_, _, ..]) = (space, &paths[..]) {
             let what = format!("{} and others are all tablespace {space}", paths[0].display());
-            return Err(wrong(root, &what));
+            return Err(Purpose::Increment.refuse(root, &what));
         }
         by_space.extend(paths.pop().map(|path| (space, path)));
     }
@@ -162,21 +183,23 @@ pub(super) fn base_files(root: &Path, external: &[(PathBuf, PathBuf)]) -> Result
 }
 
 /// Decides whether its redo was applied, and whether it still is what the backup was, but for transactions that may be rolled back.
-fn is_prepared(root: &Path, checkpoints: &Checkpoints, rolled_back: bool) -> Result<bool> {
+fn is_prepared(root: &Path, checkpoints: &Checkpoints, purpose: Purpose) -> Result<bool> {
     let again = "restore the backup anew, or take a full one";
     if nofollow::kind(&root.join(SERVER_MARK)).is_some() {
-        return Err(wrong(root, &format!("a server was started on it (it has {SERVER_MARK})")).hint(again));
+        return Err(purpose
+            .refuse(root, &format!("a server was started on it (it has {SERVER_MARK})"))
+            .hint(again));
     }
     match checkpoints.backup_type {
         BackupType::FullBackuped => Ok(false),
         BackupType::LogApplied => Ok(true),
         BackupType::FullPrepared if family::redo_of_copies().is_untouched(root) => Ok(true),
-        BackupType::FullPrepared if rolled_back => Ok(true),
-        BackupType::FullPrepared => {
-            Err(wrong(root, "a server has recovered it, or was started on it: transactions were rolled back")
-                .hint(again))
-        }
-        BackupType::Incremental => Err(wrong(root, "it is an increment itself")
+        BackupType::FullPrepared if purpose == Purpose::Tables => Ok(true),
+        BackupType::FullPrepared => Err(purpose
+            .refuse(root, "a server has recovered it, or was started on it: transactions were rolled back")
+            .hint(again)),
+        BackupType::Incremental => Err(purpose
+            .refuse(root, "it is an increment itself")
             .hint("give the full backup first, then its increments in their order")),
     }
 }
@@ -211,10 +234,6 @@ pub(super) fn member(root: &Path, name: &str, max: usize) -> Result<Option<Vec<u
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed(&path, e)),
     }
-}
-
-fn wrong(root: &Path, what: &str) -> Error {
-    Error::new(Code::WrongBase, format!("no increment can be laid over {}: {what}", root.display()))
 }
 
 fn failed(path: &Path, e: std::io::Error) -> Error {

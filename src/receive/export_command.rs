@@ -70,7 +70,8 @@ pub struct ExportSummary {
 /// Exports tables.
 ///
 /// # Errors
-/// [`Code::WrongBase`] for a folder that is no backup, or one on which a server was started; [`Code::Prepare`] for one that is not
+/// [`Code::WrongBase`] for a folder that is no backup, or one on which a server was started; [`Code::CorruptPage`] for files that are
+/// damaged or missing; [`Code::Prepare`] for one that is not
 /// prepared, or a table that can't be exported; [`Code::Usage`] for a name that nothing matches; [`Code::Target`] where a file is in
 /// the way.
 pub fn run(options: &ExportOptions, progress: &Progress, stop: &Stop) -> Result<ExportSummary> {
@@ -79,6 +80,7 @@ pub fn run(options: &ExportOptions, progress: &Progress, stop: &Stop) -> Result<
     let access = if options.to.is_some() { Access::Shared } else { Access::Exclusive };
     let mut summary = ExportSummary::default();
     with_tables(&options.tables, access, |exporter, tables, root| {
+        options.to.iter().try_for_each(|to| refuse_inside(to, root))?;
         let to = options.to.clone().unwrap_or_else(|| root.to_owned());
         summary.to = to.clone();
         count(tables, progress);
@@ -108,6 +110,28 @@ pub(super) fn count(tables: &[ExportedTable], progress: &Progress) {
     Progress::set(&progress.files_done, 0);
     Progress::set(&progress.files_total, files().count() as u64);
     progress.enter(Phase::Copying);
+}
+
+/// Schema and table, perhaps with a partition, of the member of a datafile or of its changes.
+fn table_of(member: &str) -> Option<(&str, &str)> {
+    let path = member.strip_suffix(".delta").unwrap_or(member).strip_suffix(".ibd")?;
+    let (folder, table) = path.rsplit_once('/')?;
+    Some((folder.rsplit('/').next()?, table))
+}
+
+/// Refuses a folder inside of the backup: copies of datafiles there would be taken for datafiles.
+fn refuse_inside(to: &Path, root: &Path) -> Result<()> {
+    let there = std::path::absolute(to).map_err(|e| failed(to, e))?;
+    let is_inside = there
+        .ancestors()
+        .filter_map(|dir| dir.canonicalize().ok())
+        .next()
+        .is_some_and(|dir| dir.starts_with(root));
+    match is_inside {
+        false => Ok(()),
+        true => Err(Error::new(Code::Usage, format!("--to {} lies in the backup", to.display()))
+            .hint("give a folder outside of it, or leave out --to")),
+    }
 }
 
 /// Finds tables of a backup, which is locked until `then` is through with them.
@@ -142,6 +166,18 @@ pub(super) fn with_tables<T>(
         server_version: None,
     };
     let exporter = Exporter::open(&datadir)?;
+    let members = folder.manifest.iter().flat_map(|manifest| &manifest.members);
+    for member in members {
+        let Some((schema, table)) = table_of(member.name.as_str()) else { continue };
+        if chosen.selection.takes_users(schema, table) && !exporter.has_file(schema, table) {
+            let what = format!(
+                "{schema}/{table}.ibd is in the backup by its manifest, and is missing or no tablespace any more"
+            );
+            return Err(
+                Error::new(Code::CorruptPage, what).hint("restore the backup again, or name other tables")
+            );
+        }
+    }
     let tables = exporter.tables(|schema, table| chosen.selection.takes_users(schema, table))?;
     let unmatched = chosen.selection.unmatched().map(|text| format!(" matches '{}'", text.escape_debug()));
     if let Some(what) = unmatched.or_else(|| tables.is_empty().then(|| " was chosen".to_owned())) {

@@ -3,6 +3,7 @@
 //! A table is made and imported in a schema of our own first, checked there, and then renamed to its place, all tables in one statement:
 //! either all of them come, or the server is as before. What an import that was killed has left is cleared away by the next one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -126,6 +127,8 @@ pub fn run(options: &ImportOptions, progress: &Progress, stop: &Stop) -> Result<
         let server = ConnectOptions { statement_timeout: Some(ANSWER_WITHIN), ..options.server.clone() };
         let mut import = Import::open(&server, options, progress)?;
         let plan = tables.iter().map(|table| import.plan(table)).collect::<Result<Vec<_>>>()?;
+        check_names(&plan)?;
+        import.check_constraints(&plan)?;
         if import.not_in_binlog {
             let note = "the import is not in the server's binary log: its replicas do not have the tables";
             summary.notes.push(note.to_owned());
@@ -143,6 +146,23 @@ pub fn run(options: &ImportOptions, progress: &Progress, stop: &Stop) -> Result<
     summary.time = begun.elapsed();
     progress.enter(Phase::Done);
     Ok(summary)
+}
+
+/// Refuses two tables that would get one name, on the server or in the schema of our own.
+fn check_names(plan: &[Planned<'_>]) -> Result<()> {
+    let (mut here, mut there) = (BTreeSet::new(), BTreeSet::new());
+    for planned in plan {
+        let name = &planned.table.name;
+        if !there.insert((&planned.schema, &planned.name)) {
+            let what = format!("two tables would be {}.{}", planned.schema, planned.name);
+            return Err(Error::new(Code::Usage, what).hint("give each a name of its own with --rename"));
+        }
+        if !here.insert(name) {
+            return Err(Error::new(Code::Usage, format!("tables of two schemas are called {name}"))
+                .hint("import one schema after the other"));
+        }
+    }
+    Ok(())
 }
 
 /// A table, and its place.
@@ -188,7 +208,12 @@ impl<'a> Import<'a> {
             )
         })?;
         let not_in_binlog = value(&mut session, "SELECT @@GLOBAL.log_bin")? == "1";
-        for statement in ["SET SESSION foreign_key_checks = 0", "SET SESSION sql_mode = ''"] {
+        for statement in [
+            "SET SESSION foreign_key_checks = 0",
+            "SET SESSION sql_mode = ''",
+            // A table that is replaced may be in use.
+            "SET SESSION lock_wait_timeout = 60",
+        ] {
             session.execute(statement)?;
         }
         if not_in_binlog {
@@ -205,7 +230,7 @@ impl<'a> Import<'a> {
 
     /// Decides where a table goes, and whether it may.
     fn plan<'t>(&mut self, table: &'t ExportedTable) -> Result<Planned<'t>> {
-        let (schema, name) = self.place_of(table);
+        let (schema, name) = self.place_of(&table.schema, &table.name);
         let shown = format!("{schema}.{name}");
         let refuse = |what: String| Error::new(Code::Target, what);
         if SYSTEM.iter().any(|system| schema.eq_ignore_ascii_case(system)) {
@@ -243,18 +268,47 @@ impl<'a> Import<'a> {
         Ok(Planned { table, schema, name, replaces: true })
     }
 
-    fn place_of(&self, table: &ExportedTable) -> (String, String) {
-        let (mut schema, name) = (table.schema.clone(), table.name.clone());
-        for rename in &self.options.renames {
-            match (&rename.from, &rename.to) {
-                ((of, Some(old)), (to, Some(new))) if *of == table.schema && *old == table.name => {
-                    return (to.clone(), new.clone());
+    /// Schema and name that a table gets.
+    fn place_of(&self, schema: &str, name: &str) -> (String, String) {
+        let renames = || self.options.renames.iter();
+        let of_table =
+            renames().find(|rename| rename.from.0 == schema && rename.from.1.as_deref() == Some(name));
+        if let Some((to, Some(new))) = of_table.map(|rename| &rename.to) {
+            return (to.clone(), new.clone());
+        }
+        let of_schema = renames().find(|rename| rename.from.0 == schema && rename.from.1.is_none());
+        (of_schema.map_or(schema, |rename| &rename.to.0).to_owned(), name.to_owned())
+    }
+
+    /// Refuses names of constraints that a table in its schema has already. One that is to be replaced does not count.
+    fn check_constraints(&mut self, plan: &[Planned<'_>]) -> Result<()> {
+        let mut all = BTreeSet::new();
+        for planned in plan {
+            for name in planned.table.constraints(&planned.name) {
+                let is_new = all.insert((planned.schema.to_lowercase(), name.to_lowercase()));
+                let other = format!(
+                    "SELECT table_name FROM information_schema.table_constraints WHERE constraint_schema = {} AND constraint_name = {}
+                     AND constraint_type IN ('FOREIGN KEY', 'CHECK') AND NOT (table_name = {} AND {})",
+                    text(&planned.schema),
+                    text(&name),
+                    text(&planned.name),
+                    planned.replaces
+                );
+                let other = if is_new {
+                    self.session.scalar(&other)?
+                } else {
+                    Some("another that is imported".to_owned())
+                };
+                if let Some(other) = other {
+                    let what = format!(
+                        "{}.{} has the constraint {name}, and so has in the same schema {other}",
+                        planned.schema, planned.name
+                    );
+                    return Err(Error::new(Code::Target, what).hint("give another schema with --rename"));
                 }
-                ((of, None), (to, _)) if *of == table.schema => schema.clone_from(to),
-                _ => {}
             }
         }
-        (schema, name)
+        Ok(())
     }
 
     fn run(
@@ -272,15 +326,7 @@ impl<'a> Import<'a> {
         }
         self.session.execute(&format!("USE {}", quoted(&self.work)))?;
         let mut done = Vec::new();
-        for (n, planned) in plan.iter().enumerate() {
-            // Tables of two schemas may have one name.
-            if plan[..n].iter().any(|other| other.table.name == planned.table.name) {
-                return Err(Error::new(
-                    Code::Usage,
-                    format!("two tables have the name {}", planned.table.name),
-                )
-                .hint("import one schema after the other"));
-            }
+        for planned in plan {
             let rows = self.import(exporter, planned, &folder, stop)?;
             done.push((planned.schema.clone(), planned.name.clone(), rows));
         }
@@ -366,7 +412,15 @@ impl<'a> Import<'a> {
     ) -> Result<u64> {
         let table = planned.table;
         let name = quoted(&table.name);
-        let statements = table.statements(Some(&planned.schema))?;
+        let place_of = |schema: &str, name: &str| {
+            let there = self.place_of(schema, name);
+            // A parent that stays in the schema of the table's own goes with it.
+            match schema == table.schema && there == (schema.to_owned(), name.to_owned()) {
+                true => (planned.schema.clone(), name.to_owned()),
+                false => there,
+            }
+        };
+        let statements = table.statements(Some(&place_of))?;
         for statement in &statements.create {
             self.session.execute(statement)?;
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -264,6 +265,31 @@ fn what_is_no_prepared_backup_or_in_the_way_is_refused() {
         std::fs::write(&ibd, flipped).unwrap();
         export_to(&at("backup"), "d.t", &at("flipped"), &[]).failed("corrupt-page");
     }
+    // Pages in use that are lost, as zeros and as a hole.
+    // (page 3 has the dictionary information, which is missed before).
+    for n in [1, 2, 4] {
+        let mut zeroed = sound.clone();
+        zeroed[n * PAGE..(n + 1) * PAGE].fill(0);
+        std::fs::write(&ibd, zeroed).unwrap();
+        export_to(&at("backup"), "d.t", &at("flipped"), &[]).failed("corrupt-page").says("all zeros");
+        let holed = std::fs::File::create(&ibd).unwrap();
+        holed.write_all_at(&sound[..n * PAGE], 0).unwrap();
+        holed.write_all_at(&sound[(n + 1) * PAGE..], ((n + 1) * PAGE) as u64).unwrap();
+        export_to(&at("backup"), "d", &at("flipped"), &[]).failed("corrupt-page").says("all zeros");
+    }
+    // A table whose file is no tablespace any more, or gone, is not left out in silence.
+    for content in [Some(&b"hallo"[..]), Some(b""), None] {
+        std::fs::remove_file(&ibd).unwrap();
+        content.into_iter().for_each(|content| std::fs::write(&ibd, content).unwrap());
+        for name in ["d", "d.t"] {
+            export_to(&at("backup"), name, &at("flipped"), &[]).failed("corrupt-page").says("d/t.ibd");
+        }
+        std::fs::write(&ibd, &sound).unwrap();
+    }
+    for inside in ["backup", "backup/d", "backup/new/er"] {
+        export_to(&at("backup"), "d.t", &at(inside), &[]).failed("usage").says("lies in the backup");
+    }
+    export_to(&at("raw").join("auto"), "d.t", &at("flipped"), &[]).failed("target-io");
     std::fs::write(&ibd, &sound[..5 * 16384]).unwrap();
     export_to(&at("backup"), "d.t", &at("flipped"), &[]).failed("corrupt-page");
     assert!(!at("flipped/d/t.ibd").exists());

@@ -146,6 +146,22 @@ fn what_is_there_is_replaced_only_if_asked_for_and_stays_where_anything_goes_wro
     }
     target.execute("DROP TABLE d.filled");
     unchanged("filled meanwhile");
+    // Constraints have names of their own in each schema; a parent is found under its new name.
+    let other = ["--tables=d.t,d.parent", "--rename=d.t=d.t2", "--rename=d.parent=d.parent2"];
+    import(&backup, &target, &other).failed("target").says("the constraint named").says("t");
+    unchanged("constraints");
+    target.execute("CREATE DATABASE x");
+    let other = ["--tables=d.t,d.parent", "--rename=d.t=x.t2", "--rename=d.parent=x.parent2"];
+    import(&backup, &target, &other).ok();
+    assert!(
+        target.value("SELECT COUNT(*) FROM x.t2") == "3"
+            && target.try_query("INSERT INTO x.t2 VALUES (9, 'x')").is_err()
+    );
+    target.execute("INSERT INTO x.parent2 VALUES (9); INSERT INTO x.t2 VALUES (9, 'x')");
+    let two = ["--tables=d.t,d.u", "--rename=d.t=x.same", "--rename=d.u=x.same"];
+    import(&backup, &target, &two).failed("usage").says("x.same");
+    target.execute("DROP DATABASE x");
+    unchanged("names");
     // An account that may not do it, a server that is not there.
     target.execute("CREATE USER poor@localhost; GRANT SELECT ON d.* TO poor@localhost");
     let mut poor = importing(&backup, &target, &["--tables=d.t", "--replace"]);

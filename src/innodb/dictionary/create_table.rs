@@ -73,13 +73,17 @@ pub struct Statements {
     pub has_primary_key: bool,
 }
 
+/// Schema and name of a table, by schema and name on the source.
+pub type PlaceOf<'a> = dyn Fn(&str, &str) -> (String, String) + 'a;
+
 /// Where a table will be.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Placement<'a> {
     /// The folder that its files lie in, if that is not the datadir.
     pub data_directory: Option<&'a str>,
-    /// The schema of those parents of its foreign keys that are in the table's own; `None`: the one that it is made in.
-    pub parents: Option<&'a str>,
+    /// Where the parents of its foreign keys are; `None`: those of its own schema in the one that it is made in, others where they
+    /// were.
+    pub parents: Option<&'a PlaceOf<'a>>,
 }
 
 /// Makes the statements.
@@ -301,24 +305,31 @@ pub(super) fn prefix_len(index: &Index, element: &IndexElement, column: &Column)
     }
 }
 
-fn foreign_key(table: &Table, key: &ForeignKey, parents: Option<&str>) -> Result<String, CreateError> {
+fn foreign_key(
+    table: &Table,
+    key: &ForeignKey,
+    parents: Option<&PlaceOf<'_>>,
+) -> Result<String, CreateError> {
     let mut own = Vec::new();
     for element in &key.elements {
         own.push(quoted(&column_of(table, element.column_opx)?.name));
     }
     let theirs: Vec<_> = key.elements.iter().map(|e| quoted(&e.referenced_column_name)).collect();
-    let schema = match (&key.referenced_table_schema_name, parents) {
+    let (schema, parent) = (&key.referenced_table_schema_name, &key.referenced_table_name);
+    let is_own = *schema == table.schema_ref;
+    let parent = match parents {
         // A table that refers to itself is found by its name.
-        (schema, _) if *schema == table.schema_ref && key.referenced_table_name == table.name => {
-            String::new()
+        _ if is_own && *parent == table.name => quoted(parent),
+        Some(place_of) => {
+            let (schema, parent) = place_of(schema, parent);
+            format!("{}.{}", quoted(&schema), quoted(&parent))
         }
-        (schema, None) if *schema == table.schema_ref => String::new(),
-        (schema, Some(parents)) if *schema == table.schema_ref => format!("{}.", quoted(parents)),
-        (schema, _) => format!("{}.", quoted(schema)),
+        None if is_own => quoted(parent),
+        None => format!("{}.{}", quoted(schema), quoted(parent)),
     };
-    let (name, parent) = (quoted(&key.name), quoted(&key.referenced_table_name));
+    let name = quoted(&key.name);
     let (own, theirs) = (own.join(", "), theirs.join(", "));
-    let mut out = format!("CONSTRAINT {name} FOREIGN KEY ({own}) REFERENCES {schema}{parent} ({theirs})");
+    let mut out = format!("CONSTRAINT {name} FOREIGN KEY ({own}) REFERENCES {parent} ({theirs})");
     for (when, rule) in [("DELETE", key.delete_rule), ("UPDATE", key.update_rule)] {
         // `dd::Foreign_key::enum_rule`; the first is what is done where nothing is said.
         let action = match rule {
